@@ -1,0 +1,50 @@
+# Two commands on a fresh machine: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+PORT ?= 7860
+ARTIFACTS ?= artifacts
+BIN := .venv/bin
+STAMP := .venv/.installed
+
+.PHONY: help setup setup-system demo test test-quick check format starter clean
+.DEFAULT_GOAL := help
+
+help: ## list the targets
+	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 16
+
+setup: $(STAMP) ## make .venv and install requirements.txt
+
+$(STAMP): requirements.txt pyproject.toml
+	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 10) and f"cvx needs Python 3.10 or newer, got {v}; name another with `make PYTHON=python3.11 …`")'
+	$(PYTHON) -m venv .venv
+	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	@touch $@
+
+setup-system: ## install with apt what pip cannot: Chromium for the browser tests, Fashion-MNIST
+	apt-get update
+	apt-get install -y --no-install-recommends chromium dataset-fashion-mnist
+
+demo: $(STAMP) ## train the starter models if the store has none, then serve the demo on PORT
+	@$(BIN)/python -m cvx starter --artifacts=$(ARTIFACTS) --if_empty=True
+	@$(BIN)/python demo/app.py --artifacts=$(ARTIFACTS) --port=$(PORT)
+
+starter: $(STAMP) ## train the starter models again
+	$(BIN)/python -m cvx starter --artifacts=$(ARTIFACTS)
+
+test: $(STAMP) ## every test that needs no network
+	$(BIN)/python -m pytest
+
+test-quick: $(STAMP) ## the tests that take seconds
+	$(BIN)/python -m pytest -m 'not slow and not browser'
+
+check: $(STAMP) ## lint, format, types, import contracts
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the code as `make check` wants it
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+clean: ## remove the environment and caches; artifacts stay
+	rm -rf .venv .pytest_cache .mypy_cache .ruff_cache .import_linter_cache *.egg-info

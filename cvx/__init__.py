@@ -1,0 +1,20 @@
+"""Train image classifiers and see what they look at: the map of the package.
+
+    cli/             one file per command of `python -m cvx`
+    config           TrainConfig and Place: flags and preset files become one
+    pipeline         many configs through everything
+    training         the loop
+    explain          models over a split: maps, PNG tree, class pages
+    comparison       models x images: logits, maps, numbers (demo and commands share it)
+    records          one run's folder: write and read; Sink
+    store            names, versions and aliases: local folders
+    attribution/     the vanilla gradient, second opinions, heatmaps
+    embedding        logits to 2-D: PCA, t-SNE, UMAP, with separability numbers
+    evaluation       a model over a split, each image exactly once
+    checkpoint       weights and card on disk, and back to a ready Classifier
+    models           any timm model, fitted to image size and class count
+    data/            name to uint8 arrays
+    metrics  distributed  render  files
+
+Imports point down this list; `lint-imports` checks it.
+"""

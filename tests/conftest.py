@@ -1,0 +1,42 @@
+"""What every test shares: folders of its own, and no network but loopback."""
+
+import ipaddress
+import os
+import socket
+
+import pytest
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("MPLBACKEND", "Agg")
+
+
+@pytest.fixture(scope="session")
+def data_root(tmp_path_factory):
+    """One data root for the whole run, so that each dataset is made into arrays once."""
+    return tmp_path_factory.mktemp("data")
+
+
+@pytest.fixture(autouse=True)
+def _own_folders(monkeypatch, tmp_path, data_root):
+    monkeypatch.setenv("CVX_DATA", str(data_root))
+    monkeypatch.setenv("CVX_ARTIFACTS", str(tmp_path / "artifacts"))
+
+
+@pytest.fixture(autouse=True)
+def _no_network(monkeypatch):
+    """Refuse every connection that would leave the machine, as a machine without a network does."""
+    connect = socket.socket.connect
+
+    def guarded(self, address):
+        if self.family in (socket.AF_INET, socket.AF_INET6) and not _is_loopback(address[0]):
+            raise OSError(101, f"Network is unreachable: {address}")
+        return connect(self, address)
+
+    monkeypatch.setattr(socket.socket, "connect", guarded)
+
+
+def _is_loopback(host):
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
