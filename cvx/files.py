@@ -1,0 +1,72 @@
+"""Files that are there whole or not at all."""
+
+import contextlib
+import json
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+FORMAT = 1
+"""The layout of every JSON file cvx writes; a reader refuses a higher number."""
+
+
+@contextlib.contextmanager
+def whole_file(path: Path) -> Iterator[Path]:
+    """Give a temporary path beside `path`, renamed onto it when the block ends well and removed when not."""
+    path.parent.mkdir(parents=True, exist_ok=True)
+    handle, name = tempfile.mkstemp(prefix=f".{path.name}.", suffix=f".tmp{path.suffix}", dir=path.parent)
+    os.close(handle)
+    temporary = Path(name)
+    try:
+        yield temporary
+        temporary.chmod(0o666 & ~_umask())
+        temporary.replace(path)
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def whole_folder(parent: Path) -> Iterator[Path]:
+    """Give a temporary folder under `parent` for the block to fill and rename; removed if it is still there after."""
+    parent.mkdir(parents=True, exist_ok=True)
+    temporary = Path(tempfile.mkdtemp(prefix=".tmp-", dir=parent))
+    temporary.chmod(0o777 & ~_umask())
+    try:
+        yield temporary
+    finally:
+        if temporary.exists():
+            shutil.rmtree(temporary, ignore_errors=True)
+
+
+def write_json(path: Path, content: dict[str, Any]) -> None:
+    """Write a JSON object with the format number, whole or not at all."""
+    with whole_file(path) as temporary:
+        temporary.write_text(json.dumps({"format": FORMAT, **content}, indent=1) + "\n", encoding="utf-8")
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """Read a JSON object that `write_json` wrote.
+
+    Raises:
+        ValueError: If it is no JSON object, or of a newer format; the message names the file.
+    """
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
+        raise ValueError(f"{path} is damaged: no JSON ({error})") from None
+    if not isinstance(content, dict) or not isinstance(content.get("format"), int):
+        raise ValueError(f"{path} is damaged: expected a JSON object with a format number")
+    if content["format"] > FORMAT:
+        raise ValueError(
+            f"{path} is of format {content['format']}, this cvx reads up to {FORMAT}; install a newer cvx"
+        )
+    return content
+
+
+def _umask() -> int:
+    mask = os.umask(0)
+    os.umask(mask)
+    return mask
