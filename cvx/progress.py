@@ -1,0 +1,89 @@
+"""What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
+
+import sys
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Protocol, runtime_checkable
+
+from rich.console import Console
+from rich.progress import BarColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+
+@runtime_checkable
+class Bar(Protocol):
+    """Hears of every step and of every recorded row."""
+
+    def step(self) -> None:
+        """Hear that one optimizer step is done."""
+
+    def row(self, row: Mapping[str, float]) -> None:
+        """Hear the newest numbers."""
+
+
+@contextmanager
+def training_bar(title: str, total: int, done: int, show: bool = True) -> Iterator[Bar]:
+    """Show the progress of `total` steps, `done` of which lie behind, on stderr."""
+    console = Console(file=sys.stderr)
+    if not show:
+        yield _Silent()
+    elif not console.is_terminal:
+        yield _Lines(title)
+    else:
+        with _progress(console) as progress:
+            yield _Live(progress, progress.add_task(title, total=total, completed=done, numbers=""))
+
+
+def _progress(console: Console) -> Progress:
+    columns = (
+        TextColumn("[bold]{task.description}"),
+        BarColumn(bar_width=None),
+        TextColumn("{task.fields[numbers]}"),
+        TimeElapsedColumn(),
+        TimeRemainingColumn(),
+    )
+    return Progress(*columns, console=console, refresh_per_second=4)
+
+
+class _Silent:
+    def step(self) -> None:
+        pass
+
+    def row(self, row: Mapping[str, float]) -> None:
+        pass
+
+
+class _Lines(_Silent):
+    """One line per epoch: a log file stays readable."""
+
+    def __init__(self, title: str):
+        self._title = title
+        self._speed = 0.0
+
+    def row(self, row: Mapping[str, float]) -> None:
+        self._speed = row.get("time/images_per_s", self._speed)
+        if "val/acc1" in row:
+            numbers = f"val loss {row['val/loss']:.3f}  val acc {row['val/acc1']:.3f}"
+            speed = f"{self._speed:.0f} images/s" if self._speed else "untrained"
+            line = f"{self._title}  epoch {row['epoch']:g}  {numbers}  {speed}"
+            print(line, file=sys.stderr, flush=True)
+
+
+class _Live(_Silent):
+    def __init__(self, progress: Progress, task):  # noqa: ANN001 - rich's TaskID is an int by another name
+        self._progress = progress
+        self._task = task
+        self._shown: dict[str, float] = {}
+
+    def step(self) -> None:
+        self._progress.advance(self._task)
+
+    def row(self, row: Mapping[str, float]) -> None:
+        self._shown.update(row)
+        parts = (
+            ("loss {:.3f}", "train/loss"),
+            ("acc {:.3f}", "train/acc1"),
+            ("val acc {:.3f}", "val/acc1"),
+            ("{:.0f} images/s", "time/images_per_s"),
+        )
+        text = "  ".join(form.format(self._shown[key]) for form, key in parts if key in self._shown)
+        self._progress.update(self._task, numbers=text)

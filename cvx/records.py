@@ -1,0 +1,195 @@
+"""One run's folder: what a run writes while it goes, and how others read it."""
+
+import dataclasses
+import json
+import platform
+import secrets
+import subprocess
+import time
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib import metadata
+from pathlib import Path
+from typing import Any, Protocol, runtime_checkable
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from cvx.files import read_json, whole_file, write_json
+
+MAX_FRAMES = 60
+"""Frames of the film, and of the embeddings, that one run keeps at most."""
+
+
+@runtime_checkable
+class Sink(Protocol):
+    """Somebody who hears what a run records, line by line, after the files have it."""
+
+    def log(self, row: Mapping[str, float]) -> None:
+        """Hear one row of metrics; `step`, `epoch` and `time` are among its keys."""
+
+    def frame(self, kind: str, epoch: int, path: Path) -> None:
+        """Hear that a film or embeddings frame was written."""
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Hear the final numbers; nothing follows."""
+
+
+def frame_epochs(epochs: int) -> frozenset[int]:
+    """Choose the epochs whose maps are kept: 0 (untrained), the last, and evenly spaced ones between."""
+    if epochs < MAX_FRAMES:
+        return frozenset(range(epochs + 1))
+    return frozenset(int(x) for x in np.linspace(0, epochs, MAX_FRAMES).round())
+
+
+def new_run_name(collection: str, name: str = "") -> str:
+    """Make up a run's folder name: when, what, and four hex digits (or the user's own name)."""
+    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    return f"{stamp}-{collection}-{name or secrets.token_hex(2)}"
+
+
+class RunWriter:
+    """Writes one run's folder. Rows are appended; all else is written once, whole or not at all."""
+
+    def __init__(self, folder: Path, sinks: Sequence[Sink] = ()):
+        self.folder = folder
+        self.sinks = tuple(sinks)
+        self._started = time.time()
+
+    @classmethod
+    def create(cls, folder: Path, config: Mapping[str, Any], sinks: Sequence[Sink] = ()) -> "RunWriter":
+        """Start a new run's folder with its config."""
+        folder.mkdir(parents=True, exist_ok=False)
+        write_json(folder / "config.json", dict(config))
+        return cls(folder, sinks)
+
+    @classmethod
+    def reopen(cls, folder: Path, step: int, elapsed_s: float, sinks: Sequence[Sink] = ()) -> "RunWriter":
+        """Continue a run after `step`: what was recorded beyond it is dropped, since it will be recorded again."""
+        writer = cls(folder, sinks)
+        writer._started -= elapsed_s
+        rows = [row for row in read_rows(folder) if row["step"] <= step]
+        with whole_file(folder / "metrics.jsonl") as temporary:
+            temporary.write_text("".join(_line(row) for row in rows), encoding="utf-8")
+        return writer
+
+    def elapsed_s(self) -> float:
+        """Return the seconds this run has taken, those before a resume included."""
+        return time.time() - self._started
+
+    def log(self, step: int, epoch: float, metrics: Mapping[str, float]) -> dict[str, float]:
+        """Append one row and return it."""
+        row = {"step": step, "epoch": round(epoch, 4), "time": round(self.elapsed_s(), 3), **metrics}
+        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+            stream.write(_line(row))
+        for sink in self.sinks:
+            sink.log(row)
+        return row
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the rows written so far."""
+        return read_rows(self.folder)
+
+    def film(
+        self,
+        epoch: int,
+        targets: Int64[np.ndarray, "n"],
+        logits: Float[np.ndarray, "n k"],
+        attribution: Float[np.ndarray, "n c h w"],
+    ) -> None:
+        """Write the maps of the film samples after an epoch."""
+        self._frame("film", f"{epoch:04d}", epoch, attribution=attribution, targets=targets, logits=logits)
+
+    def embeddings(self, name: str, epoch: int, **arrays: np.ndarray) -> None:
+        """Write logits and their projections: `name` is the epoch, or `test` for the final ones."""
+        self._frame("embeddings", name, epoch, **arrays)
+
+    def _frame(self, kind: str, name: str, epoch: int, **arrays: np.ndarray) -> None:
+        path = self.folder / kind / f"{name}.npz"
+        with whole_file(path) as temporary:
+            np.savez_compressed(temporary, **arrays)  # type: ignore[arg-type]
+        for sink in self.sinks:
+            sink.frame(kind, epoch, path)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Write the final numbers; a run with a summary is done."""
+        write_json(self.folder / "summary.json", dict(summary))
+        for sink in self.sinks:
+            sink.finish(summary)
+
+
+def _line(row: Mapping[str, float]) -> str:
+    return json.dumps(row) + "\n"
+
+
+def read_rows(folder: Path) -> list[dict[str, float]]:
+    """Read a run's metrics; a last line cut short by a kill is left out."""
+    path = folder / "metrics.jsonl"
+    if not path.is_file():
+        return []
+    rows, lines = [], path.read_text(encoding="utf-8").splitlines()
+    for number, line in enumerate(lines, start=1):
+        try:
+            rows.append(json.loads(line))
+        except json.JSONDecodeError:
+            if number < len(lines):
+                raise ValueError(f"{path} is damaged: line {number} is no JSON") from None
+    return rows
+
+
+def provenance() -> dict[str, Any]:
+    """Return when and by what something was made: time, git commit and library versions."""
+    return {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "git_commit": _commit(), "versions": _versions()}
+
+
+def _commit() -> str:
+    """Return the commit of the checkout that cvx runs from, `-dirty` if it was changed, empty if there is none."""
+    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
+    try:
+        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+    except (OSError, subprocess.TimeoutExpired):
+        return ""
+    return answer.stdout.strip() if answer.returncode == 0 else ""
+
+
+def _versions() -> dict[str, str]:
+    names = ("cvx", "torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn")
+    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+
+
+@dataclasses.dataclass(frozen=True)
+class Run:
+    """A run's folder, read lazily."""
+
+    folder: Path
+
+    @property
+    def name(self) -> str:
+        """Return the folder's name."""
+        return self.folder.name
+
+    @property
+    def config(self) -> dict[str, Any]:
+        """Return `config.json`: config, place, key, git commit, versions."""
+        return read_json(self.folder / "config.json")
+
+    @property
+    def summary(self) -> dict[str, Any] | None:
+        """Return the final numbers, or None while the run is not done."""
+        path = self.folder / "summary.json"
+        return read_json(path) if path.is_file() else None
+
+    def rows(self) -> list[dict[str, float]]:
+        """Return the rows of metrics in the order they were recorded."""
+        return read_rows(self.folder)
+
+    def frames(self, kind: str) -> dict[int, Path]:
+        """Return the film's or embeddings' frames by epoch."""
+        paths = sorted((self.folder / kind).glob("[0-9]*.npz"))
+        return {int(path.stem): path for path in paths}
+
+
+def runs(root: Path) -> list[Run]:
+    """List the runs of a store, oldest first."""
+    folder = root / "runs"
+    return [Run(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()] if folder.is_dir() else []
