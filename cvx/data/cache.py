@@ -1,0 +1,227 @@
+"""The array cache: each part of a source is decoded once into uint8 files that processes map and share."""
+
+import errno
+import hashlib
+import math
+import os
+import shutil
+import sys
+import time
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock, Timeout
+from jaxtyping import Int64, UInt8
+from rich.console import Console
+from rich.progress import Progress
+
+from cvx.data.splits import Lazy, Part, Source, Split, fit_image, fit_mask, stratified_order
+from cvx.files import read_json, write_json
+
+LAYOUT = 1
+"""Part of every key: raised when the order or the files change, so that older caches are left alone."""
+CHUNK_BYTES = 4 << 20
+"""Pixels that are decoded before they are written."""
+NUM_THREADS = min(8, os.cpu_count() or 1)
+
+
+@dataclass(frozen=True, eq=False)
+class CachedPart:
+    """One part in stratified order, memory-mapped, with the sums that any slice's mean and std follow from."""
+
+    split: Split
+    moments: Int64[np.ndarray, "n 2 c"]
+    """Per image and channel: the sum of the pixel values and the sum of their squares."""
+
+
+def fingerprint_of(source: Source, image_size: int) -> str:
+    """Return 16 hex digits that change with the source, the image size or the cache's layout."""
+    return hashlib.sha256(f"{LAYOUT} {source.fingerprint} {image_size}".encode()).hexdigest()[:16]
+
+
+def materialize(source: Source, root: Path, slug: str, image_size: int) -> dict[str, CachedPart]:
+    """Return the parts of a source as memory maps, written now if no process has done so before.
+
+    Images are appended in stratified order as they are decoded, a few megabytes at a time: beyond what the source
+    itself holds, the peak is below 64 MB whatever the number of images. The folder gets its name when it is complete.
+    One process writes while others wait; its lock dies with it.
+
+    Raises:
+        ValueError: If an image cannot be decoded or has other channels than the first; the message names it.
+        OSError: If the cache cannot be written; nothing half-written stays.
+    """
+    folder = root / "cache" / f"{slug}-{image_size}-{fingerprint_of(source, image_size)[:12]}"
+    if (parts := _open(folder, source)) is not None:
+        return parts
+    with _explained_errors(folder):
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with _locked(folder):
+            if (parts := _open(folder, source)) is None:
+                _write(folder, source, image_size)
+                parts = _open(folder, source)
+    if parts is None:
+        raise OSError(f"the array cache {folder} cannot be read back; delete it and try again")
+    return parts
+
+
+def _open(folder: Path, source: Source) -> dict[str, CachedPart] | None:
+    """Map a finished cache; None if there is none, or if a file of it is missing or cut short."""
+    try:
+        read_json(folder / "card.json")
+        return {name: _open_part(folder / name, part) for name, part in source.parts.items()}
+    except (OSError, ValueError, EOFError):
+        return None
+
+
+def _open_part(folder: Path, part: Part) -> CachedPart:
+    names = ["images", "labels", "ids", "moments"] + (["masks"] if part.masks is not None else [])
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
+    if any(len(array) != len(part.labels) for array in arrays.values()):
+        raise ValueError(f"{folder} holds another number of images than its source")
+    moments = arrays.pop("moments")
+    return CachedPart(Split(**arrays), moments)
+
+
+@contextmanager
+def _locked(folder: Path) -> Iterator[None]:
+    lock = FileLock(folder.parent / f".{folder.name}.lock")
+    try:
+        lock.acquire(timeout=1)
+    except Timeout:
+        print(f"another process is preparing {folder}; waiting for it", file=sys.stderr, flush=True)
+        lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
+
+
+@contextmanager
+def _explained_errors(folder: Path) -> Iterator[None]:
+    try:
+        yield
+    except OSError as error:
+        reason = error.strerror or str(error)
+        advice = "make room or choose another data root (--data=DIR or CVX_DATA)"
+        raise OSError(error.errno or errno.EIO, f"cannot write the array cache {folder}: {reason}; {advice}") from error
+
+
+def _write(folder: Path, source: Source, image_size: int) -> None:
+    """Write all parts under a temporary name; only the holder of the lock is here, so what lies there is stale."""
+    building = folder.parent / f".{folder.name}.building"
+    shutil.rmtree(building, ignore_errors=True)
+    channels = _read(source.parts["train"].images, 0, "train").shape[2]
+    counts = {name: len(part.labels) for name, part in source.parts.items()}
+    try:
+        building.mkdir()
+        _require_room(building, source, image_size, channels)
+        with _bar(f"preparing {folder.name}", sum(counts.values())) as advance:
+            for name, part in source.parts.items():
+                _write_part(building / name, part, (image_size, image_size, channels), advance)
+        write_json(building / "card.json", {"classes": source.classes, "num_images": counts})
+        if folder.exists():
+            shutil.rmtree(folder)
+        building.rename(folder)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def _require_room(folder: Path, source: Source, image_size: int, channels: int) -> None:
+    needed = 0
+    for part in source.parts.values():
+        needed += len(part.labels) * image_size**2 * (channels + (part.masks is not None))
+    free = shutil.disk_usage(folder).free
+    if needed > free:
+        raise OSError(errno.ENOSPC, f"{needed / 1e9:,.1f} GB are needed and {free / 1e9:,.1f} GB are free")
+
+
+def _write_part(folder: Path, part: Part, shape: tuple[int, int, int], advance: Callable[[int], None]) -> None:
+    folder.mkdir()
+    order = stratified_order(part.labels)
+    np.save(folder / "labels.npy", part.labels[order])
+    np.save(folder / "ids.npy", order)
+    moments = np.empty((len(order), 2, shape[2]), np.int64)
+    per_chunk = max(1, CHUNK_BYTES // math.prod(shape))
+    starts = range(0, len(order), per_chunk)
+    with _appended(folder / "images.npy", np.uint8, (len(order), *shape)) as append:
+        with ThreadPoolExecutor(NUM_THREADS) as pool:
+            for start in starts:
+                images = _decode(part.images, order[start : start + per_chunk], shape, folder.name, pool)
+                moments[start : start + per_chunk] = _moments(images)
+                append(images)
+                advance(len(images))
+    np.save(folder / "moments.npy", moments)
+    if part.masks is not None:
+        with _appended(folder / "masks.npy", np.bool_, (len(order), *shape[:2])) as append:
+            for start in starts:
+                rows = order[start : start + per_chunk].tolist()
+                append(np.stack([fit_mask(part.masks[row], shape[0]) for row in rows]))
+
+
+@contextmanager
+def _appended(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], Any]]:
+    """Give a function that appends rows to an .npy file whose final shape is known.
+
+    Into a writable memory map a full disk would come as a SIGBUS; into a file it comes as an OSError.
+    """
+    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
+    with path.open("wb") as file:
+        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
+        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)
+
+
+def _decode(
+    images: Lazy[Any], rows: Int64[np.ndarray, "n"], shape: tuple[int, int, int], name: str, pool: ThreadPoolExecutor
+) -> UInt8[np.ndarray, "n h w c"]:
+    if isinstance(images, np.ndarray) and images.shape[1:] == shape:
+        return images[rows]
+
+    def fitted(row: int) -> UInt8[np.ndarray, "s s c"]:
+        image = _read(images, row, name)
+        if image.shape[2] != shape[2]:
+            raise ValueError(f"image {row} of {name} has {image.shape[2]} channels, the first image has {shape[2]}")
+        return fit_image(image, shape[0])
+
+    return np.stack(list(pool.map(fitted, rows.tolist())))
+
+
+def _read(images: Lazy[Any], row: int, name: str) -> UInt8[np.ndarray, "h w c"]:
+    try:
+        return images[row]
+    except (OSError, ValueError) as error:
+        raise ValueError(f"{error} (image {row} of {name})") from error
+
+
+def _moments(images: UInt8[np.ndarray, "n h w c"]) -> Int64[np.ndarray, "n 2 c"]:
+    pixels = images.reshape(len(images), -1, images.shape[3]).astype(np.uint32)
+    return np.stack([pixels.sum(1, dtype=np.int64), (pixels * pixels).sum(1, dtype=np.int64)], axis=1)
+
+
+@contextmanager
+def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
+    """Give a function that hears how many images are done; what takes longer than a second is shown on stderr."""
+    console = Console(file=sys.stderr)
+    progress = Progress(console=console, transient=True)
+    task = progress.add_task(title, total=total)
+    begun = time.monotonic()
+    said = False
+
+    def advance(num: int) -> None:
+        nonlocal said
+        progress.advance(task, num)
+        if not said and time.monotonic() - begun > 1 and not progress.finished:
+            said = True
+            if console.is_terminal:
+                progress.start()
+            else:
+                print(f"{title}: {total:,} images", file=sys.stderr, flush=True)
+
+    try:
+        yield advance
+    finally:
+        progress.stop()
