@@ -1,0 +1,257 @@
+"""Names, versions and aliases: which folder under the store's root a model or a set of samples is."""
+
+import dataclasses
+import difflib
+import re
+from collections.abc import Iterable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from filelock import FileLock
+
+from cvx import checkpoint
+from cvx.checkpoint import Card
+from cvx.data import slug
+from cvx.data.splits import Split, Splits
+from cvx.files import read_json, whole_folder, write_json
+from cvx.models import Classifier
+
+_VERSION = re.compile(r"v(\d+)")
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+
+
+def collection(dataset: str, model: str) -> str:
+    """Return the name under which versions of this model for this dataset are kept."""
+    return f"{slug(dataset)}-{slug(model)}"
+
+
+@dataclasses.dataclass(frozen=True)
+class ModelEntry:
+    """One stored version; a broken one has an error instead of a card."""
+
+    name: str
+    version: int
+    folder: Path
+    aliases: tuple[str, ...] = ()
+    card: Card | None = None
+    error: str = ""
+
+    @property
+    def reference(self) -> str:
+        """Return the name that always means this version."""
+        return f"{self.name}:v{self.version}"
+
+    def load(self) -> tuple[Classifier, Card]:
+        """Give back the ready model and its card."""
+        return checkpoint.load(self.folder)
+
+
+@dataclasses.dataclass(frozen=True, eq=False)
+class Samples:
+    """The fixed test images of a dataset that travel with its models."""
+
+    dataset: str
+    split: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+    folder: Path
+    info: dict[str, Any]
+
+
+class Store:
+    """A folder of models, samples and runs; read afresh at every call."""
+
+    def __init__(self, root: Path | str):
+        self.root = Path(root)
+
+    # models
+
+    def models(self) -> list[ModelEntry]:
+        """List every version of every model by name and version; broken ones too, with what is wrong."""
+        return [entry for name in self._names() for entry in self.versions(name)]
+
+    def best(self) -> list[ModelEntry]:
+        """List each model once: its best version, or the newest where no best can be told."""
+        chosen = []
+        for name in self._names():
+            entries = self.versions(name)
+            marked = [entry for entry in entries if "best" in entry.aliases and entry.card]
+            chosen += (marked or [entry for entry in entries if entry.card] or entries)[-1:]
+        return chosen
+
+    def versions(self, name: str) -> list[ModelEntry]:
+        """List the versions of one model, oldest first."""
+        folder = self.root / "models" / name
+        aliases = self._aliases(folder)
+        return [_entry(name, number, folder / f"v{number}", aliases) for number in _numbers(folder)]
+
+    def resolve(self, reference: str) -> ModelEntry:
+        """Find the version that `NAME`, `NAME:best`, `NAME:latest`, `NAME:v3` or `NAME@RUN` means; `NAME` is its best.
+
+        Raises:
+            ValueError: If there is none; the message lists what there is.
+        """
+        name, at, run = reference.partition("@")
+        name, _, alias = name.partition(":")
+        entries = self.versions(name) if _NAME.fullmatch(name) else []
+        if not entries:
+            raise ValueError(self._unknown(name))
+        if at:
+            matches = [entry for entry in entries if entry.card and entry.card.run == run]
+            matches.sort(key=lambda entry: entry.card is not None and entry.card.role == "best")
+        elif version := _VERSION.fullmatch(alias):
+            matches = [entry for entry in entries if entry.version == int(version[1])]
+        else:
+            matches = [entry for entry in entries if (alias or "best") in entry.aliases]
+            if not alias and not matches:
+                matches = entries
+        if not matches:
+            have = ", ".join([entry.reference for entry in entries] + sorted(self._aliases(entries[0].folder.parent)))
+            raise ValueError(f"{name} has no version {reference!r}; it has {have}")
+        return matches[-1]
+
+    def add_model(self, classifier: Classifier, card: Card) -> ModelEntry:
+        """Store a model as a new version of `card.name` and move the aliases that it now deserves."""
+        if not _NAME.fullmatch(card.name):
+            raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {card.name!r}")
+        folder = self.root / "models" / card.name
+        with whole_folder(folder) as temporary:
+            full = checkpoint.save(temporary, classifier, card)
+            with self._lock(folder):
+                version = self._same(full)
+                if version is None:
+                    version = max(_numbers(folder), default=-1) + 1
+                    temporary.rename(folder / f"v{version}")
+                self._move_aliases(folder, full, version)
+        return _entry(card.name, version, folder / f"v{version}", self._aliases(folder))
+
+    def _same(self, card: Card) -> int | None:
+        """Find the version that a run stored before it was killed and resumed."""
+        for entry in self.versions(card.name):
+            known = entry.card
+            if known and (known.run, known.role, known.sha256) == (card.run, card.role, card.sha256):
+                return entry.version
+        return None
+
+    def _move_aliases(self, folder: Path, card: Card, version: int) -> None:
+        aliases = self._aliases(folder)
+        aliases["latest"] = version
+        best = aliases.get("best")
+        if best is None or _score(card) >= _score(_entry(card.name, best, folder / f"v{best}", {}).card):
+            aliases["best"] = version
+        write_json(folder / "aliases.json", {"aliases": aliases})
+
+    def _aliases(self, folder: Path) -> dict[str, int]:
+        """Read the aliases that point at something; a lost or damaged file only loses the names."""
+        try:
+            content = read_json(folder / "aliases.json")["aliases"]
+            pairs = {str(alias): int(version) for alias, version in content.items()}
+        except (OSError, ValueError, KeyError, TypeError, AttributeError):
+            return {}
+        return {alias: version for alias, version in pairs.items() if (folder / f"v{version}").is_dir()}
+
+    def _names(self) -> list[str]:
+        folder = self.root / "models"
+        return (
+            sorted(p.name for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name))
+            if folder.is_dir()
+            else []
+        )
+
+    def _unknown(self, name: str) -> str:
+        known = self._names()
+        if not known:
+            return f"no model {name!r}: the store {self.root} holds none yet; `python -m cvx starter` trains some"
+        near = difflib.get_close_matches(name, known, n=1)
+        hint = f"; did you mean {near[0]!r}?" if near else ""
+        return f"no model {name!r} in {self.root}{hint} Known: {', '.join(known)}"
+
+    # samples
+
+    def add_samples(self, splits: Splits) -> Samples:
+        """Store the dataset's fixed test images once per fingerprint."""
+        folder = self.root / "samples" / slug(splits.name)
+        with self._lock(folder):
+            if (known := self._samples_version(folder, splits.fingerprint)) is None:
+                known = max(_numbers(folder), default=-1) + 1
+                with whole_folder(folder) as temporary:
+                    _write_samples(temporary, splits)
+                    temporary.rename(folder / f"v{known}")
+        return _read_samples(folder / f"v{known}")
+
+    def samples(self, dataset: str, fingerprint: str = "") -> Samples:
+        """Open the stored samples of a dataset: those of the fingerprint, or the newest.
+
+        Raises:
+            ValueError: If there are none; the message lists the datasets that have some.
+        """
+        folder = self.root / "samples" / slug(dataset)
+        version = self._samples_version(folder, fingerprint)
+        if version is None:
+            known = ", ".join(self.datasets()) or "none"
+            raise ValueError(f"no samples of {dataset!r} in {self.root}; datasets with samples: {known}")
+        return _read_samples(folder / f"v{version}")
+
+    def datasets(self) -> list[str]:
+        """List the slugs of the datasets that have samples."""
+        folder = self.root / "samples"
+        return sorted(p.name for p in folder.iterdir() if _numbers(p)) if folder.is_dir() else []
+
+    def _samples_version(self, folder: Path, fingerprint: str) -> int | None:
+        for number in reversed(_numbers(folder)):
+            try:
+                if fingerprint in ("", read_json(folder / f"v{number}" / "card.json").get("fingerprint")):
+                    return number
+            except (OSError, ValueError):
+                continue
+        return None
+
+    def _lock(self, folder: Path) -> FileLock:
+        """Take the folder's lock; the operating system frees it when its owner dies."""
+        folder.mkdir(parents=True, exist_ok=True)
+        return FileLock(folder / ".lock")
+
+
+def _numbers(folder: Path) -> list[int]:
+    if not folder.is_dir():
+        return []
+    matches: Iterable[re.Match[str] | None] = (_VERSION.fullmatch(path.name) for path in folder.iterdir())
+    return sorted(int(match[1]) for match in matches if match)
+
+
+def _entry(name: str, number: int, folder: Path, aliases: dict[str, int]) -> ModelEntry:
+    names = tuple(sorted(alias for alias, version in aliases.items() if version == number))
+    try:
+        return ModelEntry(name, number, folder, names, checkpoint.read_card(folder))
+    except (checkpoint.DamagedError, OSError) as error:
+        return ModelEntry(name, number, folder, names, error=str(error))
+
+
+def _score(card: Card | None) -> tuple[bool, float]:
+    """Order versions by validation accuracy; the last weights of a run never outrank its best."""
+    if card is None:
+        return False, -1.0
+    return card.role != "last", float(card.metrics.get("val/acc1", -1.0))
+
+
+def _write_samples(folder: Path, splits: Splits) -> None:
+    split = splits.samples
+    arrays = {"images": split.images, "labels": split.labels, "ids": split.ids, "masks": split.masks}
+    for name, array in arrays.items():
+        if array is not None:
+            np.save(folder / f"{name}.npy", np.ascontiguousarray(array))
+    info = dataclasses.asdict(splits.info)
+    card = {"dataset": splits.name, "classes": splits.classes, "fingerprint": splits.fingerprint, "info": info}
+    write_json(folder / "card.json", card)
+
+
+def _read_samples(folder: Path) -> Samples:
+    card = read_json(folder / "card.json")
+    try:
+        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "ids")}
+        masks = folder / "masks.npy"
+        split = Split(**arrays, masks=np.load(masks, mmap_mode="r") if masks.exists() else None)
+        return Samples(card["dataset"], split, tuple(card["classes"]), card["fingerprint"], folder, card["info"])
+    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
+        raise ValueError(f"samples in {folder} are damaged ({error}); delete the folder and train once more") from None
