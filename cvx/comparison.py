@@ -1,0 +1,302 @@
+"""Several models look at the same images: logits, maps, one scale across a row; what a class is drawn on."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from jaxtyping import Bool, Float32, Int64, UInt8
+
+from cvx.attribution import NotFiniteError, Scaled, attribute, frozen, rescale, to_heatmap
+from cvx.checkpoint import Card
+from cvx.data.splits import Split, fit_channels, fit_image
+from cvx.models import Classifier
+
+TARGETS = ("pred", "label")
+"""What a target may be beside a class name: the class the model predicts, or the ground truth."""
+
+
+@dataclass(frozen=True, eq=False)
+class View:
+    """One model's look at n images, at the model's own input size and channels."""
+
+    reference: str
+    card: Card
+    images: UInt8[np.ndarray, "n h w c"]
+    """The images as the model got them."""
+    logits: Float32[np.ndarray, "n k"]
+    targets: Int64[np.ndarray, "n"]
+    """The class whose score was explained, as an index into `card.classes`."""
+    attribution: Float32[np.ndarray, "n c h w"]
+    score: str
+    method: str
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    @property
+    def probs(self) -> Float32[np.ndarray, "n k"]:
+        """Return the softmax of the logits."""
+        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+    @property
+    def preds(self) -> Int64[np.ndarray, "n"]:
+        """Return the predicted classes."""
+        return self.logits.argmax(axis=1).astype(np.int64)
+
+
+def look(
+    reference: str,
+    classifier: Classifier,
+    card: Card,
+    images: UInt8[np.ndarray, "n h w c"],
+    target: str = "pred",
+    labels: Int64[np.ndarray, "n"] | None = None,
+    label_classes: Sequence[str] | None = None,
+    score: str = "logit",
+    method: str = "gradient",
+) -> View:
+    """Show one model the images, fitted to its size and channels, and explain one score of each.
+
+    Args:
+        target: `pred`, `label`, or the name of one of the model's classes.
+        labels: Ground truth; only the target `label` needs it.
+        label_classes: The class names that `labels` index; each is found among the model's own by its name.
+            Without them `labels` index the model's classes.
+
+    Raises:
+        ValueError: If the target is no class of the model, or if the ground truth is asked for and is missing
+            or not among the model's classes.
+    """
+    fixed = None if target == "pred" else _targets(card, target, len(images), labels, label_classes)
+    fitted = fit(images, card.image_size, card.in_chans)
+    device = next(classifier.parameters()).device
+    parts: list[tuple[np.ndarray, ...]] = []
+    for rows in _chunks(len(fitted), card.image_size):
+        inputs = torch.from_numpy(fitted[rows]).to(device).permute(0, 3, 1, 2).float().div(255).contiguous()
+        targets = _predict(classifier, inputs) if fixed is None else torch.from_numpy(fixed[rows]).to(device)
+        pair = attribute(classifier, inputs, targets, score=score, method=method)
+        parts.append(tuple(array.detach().cpu().numpy() for array in (*pair, targets)))
+    logits, attribution, chosen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return View(reference, card, fitted, logits, chosen, attribution, score, method)
+
+
+PIXELS = 2**18
+"""Pixels handled at once: 256 images of 32 x 32, 5 of 224 x 224."""
+
+
+def _chunks(num: int, image_size: int) -> Iterator[slice]:
+    size = max(1, min(256, PIXELS // image_size**2))
+    return (slice(start, min(start + size, num)) for start in range(0, max(num, 1), size))
+
+
+def _predict(classifier: Classifier, inputs: torch.Tensor) -> torch.Tensor:
+    with frozen(classifier, inputs.device), torch.no_grad():
+        return classifier(inputs).argmax(dim=1)
+
+
+def _targets(
+    card: Card,
+    target: str,
+    num: int,
+    labels: Int64[np.ndarray, "n"] | None,
+    label_classes: Sequence[str] | None,
+) -> Int64[np.ndarray, "n"]:
+    if target != "label":
+        return np.full(num, class_index(card, target), dtype=np.int64)
+    if labels is None:
+        raise ValueError("the target `label` needs labels, and these images have none; choose `pred` or a class name")
+    names = tuple(card.classes if label_classes is None else label_classes)
+    asked = np.unique(labels)
+    if len(asked) and not 0 <= asked[0] <= asked[-1] < len(names):
+        raise ValueError(f"labels must lie in 0…{len(names) - 1}, got {asked[0]}…{asked[-1]}")
+    if unknown := [names[label] for label in asked if names[label] not in card.classes]:
+        raise ValueError(
+            f"{card.name} was trained on {card.dataset} and has no class {_listed(unknown)}, so these images'"
+            f" labels cannot be its targets; choose `pred` or one of its classes: {_listed(card.classes)}"
+        )
+    if names == card.classes:
+        return labels
+    index = {label: card.classes.index(names[label]) for label in asked.tolist()}
+    return np.array([index[label] for label in labels.tolist()], dtype=np.int64)
+
+
+def class_index(card: Card, name: str) -> int:
+    """Find a class of a model by its name.
+
+    Raises:
+        ValueError: If the model has no such class; the message lists those it has.
+    """
+    if name not in card.classes:
+        raise ValueError(f"unknown class {name!r}; {card.name} knows {_listed(card.classes)}")
+    return card.classes.index(name)
+
+
+def _listed(names: Sequence[str], limit: int = 20) -> str:
+    more = f", … ({len(names)} in all)" if len(names) > limit else ""
+    return ", ".join(map(repr, names[:limit])) + more
+
+
+def fit(images: UInt8[np.ndarray, "n h w c"], image_size: int, in_chans: int) -> UInt8[np.ndarray, "n h2 w2 c2"]:
+    """Fit images to a model: short side resized, center crop; luminance or replication; or as they are."""
+    if images.shape[1:3] != (image_size, image_size):
+        sized = [fit_image(np.asarray(image), image_size) for image in images]
+        images = np.stack(sized) if sized else np.empty((0, image_size, image_size, images.shape[3]), np.uint8)
+    return np.ascontiguousarray(fit_channels(np.asarray(images), in_chans))
+
+
+def top_classes(view: View, i: int, k: int = 5) -> list[tuple[str, float]]:
+    """Return the k most probable classes of image i with their probabilities, best first."""
+    probs = view.probs[i]
+    return [(view.card.classes[j], float(probs[j])) for j in np.argsort(-probs, kind="stable")[:k]]
+
+
+def heatmaps(
+    views: Sequence[View],
+    i: int,
+    reduction: str = "max",
+    mode: str = "shared",
+    clip: float = 0.99,
+    limit: float | None = None,
+) -> list[Scaled]:
+    """Reduce and scale the maps of image i, one per view; the mode `shared` puts the row on one scale.
+
+    Maps of different sizes share a scale in the attribution's own unit, so a model with more pixels, whose
+    score hangs less on any one of them, is drawn darker.
+    """
+    maps = [to_heatmap(view.attribution[i : i + 1], reduction)[0] for view in views]
+    return rescale(maps, mode=mode, clip=clip, limit=limit)
+
+
+@dataclass(frozen=True, eq=False)
+class ClassView:
+    """What one model draws on for one class, over images of that class.
+
+    The mean map assumes that the objects of a class lie in roughly the same place of every image, centered
+    and aligned, as in digits or Fashion-MNIST. Where they do not, it shows where they lie rather than which
+    part of them counts.
+    """
+
+    reference: str
+    class_name: str
+    indices: Int64[np.ndarray, "e"]
+    """The exemplars' rows in the samples: the first of the class in stored order, so not chosen by looks."""
+    images: UInt8[np.ndarray, "e h w c"]
+    """The exemplars as the model got them."""
+    maps: Float32[np.ndarray, "e h w"]
+    """The exemplars' heatmaps, unscaled."""
+    preds: tuple[str, ...]
+    """The classes that the model assigns to the exemplars."""
+    mean_map: Float32[np.ndarray, "h w"]
+    """Mean of the maps but zero ones, each divided by its absolute sum, so that all images count alike."""
+    center_bias: float
+    """Map-weighted mean distance from the center over a uniform map's: 1 is none, < 1 central; or nan."""
+    mass_on_mask: float | None
+    """Mean share of a map's absolute mass on its image's mask; None without masks or with zero maps only."""
+    mask_share: float | None
+    """Mean share of the image under the mask: what a uniform map scores. None where `mass_on_mask` is."""
+    num: int
+    """Images of the class that were looked at."""
+    num_zero: int
+    """How many of them have a map that is zero everywhere."""
+    accuracy: float
+    """Share of them that the model assigns to the class."""
+    score: str
+    method: str
+    reduction: str
+
+
+def class_view(
+    reference: str,
+    classifier: Classifier,
+    card: Card,
+    samples: Split,
+    class_index: int,
+    num: int = 100,
+    num_exemplars: int = 8,
+    reduction: str = "max",
+    score: str = "logit",
+    method: str = "gradient",
+) -> ClassView:
+    """Look at the first `num` samples of a class and sum up where the model's score of that class comes from.
+
+    Raises:
+        ValueError: If the model has no such class, or no sample is of it.
+    """
+    if not 0 <= class_index < len(card.classes):
+        raise ValueError(f"class index must lie in 0…{len(card.classes) - 1}, got {class_index}")
+    indices = np.flatnonzero(samples.labels == class_index)[:num].astype(np.int64)
+    if not len(indices):
+        raise ValueError(f"no sample is of class {card.classes[class_index]!r}")
+    images, labels = samples.images[indices], samples.labels[indices]
+    view = look(reference, classifier, card, images, "label", labels, score=score, method=method)
+    masks = None if samples.masks is None else samples.masks[indices]
+    return sum_up(view, indices, card.classes[class_index], masks, num_exemplars, reduction)
+
+
+def sum_up(
+    view: View,
+    indices: Int64[np.ndarray, "n"],
+    class_name: str,
+    masks: Bool[np.ndarray, "n a b"] | None = None,
+    num_exemplars: int = 8,
+    reduction: str = "max",
+) -> ClassView:
+    """Sum up a look at images of one class, whose rows in the samples are `indices` (n >= 1)."""
+    maps = to_heatmap(view.attribution, reduction)
+    shares, alive = _shares(maps)
+    mass, chance = (None, None) if masks is None else _on_mask(shares[alive], _fit_masks(masks[alive], maps.shape[1]))
+    few = slice(0, num_exemplars)
+    return ClassView(
+        reference=view.reference,
+        class_name=class_name,
+        indices=indices[few],
+        images=view.images[few],
+        maps=maps[few],
+        preds=tuple(view.card.classes[pred] for pred in view.preds[few]),
+        mean_map=shares[alive].mean(axis=0) if alive.any() else np.zeros_like(maps[0]),
+        center_bias=_center_bias(shares[alive]),
+        mass_on_mask=mass,
+        mask_share=chance,
+        num=len(view),
+        num_zero=int((~alive).sum()),
+        accuracy=float(np.mean([view.card.classes[pred] == class_name for pred in view.preds])),
+        score=view.score,
+        method=view.method,
+        reduction=reduction,
+    )
+
+
+def _shares(maps: Float32[np.ndarray, "n h w"]) -> tuple[Float32[np.ndarray, "n h w"], Bool[np.ndarray, "n"]]:
+    """Divide each map by its absolute sum, and tell which are not zero everywhere; a zero map stays zero."""
+    peaks = np.abs(maps).max(axis=(1, 2), keepdims=True)
+    safe = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)  # no overflow, no underflow in the sum
+    sums = np.abs(safe).sum(axis=(1, 2), keepdims=True)
+    return np.divide(safe, sums, out=np.zeros_like(safe), where=sums > 0), peaks[:, 0, 0] > 0
+
+
+def _center_bias(shares: Float32[np.ndarray, "n h w"]) -> float:
+    if not len(shares):
+        return float("nan")
+    height, width = shares.shape[1:]
+    rows, columns = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+    distances = np.hypot(rows[:, None], columns[None, :])
+    uniform = distances.mean()
+    return float((np.abs(shares) * distances).sum(axis=(1, 2)).mean() / uniform) if uniform > 0 else 1.0
+
+
+def _on_mask(
+    shares: Float32[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n h w"]
+) -> tuple[float | None, float | None]:
+    """Average the mass on the mask and the mask's share of the image, without images whose mask is empty."""
+    known = masks.any(axis=(1, 2))
+    if not known.any():
+        return None, None
+    mass = (np.abs(shares[known]) * masks[known]).sum(axis=(1, 2))
+    return float(mass.mean()), float(masks[known].mean())
+
+
+def _fit_masks(masks: Bool[np.ndarray, "n a b"], image_size: int) -> Bool[np.ndarray, "n h w"]:
+    """Fit masks as the images were fitted; a pixel counts where the mask covers at least half of it."""
+    return fit(masks[..., None].astype(np.uint8) * 255, image_size, 1)[..., 0] > 127
