@@ -1,0 +1,78 @@
+"""The ranks of one job: alone, or under torchrun."""
+
+import contextlib
+import dataclasses
+import os
+from collections.abc import Iterator
+
+import torch
+import torch.distributed as dist
+
+
+@dataclasses.dataclass(frozen=True)
+class Ranks:
+    """This process's place among the processes that train one model."""
+
+    rank: int = 0
+    world: int = 1
+    device: torch.device = dataclasses.field(default_factory=lambda: torch.device("cpu"))
+
+    @property
+    def is_main(self) -> bool:
+        """Tell whether this is the one process that writes and prints."""
+        return self.rank == 0
+
+    def barrier(self) -> None:
+        """Wait for every rank."""
+        if self.world > 1:
+            dist.barrier()
+
+    def mean(self, value: torch.Tensor) -> torch.Tensor:
+        """Average a tensor over the ranks, in place."""
+        if self.world > 1:
+            dist.all_reduce(value)
+            value /= self.world
+        return value
+
+    def any(self, flag: bool) -> bool:
+        """Tell whether any rank says so: all ranks stop at the same step."""
+        if self.world == 1:
+            return flag
+        heard = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(heard)
+        return bool(heard.item())
+
+
+def pick_device(name: str) -> torch.device:
+    """Turn a device name into a device; auto is CUDA, then mps, then the CPU.
+
+    Raises:
+        ValueError: If torch knows no such device or cannot use it here.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda", int(os.environ.get("LOCAL_RANK", "0")))
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+        torch.zeros(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        reason = str(error).splitlines()[0]
+        raise ValueError(f"device {name!r} cannot be used here ({reason}); give auto or cpu") from None
+    return device
+
+
+@contextlib.contextmanager
+def ranks(device: str = "auto") -> Iterator[Ranks]:
+    """Join the job that torchrun started, or be its only process."""
+    chosen = pick_device(device)
+    if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:
+        yield Ranks(device=chosen)
+        return
+    if chosen.type == "cuda":
+        torch.cuda.set_device(chosen)
+    dist.init_process_group("nccl" if chosen.type == "cuda" else "gloo")
+    try:
+        yield Ranks(dist.get_rank(), dist.get_world_size(), chosen)
+    finally:
+        dist.destroy_process_group()

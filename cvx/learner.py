@@ -1,0 +1,151 @@
+"""What a training step changes: weights, their moving average, optimizer and schedule."""
+
+import dataclasses
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+from cvx.config import TrainConfig
+from cvx.distributed import Ranks
+from cvx.models import Classifier
+
+
+@dataclasses.dataclass
+class Learner:
+    """A model in training."""
+
+    config: TrainConfig
+    classifier: Classifier
+    forward: nn.Module
+    """The classifier as steps call it: compiled, and wrapped where several ranks share it."""
+    ema: Any
+    """timm's ModelEmaV3, or None."""
+    optimizer: torch.optim.Optimizer
+    schedule: Any
+    """timm's scheduler, set by the step alone, so that it needs no state."""
+    precision: torch.dtype
+    step: int = 0
+    _norm: Tensor | None = None
+
+    @property
+    def judged(self) -> Classifier:
+        """Return the weights that are evaluated, mapped and stored: the moving average where it is on."""
+        return self.ema.module if self.ema else self.classifier
+
+    def modules(self) -> dict[str, nn.Module]:
+        """Return the modules of a saved state by name."""
+        return {"model": self.classifier, **({"ema": self.ema.module} if self.ema else {})}
+
+    def train_step(
+        self, inputs: Float[Tensor, "n c h w"], targets: Float[Tensor, "n k"]
+    ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
+        """Take one optimizer step and return loss and accuracy of the batch, without waiting for the device."""
+        with torch.autocast(inputs.device.type, self.precision, enabled=self.precision != torch.float32):
+            logits = self.forward(inputs)
+        loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+        self.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        if self.config.max_grad_norm:
+            self._norm = nn.utils.clip_grad_norm_(self.classifier.parameters(), self.config.max_grad_norm)
+        self.optimizer.step()
+        self.step += 1
+        self.schedule.step_update(self.step)
+        if self.ema:
+            self.ema.update(self.classifier, step=self.step)
+        return loss.detach(), (logits.detach().argmax(1) == targets.argmax(1)).float().mean()
+
+    def resume_at(self, step: int) -> None:
+        """Take up the schedule where a saved state left off."""
+        self.step = step
+        self.schedule.step_update(step)
+
+    def grad_norm(self) -> float:
+        """Return the norm of the newest step's gradients, before clipping."""
+        if self._norm is not None:
+            return float(self._norm)
+        grads = [p.grad for p in self.classifier.parameters() if p.grad is not None]
+        return float(nn.utils.get_total_norm(grads))
+
+
+def make_learner(config: TrainConfig, classifier: Classifier, here: Ranks, steps_per_epoch: int) -> Learner:
+    """Set a model up for training on this rank."""
+    from timm.optim import create_optimizer_v2
+    from timm.utils import ModelEmaV3
+
+    classifier.to(here.device)
+    if config.channels_last:
+        classifier.to(memory_format=torch.channels_last)
+    classifier.train()
+    try:
+        optimizer = create_optimizer_v2(
+            classifier.net,
+            opt=config.optimizer,
+            lr=config.lr,
+            weight_decay=config.weight_decay,
+            momentum=config.momentum,
+        )
+    except (ValueError, AssertionError, TypeError) as error:
+        raise ValueError(_unknown_optimizer(config.optimizer, error)) from None
+    schedule = _schedule(config, optimizer, steps_per_epoch)
+    ema = ModelEmaV3(classifier, decay=config.ema, use_warmup=True) if config.ema else None
+    forward = _wrap(classifier, config, here)
+    return Learner(config, classifier, forward, ema, optimizer, schedule, pick_precision(config.precision, here.device))
+
+
+def _unknown_optimizer(name: str, error: Exception) -> str:
+    import difflib
+
+    from timm.optim import list_optimizers
+
+    known = [str(one) for one in list_optimizers()]
+    if name in known:
+        return f"optimizer {name!r} cannot be set up: {error}"
+    near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "sgd, adamw"
+    return f"unknown optimizer {name!r}; nearest in timm: {near}"
+
+
+def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Any:
+    """Linear warm-up, then cosine to zero (Loshchilov and Hutter, 2016, arXiv:1608.03983), by step."""
+    from timm.scheduler import CosineLRScheduler
+
+    warmup = round(config.warmup_epochs * steps_per_epoch)
+    total = config.epochs * steps_per_epoch
+    if warmup >= total:
+        raise ValueError(f"warmup_epochs must be less than epochs ({config.epochs}), got {config.warmup_epochs}")
+    schedule = CosineLRScheduler(
+        optimizer,
+        t_initial=total - warmup,
+        warmup_t=warmup,
+        warmup_lr_init=config.lr / max(warmup, 1),
+        warmup_prefix=True,
+        t_in_epochs=False,
+    )
+    schedule.step_update(0)
+    return schedule
+
+
+def _wrap(classifier: Classifier, config: TrainConfig, here: Ranks) -> nn.Module:
+    forward: nn.Module = classifier
+    if here.world > 1:
+        if here.device.type == "cuda":
+            forward = nn.SyncBatchNorm.convert_sync_batchnorm(forward)
+        forward = nn.parallel.DistributedDataParallel(forward)
+    return torch.compile(forward) if config.compile else forward  # type: ignore[return-value]
+
+
+def pick_precision(name: str, device: torch.device) -> torch.dtype:
+    """Choose the arithmetic of training steps; auto is bfloat16 where the processor computes in it."""
+    if name == "auto":
+        return torch.bfloat16 if _has_bf16(device) else torch.float32
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return False

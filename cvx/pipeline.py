@@ -1,0 +1,64 @@
+"""Many presets through everything: train, test, embed, attribute; what is done is skipped."""
+
+import dataclasses
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from cvx import records
+from cvx.config import Place, TrainConfig, parse
+from cvx.store import Store
+from cvx.training import train
+
+
+@dataclasses.dataclass(frozen=True)
+class Outcome:
+    """What became of one preset."""
+
+    label: str
+    status: str
+    """trained, already done, or failed."""
+    summary: dict[str, Any] | None = None
+    error: str = ""
+
+
+def run_preset(file: Path, flags: list[str], place: Place, then: Callable[[str], object] | None = None) -> Outcome:
+    """Take one preset through training, and its best model through `then`; an error becomes a failed outcome.
+
+    Training itself tests the best weights and projects their logits; a finished run of the same config is not
+    repeated, and an interrupted one is continued from its saved state.
+    """
+    try:
+        config = parse([f"--config={file}", *flags])[0]
+        known = finished(config, place.artifacts)
+        summary = known or train(config, _resumable(config, place))
+        if then is not None and "best" in summary:
+            then(summary["best"])
+    except (ValueError, OSError, RuntimeError) as error:
+        return Outcome(file.stem, "failed", error=str(error))
+    return Outcome(file.stem, "already done" if known else "trained", summary)
+
+
+def finished(config: TrainConfig, root: Path) -> dict[str, Any] | None:
+    """Return the summary of a finished run of exactly this config whose model is still stored, or None."""
+    for run in reversed(records.runs(root)):
+        try:
+            summary = run.summary
+            if summary and summary["key"] == config.key:
+                Store(root).resolve(summary["best"])
+                return summary
+        except (ValueError, KeyError):
+            continue
+    return None
+
+
+def _resumable(config: TrainConfig, place: Place) -> Place:
+    """Continue an unfinished run of exactly this config where there is one with a saved state."""
+    for run in reversed(records.runs(place.artifacts)):
+        try:
+            unfinished = run.summary is None and run.config["key"] == config.key
+        except (ValueError, KeyError):
+            continue
+        if unfinished and any((run.folder / "state").glob("state.*")):
+            return dataclasses.replace(place, resume=run.name)
+    return place

@@ -1,0 +1,242 @@
+"""The main job: a run from data to a stored model, exact after any interruption."""
+
+import dataclasses
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+
+import numpy as np
+import pytest
+import torch
+
+from cvx import data
+from cvx.checkpoint import load
+from cvx.config import Place, TrainConfig
+from cvx.records import Run, frame_epochs, runs
+from cvx.store import Store
+from cvx.training import DivergedError, InterruptedTraining, train
+
+QUICK = TrainConfig(
+    dataset="digits", model="resnet10t", stem="timm", epochs=2, batch_size=256, lr=3e-3, warmup_epochs=0.5, mixup=0.2,
+    ema=0.9, precision="fp32",
+)  # fmt: skip
+
+
+@pytest.fixture
+def place(tmp_path, data_root):
+    return Place(artifacts=tmp_path / "store", data=data_root, device="cpu")
+
+
+class StopAt:
+    """A sink that asks the process to stop when a step is recorded."""
+
+    def __init__(self, step):
+        self.step = step
+
+    def log(self, row):
+        if row["step"] == self.step and "train/loss" in row:
+            os.kill(os.getpid(), signal.SIGTERM)
+
+    def frame(self, kind, epoch, path):
+        pass
+
+    def finish(self, summary):
+        pass
+
+
+def timeless(folder):
+    """Return what a run recorded, without what depends on the clock."""
+    rows = [{k: v for k, v in row.items() if not k.startswith("time")} for row in Run(folder).rows()]
+    arrays = {}
+    for path in sorted(folder.glob("*/*.npz")):
+        with np.load(path) as stored:
+            arrays |= {f"{path.parent.name}/{path.name}/{key}": stored[key] for key in stored.files}
+    return rows, arrays
+
+
+def assert_same_records(a, b):
+    rows_a, arrays_a = timeless(a)
+    rows_b, arrays_b = timeless(b)
+    assert rows_a == rows_b
+    assert arrays_a.keys() == arrays_b.keys()
+    for key, array in arrays_a.items():
+        np.testing.assert_array_equal(array, arrays_b[key], err_msg=key)
+
+
+@pytest.fixture(scope="module")
+def finished(tmp_path_factory, data_root):
+    """One run of QUICK, trained once for the tests that only read it."""
+    place = Place(artifacts=tmp_path_factory.mktemp("store"), data=data_root, device="cpu")
+    return train(QUICK, place), place
+
+
+def test_a_run_ends_with_a_stored_model_that_scores_what_the_summary_says(finished, data_root):
+    summary, place = finished
+    classifier, card = Store(place.artifacts).resolve("digits-resnet10t").load()
+    test = data.load("digits", data_root).test
+    inputs = torch.tensor(test.images).permute(0, 3, 1, 2) / 255
+    with torch.no_grad():
+        preds = classifier(inputs).argmax(1).numpy()
+    assert summary["metrics"]["test/acc1"] == pytest.approx((preds == test.labels).mean())
+    assert card.metrics == summary["metrics"] and card.run == summary["run"]
+    assert card.metrics["test/acc1"] > 0.3, "two epochs on digits learn something"
+
+
+def test_every_row_and_frame_that_readers_expect_is_there(finished):
+    summary, place = finished
+    run = Run(place.artifacts / "runs" / summary["run"])
+    rows = run.rows()
+    steps = [row["step"] for row in rows]
+    assert steps == sorted(steps)
+    training = [row for row in rows if "train/loss" in row]
+    assert {"train/loss", "train/acc1", "train/grad_norm", "lr", "time/images_per_s"} <= training[0].keys()
+    validation = [row for row in rows if "val/acc1" in row]
+    assert [row["epoch"] for row in validation] == [0, 1, 2]
+    assert {"val/loss", "val/acc1", "val/acc5", "val/ece"} <= validation[0].keys()
+    assert run.frames("film").keys() == frame_epochs(2) == run.frames("embeddings").keys()
+    with np.load(run.frames("film")[2]) as frame:
+        assert frame["attribution"].shape == (32, 1, 8, 8) and frame["attribution"].dtype == np.float32
+        assert np.abs(frame["attribution"]).max() > 0
+    with np.load(run.folder / "embeddings" / "test.npz") as last:
+        assert {"ids", "labels", "logits", "pca", "tsne", "umap"} <= set(last.files)
+        assert last["umap"].shape == (len(last["ids"]), 2) and np.isfinite(last["umap"]).all()
+    assert {"silhouette", "knn", "trustworthiness"} == {key.split("/")[1] for key in summary["separability"]}
+    assert np.sum(summary["confusion"]) == 360 == len(data.load("digits", place.data).test)
+    assert len(summary["per_class_accuracy"]) == 10
+
+
+def test_the_run_folder_says_by_what_it_was_made(finished):
+    summary, place = finished
+    content = json.loads((place.artifacts / "runs" / summary["run"] / "config.json").read_text())
+    assert content["format"] == 1 and content["key"] == QUICK.key
+    assert TrainConfig(**content["config"]) == QUICK
+    assert {"torch", "timm", "python"} <= content["versions"].keys()
+
+
+def test_best_and_last_are_kept_and_nothing_else(finished):
+    summary, place = finished
+    entries = Store(place.artifacts).models()
+    roles = [entry.card.role for entry in entries]
+    assert roles == (["best"] if summary["best_epoch"] == 2 else ["best", "last"])
+    assert not list((place.artifacts / "runs" / summary["run"] / "state").iterdir())
+
+
+def test_the_film_shows_the_stored_samples(finished):
+    summary, place = finished
+    samples = Store(place.artifacts).samples("digits").split.head(32)
+    with np.load(place.artifacts / "runs" / summary["run"] / "film" / "0002.npz") as frame:
+        np.testing.assert_array_equal(frame["targets"], samples.labels)
+
+
+@pytest.mark.slow
+def test_the_same_config_gives_the_same_records(finished, place):
+    summary, other = finished
+    again = train(QUICK, place)
+    assert_same_records(other.artifacts / "runs" / summary["run"], place.artifacts / "runs" / again["run"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("step", [2, 5, 7])
+def test_stopping_and_resuming_ends_bit_identical(finished, place, step):
+    straight, other = finished
+    with pytest.raises(InterruptedTraining, match=r"--resume=") as caught:
+        train(QUICK, place, [StopAt(step)])
+    assert caught.value.step == step
+    resumed = train(TrainConfig(), dataclasses.replace(place, resume=caught.value.run))
+    assert resumed["metrics"] == straight["metrics"]
+    assert_same_records(other.artifacts / "runs" / straight["run"], place.artifacts / "runs" / resumed["run"])
+    ours, theirs = (Store(where.artifacts).resolve("digits-resnet10t").card for where in (place, other))
+    assert ours.sha256 == theirs.sha256
+
+
+@pytest.mark.slow
+def test_a_killed_run_resumes_bit_identical(place):
+    config = dataclasses.replace(QUICK, epochs=12)
+    flags = [f"--{key}={value}" for key, value in dataclasses.asdict(config).items()]
+    command = [
+        sys.executable,
+        "-m",
+        "cvx",
+        "train",
+        *flags,
+        f"--artifacts={place.artifacts}",
+        f"--data={place.data}",
+        "--device=cpu",
+    ]
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
+    deadline = time.monotonic() + 120
+    while not list(place.artifacts.glob("runs/*/state/state.safetensors")):
+        assert time.monotonic() < deadline and child.poll() is None, child.stdout.read()
+        time.sleep(0.01)
+    child.kill()
+    child.communicate()
+    (run,) = runs(place.artifacts)
+    assert run.summary is None
+    resumed = train(TrainConfig(), dataclasses.replace(place, resume=run.name))
+    straight_place = dataclasses.replace(place, artifacts=place.artifacts.parent / "straight")
+    straight = train(config, straight_place)
+    assert_same_records(place.artifacts / "runs" / resumed["run"], straight_place.artifacts / "runs" / straight["run"])
+
+
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(place):
+    config = dataclasses.replace(QUICK, optimizer="sgd", lr=1e20, warmup_epochs=0, ema=0, epochs=3)
+    with pytest.raises(DivergedError, match=r"not finite at step \d+ .*lower lr"):
+        train(config, place)
+    (run,) = runs(place.artifacts)
+    assert run.summary is None and Store(place.artifacts).models() == []
+    assert all(np.isfinite(row.get("train/loss", 0)) for row in run.rows())
+
+
+def test_resuming_what_is_done_unknown_or_contradicted_is_refused(finished):
+    summary, place = finished
+    with pytest.raises(ValueError, match="is done"):
+        train(TrainConfig(), dataclasses.replace(place, resume=summary["run"]))
+    with pytest.raises(ValueError, match="no run 'nobody'.*unfinished runs: none"):
+        train(TrainConfig(), dataclasses.replace(place, resume="nobody"))
+    with pytest.raises(ValueError, match="no run"):
+        train(TrainConfig(), dataclasses.replace(place, resume="../runs"))
+
+
+def test_a_resumed_run_keeps_its_own_config(place):
+    with pytest.raises(InterruptedTraining) as caught:
+        train(QUICK, place, [StopAt(2)])
+    with pytest.raises(ValueError, match="keeps its own config"):
+        train(dataclasses.replace(QUICK, lr=1.0), dataclasses.replace(place, resume=caught.value.run))
+
+
+def test_two_processes_cannot_train_one_run(place):
+    from filelock import FileLock
+
+    with pytest.raises(InterruptedTraining) as caught:
+        train(QUICK, place, [StopAt(2)])
+    with FileLock(place.artifacts / "runs" / caught.value.run / ".lock"):
+        script = "import sys; from cvx.__main__ import main; sys.exit(main(sys.argv[1:]))"
+        flags = ["train", f"--resume={caught.value.run}", f"--artifacts={place.artifacts}", f"--data={place.data}"]
+        answer = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True)
+    assert answer.returncode == 2 and "another process is training" in answer.stderr
+
+
+@pytest.mark.parametrize(
+    ("changes", "said"),
+    [
+        ({"dataset": "cifar11"}, "unknown dataset 'cifar11'"),
+        ({"model": "resnet81"}, "resnet18|unknown model"),
+        ({"optimizer": "adamx"}, "unknown optimizer 'adamx'"),
+        ({"batch_size": 100_000}, "batch"),
+        ({"warmup_epochs": 5}, "warmup_epochs must be less than epochs"),
+        ({"val_fraction": 0.001}, "val_fraction"),
+    ],
+)
+def test_what_does_not_fit_together_is_said_and_leaves_no_run(place, changes, said):
+    with pytest.raises(ValueError, match=said):
+        train(dataclasses.replace(QUICK, **changes), place)
+    assert runs(place.artifacts) == []
+
+
+def test_saving_nothing_still_records_the_run(place):
+    summary = train(dataclasses.replace(QUICK, epochs=1), dataclasses.replace(place, save="none"))
+    assert "best" not in summary and Store(place.artifacts).models() == []
+    assert runs(place.artifacts)[0].summary["metrics"]["test/acc1"] > 0
