@@ -1,0 +1,108 @@
+"""Draw what models look at: a figure per image, a page per class, and the raw maps."""
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import tyro
+
+import cvx.cli
+from cvx.comparison import ClassView
+from cvx.explain import Answer, Question, explain, side_by_side
+from cvx.figures import percent
+from cvx.store import Store
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags(Question):
+    """Draw the maps of stored models into the store's folder `attributions`."""
+
+    models: tyro.conf.Positional[tuple[str, ...]] = ()
+    """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN; several of one dataset also side by side."""
+    all: bool = False
+    """Take the best version of every model in the store; those that fail are named at the end."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    artifacts: str = ""
+    """The store; default: CVX_ARTIFACTS or artifacts."""
+    data: str = ""
+    """The data root, for splits other than samples; default: CVX_DATA or ~/.cache/cvx."""
+
+    def __post_init__(self) -> None:
+        """Leave the check to the question itself, whose errors are one line where tyro's are a box."""
+
+
+def main(argv: list[str]) -> int:
+    """Draw the maps and print a table of what they say and where they lie; exit code 1 if a model failed."""
+    flags = cvx.cli.parse(Flags, ["--all=True" if argument == "--all" else argument for argument in argv], "attribute")
+    from cvx import config
+
+    if bool(flags.models) == flags.all:
+        raise ValueError("name the models to draw, or give --all; for example: python -m cvx attribute digits-resnet18")
+    store = Store(flags.artifacts or config.default_artifacts())
+    answers, failures = _answers(store, flags, Path(flags.data) if flags.data else config.default_data())
+    for warning in (warning for answer in answers for warning in answer.warnings):
+        print(f"warning: {warning}", file=sys.stderr)
+    if answers:
+        _print(answers, side_by_side(answers), flags.artifacts)
+    for failure in failures:
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
+
+
+def _answers(store: Store, flags: Flags, data_root: Path) -> tuple[list[Answer], list[str]]:
+    from cvx.distributed import pick_device
+
+    question = Question(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Question)})
+    device = pick_device(flags.device)
+    if not flags.all:
+        return explain(store, flags.models, question, data_root=data_root, device=device, show_progress=True), []
+    entries = store.best()
+    if not entries:
+        raise ValueError(f"the store {store.root} holds no model yet; `python -m cvx starter` trains some")
+    answers, failures = [], []
+    for entry in entries:
+        try:
+            answers += explain(
+                store, [entry.reference], question, data_root=data_root, device=device, show_progress=True
+            )
+        except (ValueError, OSError) as error:
+            failures.append(f"{entry.reference}: {error}")
+    return answers, failures
+
+
+def _print(answers: Sequence[Answer], together: Sequence[Path], artifacts: str) -> None:
+    from rich.box import SIMPLE_HEAD
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(box=SIMPLE_HEAD, padding=(0, 1))
+    table.add_column("model", no_wrap=True)
+    for name in ("images", "recognized", "center\nbias", "mass on mask\n(chance)", "zero\nmaps"):
+        table.add_column(name, justify="right", no_wrap=True)
+    for answer in answers:
+        table.add_row(answer.reference, *_numbers(answer.views))
+    console = Console()
+    console.print(table)
+    for answer in answers:
+        console.print(f"maps:  {answer.folder}  ({answer.num_figures} figures)", highlight=False, soft_wrap=True)
+    for folder in together:
+        console.print(f"side by side:  {folder}", highlight=False, soft_wrap=True)
+    flag = f" --artifacts={artifacts}" if artifacts else ""
+    console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)
+
+
+def _numbers(views: Sequence[ClassView]) -> list[str]:
+    """Average the classes' numbers, each class weighing as many images as its number is of."""
+    num, zero = sum(view.num for view in views), sum(view.num_zero for view in views)
+    recognized = sum(view.accuracy * view.num for view in views) / num
+    alive = [(view, view.num - view.num_zero) for view in views if view.num > view.num_zero]
+    masked = [(view, weight) for view, weight in alive if view.mass_on_mask is not None]
+    bias = f"{_mean(alive, 'center_bias'):.2f}" if alive else "–"
+    pair = (percent(_mean(masked, name)) for name in ("mass_on_mask", "mask_share")) if masked else ()
+    return [str(num), percent(recognized), bias, "{} ({})".format(*pair) if masked else "–", str(zero)]
+
+
+def _mean(weighted: Sequence[tuple[ClassView, int]], name: str) -> float:
+    return sum(getattr(view, name) * weight for view, weight in weighted) / sum(weight for _, weight in weighted)

@@ -1,0 +1,110 @@
+"""Test a stored model and compare the numbers with those on its card."""
+
+import dataclasses
+import sys
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Literal
+
+import tyro
+
+import cvx.cli
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Score a stored model on a split of its dataset."""
+
+    model: tyro.conf.Positional[str]
+    """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN."""
+    split: Literal["test", "val", "train"] = "test"
+    """The part of the dataset to score."""
+    device: str = "auto"
+    """auto, cpu, cuda, cuda:1, mps."""
+    artifacts: str = ""
+    """The store; default: CVX_ARTIFACTS or artifacts."""
+    data: str = ""
+    """The data root; default: CVX_DATA or ~/.cache/cvx."""
+
+
+TOLERANCE = 1e-3
+"""How far a number may lie from the card's: another device or batch size moves the last digits."""
+
+
+def main(argv: list[str]) -> int:
+    """Print the numbers beside the recorded ones; exit code 1 if they differ on the same data."""
+    flags = cvx.cli.parse(Flags, argv, "evaluate")
+    from cvx import config, data, metrics
+    from cvx.distributed import pick_device
+    from cvx.evaluation import logits_of
+    from cvx.store import Store
+
+    store = Store(flags.artifacts or config.default_artifacts())
+    entry = store.resolve(flags.model)
+    classifier, card = entry.load()
+    val_fraction = float(card.config.get("val_fraction", 0.1))
+    data_root = Path(flags.data) if flags.data else config.default_data()
+    splits = data.load(card.dataset, data_root, card.image_size, val_fraction)
+    if splits.classes != card.classes:
+        raise ValueError(f"{card.dataset} in {data_root} has other classes than {entry.reference} was trained on")
+    same = splits.fingerprint == card.fingerprint
+    if not same:
+        print(
+            f"warning: {card.dataset} in {data_root} is not the data that {entry.reference} was trained on"
+            f" (fingerprint {splits.fingerprint[:12]}, card {card.fingerprint[:12] or 'none'}): the numbers"
+            " cannot be compared with the card's, and images it was trained on may be among those scored",
+            file=sys.stderr,
+        )
+    split, device = getattr(splits, flags.split), pick_device(flags.device)
+    logits = logits_of(classifier.to(device), split, device=device)
+    found = metrics.summarize(logits, split.labels)
+    recorded = {name: card.metrics.get(f"{flags.split}/{name}") for name in found}
+    _print_numbers(f"{entry.reference} on {card.dataset} {flags.split} ({len(split)} images)", found, recorded)
+    _print_classes(dict(zip(card.classes, metrics.per_class_accuracy(logits, split.labels), strict=True)))
+    return _verdict(found, recorded) if same else 0
+
+
+def _print_numbers(title: str, found: Mapping[str, float], recorded: Mapping[str, float | None]) -> None:
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("", "now", "on the card", "difference", title=title, title_justify="left")
+    for name, value in found.items():
+        before = recorded[name]
+        known = ("–", "–") if before is None else (f"{before:.4f}", f"{value - before:+.4f}")
+        table.add_row(name, f"{value:.4f}", *known)
+    Console().print(table)
+
+
+def _print_classes(accuracies: Mapping[str, float], most: int = 20) -> None:
+    """Print each class's accuracy, worst first; of many classes, the ends of the list."""
+    from rich.console import Console
+    from rich.table import Table
+
+    known = sorted((value, name) for name, value in accuracies.items() if value == value)
+    absent = [name for name, value in accuracies.items() if value != value]
+    half = len(known) if len(known) <= most else most // 2
+    table = Table("class", "accuracy")
+    for value, name in known[:half]:
+        table.add_row(name, f"{value:.4f}")
+    if half < len(known):
+        table.add_row(f"… {len(known) - 2 * half} more …", "")
+        for value, name in known[-half:]:
+            table.add_row(name, f"{value:.4f}")
+    for name in absent:
+        table.add_row(name, "no image")
+    Console().print(table)
+
+
+def _verdict(found: Mapping[str, float], recorded: Mapping[str, float | None]) -> int:
+    """Say whether the card tells the truth."""
+    pairs = {name: (value, recorded[name]) for name, value in found.items()}
+    known = {name: (value, before) for name, (value, before) in pairs.items() if before is not None}
+    differing = [name for name, (value, before) in known.items() if not abs(value - before) <= TOLERANCE]
+    if not known:
+        print("the card records no numbers of this split")
+    elif differing:
+        print(f"these differ from the card by more than {TOLERANCE:g}: {', '.join(differing)}", file=sys.stderr)
+    else:
+        print(f"the numbers are those on the card (within {TOLERANCE:g})")
+    return 1 if differing else 0

@@ -1,0 +1,128 @@
+"""Bring somebody else's checkpoint into the store, checked against a dataset."""
+
+import dataclasses
+from pathlib import Path
+from typing import Literal
+
+import cvx.cli
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Store a state dict, or timm's pretrained weights, so that every command and the demo can use it."""
+
+    dataset: str
+    """The dataset whose classes the weights tell apart; `folder:PATH` for your own images."""
+    model: str
+    """The model's name in timm."""
+    weights: str
+    """A .pth or .safetensors file with a state dict of the timm model, or the word pretrained."""
+    name: str = ""
+    """The name in the store; default: `<dataset>-<model>`."""
+    image_size: int = 0
+    """Side of the images the weights expect; 0 takes the dataset's own."""
+    stem: Literal["auto", "timm"] = "auto"
+    """timm: the checkpoint has timm's own stem."""
+    patch_size: int = 0
+    """Side of a ViT's patches; 0 fits it to the image size."""
+    mean: tuple[float, ...] = ()
+    """Mean per channel that the weights' images were normalized with, in [0, 1]; default: the dataset's."""
+    std: tuple[float, ...] = ()
+    """Standard deviation per channel, likewise."""
+    artifacts: str = ""
+    """The store; default: CVX_ARTIFACTS or artifacts."""
+    data: str = ""
+    """The data root; default: CVX_DATA or ~/.cache/cvx."""
+
+
+def main(argv: list[str]) -> int:
+    """Build the model, load the weights strictly, test them, store them."""
+    flags = cvx.cli.parse(Flags, argv, "import")
+    from rich.console import Console
+
+    from cvx import config, data, metrics
+    from cvx.evaluation import logits_of
+    from cvx.store import Store
+
+    console = Console()
+    store = Store(flags.artifacts or config.default_artifacts())
+    splits = data.load(flags.dataset, Path(flags.data) if flags.data else config.default_data(), flags.image_size)
+    classifier = _classifier(flags, splits)
+    numbers = {}
+    for part in ("val", "test"):
+        split = getattr(splits, part)
+        found = metrics.summarize(logits_of(classifier, split), split.labels)
+        numbers |= {f"{part}/{name}": value for name, value in found.items()}
+    samples = store.add_samples(splits)
+    entry = store.add_model(classifier, _card(flags, splits, classifier, numbers, samples.fingerprint))
+    chance = 1 / splits.num_classes
+    console.print(f"stored as {entry.reference}: test accuracy {numbers['test/acc1']:.4f} (chance {chance:.4f})")
+    if numbers["test/acc1"] < 2 * chance:
+        console.print(
+            "[yellow]that is near chance: do the classes' order, mean, std and image size fit the weights?[/yellow]"
+        )
+    console.print(f"maps:  python -m cvx attribute {entry.reference}", highlight=False)
+    return 0
+
+
+def _classifier(flags: Flags, splits):
+    from cvx import checkpoint, models
+
+    pretrained = flags.weights == "pretrained"
+    state = {} if pretrained else checkpoint.read_foreign(Path(flags.weights))
+    for name, values in (("mean", flags.mean), ("std", flags.std)):
+        if values and len(values) != splits.in_chans:
+            raise ValueError(f"--{name} must have {splits.in_chans} values for this dataset, got {len(values)}")
+    classifier = models.build(
+        flags.model,
+        splits.num_classes,
+        splits.image_size,
+        splits.in_chans,
+        mean=flags.mean or (None if pretrained else splits.mean),
+        std=flags.std or (None if pretrained else splits.std),
+        stem=flags.stem,
+        patch_size=flags.patch_size,
+        pretrained=pretrained,
+    )
+    if pretrained:
+        _require_trained_head(flags.model, splits.num_classes)
+    else:
+        checkpoint.load_foreign(classifier, state)
+    return classifier.eval()
+
+
+def _require_trained_head(model: str, num_classes: int) -> None:
+    from timm.models import get_pretrained_cfg
+
+    from cvx.models import resolve
+
+    cfg = get_pretrained_cfg(resolve(model))
+    if cfg is None or cfg.num_classes != num_classes:
+        raise ValueError(
+            f"timm's weights of {model} tell {cfg.num_classes if cfg else 'no'} classes apart, the dataset has"
+            f" {num_classes}; fine-tune them instead: python -m cvx train --model={model} --pretrained=True"
+        )
+
+
+def _card(flags: Flags, splits, classifier, numbers, fingerprint):
+    from cvx import records
+    from cvx.checkpoint import Card
+    from cvx.store import collection
+
+    build = classifier.build_args
+    return Card(
+        name=flags.name or collection(flags.dataset, flags.model),
+        dataset=flags.dataset,
+        model=flags.model,
+        build=build,
+        classes=splits.classes,
+        image_size=splits.image_size,
+        in_chans=splits.in_chans,
+        mean=tuple(build["mean"]),
+        std=tuple(build["std"]),
+        fingerprint=splits.fingerprint,
+        samples=fingerprint,
+        metrics=numbers,
+        role="imported",
+        **records.provenance(),
+    )

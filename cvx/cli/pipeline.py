@@ -1,0 +1,53 @@
+"""Take many presets through training, evaluation, maps and embeddings; skips what is done."""
+
+import sys
+from pathlib import Path
+
+USAGE = """usage: python -m cvx pipeline FILE [FILE …] [--field=value …]
+
+Every preset is trained, tested and projected, and its maps are written; flags hold for all of them.
+Finished ones are skipped, interrupted ones continue, and a failed one does not stop the others.
+
+example: python -m cvx pipeline configs/digits_*.yaml --epochs=5
+"""
+
+
+def main(argv: list[str]) -> int:
+    """Run the presets in turn and print one table at the end; exit code 1 if any failed."""
+    files = [Path(argument) for argument in argv if not argument.startswith("-")]
+    flags = [argument for argument in argv if argument.startswith("-")]
+    if not files or "--help" in flags or "-h" in flags:
+        print(USAGE, end="")
+        return 0 if flags else 2
+    from cvx import config, pipeline
+
+    _, place = config.parse(flags)
+    then = _attribute(place)
+    outcomes = [pipeline.run_preset(file, flags, place, then) for file in files]
+    print_outcomes(outcomes)
+    failed = [one for one in outcomes if one.status == "failed"]
+    for one in failed:
+        print(f"failed: {one.label}: {one.error}", file=sys.stderr)
+    return 1 if failed else 0
+
+
+def _attribute(place):
+    from cvx.cli import attribute
+
+    return lambda reference: attribute.main([reference, f"--artifacts={place.artifacts}"])
+
+
+def print_outcomes(outcomes: list) -> None:
+    """Print one row per config: status, accuracies and time."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table("config", "status", "val acc", "test acc", "test ECE", "time", "model")
+    for one in outcomes:
+        if one.summary is None:
+            table.add_row(one.label, "[red]failed[/red]", *[""] * 5)
+            continue
+        numbers = one.summary["metrics"]
+        accuracies = [f"{numbers[key]:.4f}" for key in ("val/acc1", "test/acc1", "test/ece")]
+        table.add_row(one.label, one.status, *accuracies, f"{one.summary['time_s']:.0f} s", one.summary.get("best", ""))
+    Console().print(table)

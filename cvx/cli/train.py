@@ -1,0 +1,50 @@
+"""Train one model from data to test, recording what it looks at."""
+
+import signal
+import sys
+
+
+def main(argv: list[str]) -> int:
+    """Parse flags and presets, train, and print what came out and where it lies."""
+    from cvx import config
+
+    given, place = config.parse(argv)
+    from cvx.training import InterruptedTraining, train
+
+    try:
+        summary = train(given, place)
+    except InterruptedTraining as stop:
+        print(
+            f"\n{stop}{'' if str(place.artifacts) == 'artifacts' else f' --artifacts={place.artifacts}'}",
+            file=sys.stderr,
+        )
+        return 128 + (stop.signum or signal.SIGINT)
+    if summary:
+        print_summary(summary, place.artifacts)
+    return 0
+
+
+def print_summary(summary: dict, artifacts) -> None:
+    """Print accuracies, time, where everything lies, and the command that opens it."""
+    from rich.console import Console
+    from rich.table import Table
+
+    numbers = summary["metrics"]
+    table = Table(title=f"{summary['run']}", title_justify="left", show_header=False)
+    table.add_row(
+        "test accuracy",
+        f"{numbers['test/acc1']:.4f}   top-5 {numbers['test/acc5']:.4f}   ECE {numbers['test/ece']:.4f}",
+    )
+    table.add_row(
+        "val accuracy", f"{numbers['val/acc1']:.4f}   best of {summary['epochs']} epochs: {summary['best_epoch']}"
+    )
+    table.add_row("time", f"{summary['time_s']:.0f} s")
+    table.add_row("records", f"{artifacts}/runs/{summary['run']}")
+    if "best" in summary:
+        table.add_row("model", summary["best"])
+    console = Console()
+    console.print(table)
+    if "best" in summary:
+        flag = "" if str(artifacts) == "artifacts" else f" --artifacts={artifacts}"
+        console.print(f"maps:  python -m cvx attribute {summary['best']}{flag}", highlight=False, soft_wrap=True)
+        console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)
