@@ -1,0 +1,150 @@
+"""Endpoints for scripts: /models says what the store holds, /compare asks models about an image."""
+
+from pathlib import Path
+from typing import Any, TypedDict
+
+import gradio as gr
+from gradio.data_classes import FileData
+
+from demo.choice import Choice
+from demo.opening import Opening
+
+
+class StoredModel(TypedDict):
+    """One version of one model; a broken one has an error and nothing else to tell."""
+
+    reference: str
+    aliases: list[str]
+    dataset: str
+    model: str
+    classes: list[str]
+    image_size: int
+    num_params: int
+    metrics: dict[str, float]
+    error: str
+
+
+class StoredSamples(TypedDict):
+    """A dataset's images to ask about, as `DATASET:INDEX`."""
+
+    dataset: str
+    num: int
+    classes: list[str]
+
+
+class Held(TypedDict):
+    """What the store holds."""
+
+    models: list[StoredModel]
+    samples: list[StoredSamples]
+
+
+class Prediction(TypedDict):
+    """A class and how probable it is."""
+
+    class_name: str
+    probability: float
+
+
+class Answer(TypedDict):
+    """One model's answer; one that cannot answer has an error and is empty otherwise."""
+
+    model: str
+    predictions: list[Prediction]
+    target: str
+    target_logit: float
+    target_probability: float
+    heatmap: list[list[float]]
+    unit: str
+    limit: float
+    clipped: float
+    norm: float
+    image_png: str
+    map_png: str
+    overlay_png: str
+    error: str
+
+
+class Comparison(TypedDict):
+    """Every model's answer about one image."""
+
+    image: str
+    label: str
+    answers: list[Answer]
+
+
+class Endpoints:
+    """What scripts can call."""
+
+    def __init__(self, opening: Opening):
+        self._opening = opening
+        gr.api(self.models, api_name="models", concurrency_limit=4)
+        gr.api(self.compare, api_name="compare", concurrency_id="looking", concurrency_limit=1)
+
+    def models(self) -> Held:
+        """List the stored models, broken ones with what is wrong, and the datasets that have samples to ask about."""
+        from demo import script
+
+        return script.held(self._opening.shelf.listing())
+
+    def compare(
+        self,
+        models: list[str],
+        sample: str = "",
+        image: FileData | None = None,
+        target: str = "pred",
+        score: str = "logit",
+        method: str = "gradient",
+        reduction: str = "max",
+        scale: str = "shared",
+        limit: float = 1.0,
+        clip: float = 99.0,
+        opacity: float = 60.0,
+    ) -> Comparison:
+        """Show one image to several models and explain one score of each.
+
+        Args:
+            models: References: NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN.
+            sample: DATASET:INDEX, a stored test image. Either this or an image.
+            image: An image file of any kind and size.
+            target: pred, label, or the name of a class that every model knows.
+            score: logit, logprob or margin (the logit less the mean of all).
+            method: gradient, smoothgrad or integrated_gradients.
+            reduction: max, sum or signed: how the channels' values become one.
+            scale: shared, each, or absolute (then `limit` is where it ends).
+            limit: The value at the end of an absolute scale.
+            clip: Percentile of the magnitudes at which a scale ends.
+            opacity: Of the map in the overlay, in percent.
+
+        Returns:
+            Predictions, the unscaled heatmap, its scale, and PNG data URIs at the model's own resolution.
+        """
+        from demo import script
+
+        try:
+            choice = Choice(
+                target="class" if target not in ("pred", "label") else target,
+                score=score,
+                method=method,
+                reduction=reduction,
+                scale=scale,
+                limit=limit,
+                clip=clip,
+                opacity=opacity,
+            )
+            return script.compare(self._opening.shelf, models, sample, _path(image), target, choice)
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+
+def _path(image: Any) -> Path | None:
+    """Return the file of an upload.
+
+    Gradio checks that a file lies in its upload folder where the value says that it is a file; one that does not
+    say so would not have been checked.
+    """
+    if not image:
+        return None
+    if not isinstance(image, dict) or image.get("meta", {}).get("_type") != "gradio.FileData" or not image.get("path"):
+        raise ValueError("image must be a file: wrap its path in gradio_client.handle_file")
+    return Path(image["path"])

@@ -1,0 +1,192 @@
+"""`python demo/app.py`: serves a page that compares gradient maps across models and datasets of a store."""
+
+import os
+
+os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+
+import dataclasses
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+from urllib.parse import parse_qsl
+
+import gradio as gr
+
+from demo.api import Endpoints
+from demo.choice import Choice, Pick, read_link
+from demo.class_view import ClassTab
+from demo.compare import CompareTab
+from demo.opening import Opening
+from demo.starter import StarterJob, step
+
+FOLDER = Path(__file__).parent
+SANS = ("Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Serve the demo."""
+
+    artifacts: str = dataclasses.field(default_factory=lambda: os.environ.get("CVX_ARTIFACTS") or "artifacts")
+    """The store; default: CVX_ARTIFACTS or artifacts."""
+    host: str = "127.0.0.1"
+    """Address to listen on; 0.0.0.0 lets others in."""
+    port: int = 7860
+    """Port to listen on; 0 takes a free one."""
+    share: bool = False
+    """Make a public link through Gradio's servers."""
+
+
+class Page:
+    """The whole page; one instance a server."""
+
+    def __init__(self, root: Path):
+        self._root, self._opening, self._job = root, Opening(root), StarterJob(root)
+        self.blocks = gr.Blocks(title="cvx", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400))
+        with self.blocks:
+            self._build()
+            self._wire()
+            Endpoints(self._opening)
+
+    def _build(self) -> None:
+        with gr.Row(elem_id="cvx-header"):
+            gr.HTML(_logo(), apply_default_css=False)
+            self.status = gr.HTML("", apply_default_css=False, elem_id="cvx-status")
+            self.refresh = gr.Button("Refresh", size="sm", elem_id="cvx-refresh", scale=0, min_width=80)
+        self.trouble = gr.HTML("", visible=False, apply_default_css=False, elem_id="cvx-trouble")
+        with gr.Column(visible=False, elem_id="cvx-starter") as self.panel:
+            self.welcome = gr.HTML("", apply_default_css=False)
+            self.train = gr.Button("Train the starter models", variant="primary", elem_id="cvx-train")
+        with gr.Tabs(elem_id="cvx-tabs") as self.tabs:
+            with gr.Tab("Compare", id="compare"):
+                self.compare = CompareTab(self._opening)
+            with gr.Tab("Class view", id="classes") as tab:
+                self.classes = ClassTab(self._opening)
+            with gr.Tab("About", id="about"):
+                self.about = gr.HTML("", apply_default_css=False)
+        self.classes.open(tab)
+        self.timer = gr.Timer(1, active=False)
+        self.stamp = gr.State("")
+
+    def _wire(self) -> None:
+        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+        frame = [self.status, self.trouble, self.panel, self.tabs, self.about, self.stamp]
+        job = [self.welcome, self.train, self.timer]
+        filled = [*frame, *job, *self.compare.outputs, *self.classes.outputs]
+        self.blocks.load(self.arrive, None, filled, **quiet)
+        current = [
+            self.compare.offered,
+            self.compare.picks,
+            self.compare.upload,
+            *self.classes.outputs,
+            *self.compare.controls.values(),
+        ]
+        self.refresh.click(self.reread, current, filled, **quiet)
+        self.stamp.change(self.reread, current, filled, **quiet)
+        self.train.click(self.start, None, job, **quiet)
+        self.timer.tick(self.tick, None, [*job, self.stamp], **quiet)
+
+    def arrive(self, request: gr.Request) -> list[Any]:
+        """Fill the page for a visitor who opens it, as the link says."""
+        choice, picks = read_link(parse_qsl(str(request.query_params)))
+        return self._fill(choice, picks, None, ((), ()), (None, None, []))
+
+    def reread(
+        self,
+        offered: tuple[Sequence[str], Sequence[str]],
+        picks: dict[str, Pick],
+        upload: str | None,
+        dataset: str | None,
+        class_name: str | None,
+        models: list[str],
+        *values: Any,
+    ) -> list[Any]:
+        """Fill the page anew from the store, keeping what the visitor chose."""
+        return self._fill(self.compare.choice(values), picks, upload, offered, (dataset, class_name, models))
+
+    def start(self) -> tuple[Any, ...]:
+        """Start the training of the starter models, or join the one under way."""
+        self._job.start()
+        return step(self._job, self._root)
+
+    def tick(self) -> tuple[Any, ...]:
+        """Show how far the training is; a new model changes the stamp, and that fills the page anew."""
+        return *step(self._job, self._root), self._stamp()
+
+    def _stamp(self) -> str:
+        return f"{hash(self._opening.shelf.stamp())} {self._job.running}"
+
+    def _fill(
+        self,
+        choice: Choice,
+        picks: dict[str, Pick],
+        upload: str | None,
+        offered: tuple[Sequence[str], Sequence[str]],
+        classes: tuple[str | None, str | None, list[str]],
+    ) -> list[Any]:
+        from demo.about import about
+        from demo.frame import status, trouble
+
+        listing = self._opening.shelf.listing()
+        some, busy = bool(listing.datasets), self._job.running or self._job.failed
+        return [
+            status(listing),
+            gr.update(value=trouble(listing), visible=bool(listing.broken)),
+            gr.update(visible=busy or not some),
+            gr.update(visible=some),
+            about(),
+            self._stamp(),
+            *step(self._job, self._root),
+            *self.compare.fill(listing, choice, picks, upload, offered),
+            *self.classes.fill(listing, *classes),
+        ]
+
+
+def build(root: Path | str) -> gr.Blocks:
+    """Return the page of a store, ready to launch."""
+    return Page(Path(root)).blocks
+
+
+def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
+    """Serve a page in cvx's looks; settings are those of `gr.Blocks.launch`."""
+    return blocks.launch(
+        theme=_theme(),
+        css_paths=[FOLDER / "page.css"],
+        footer_links=["api", "settings"],
+        run_history=False,
+        max_file_size="64mb",
+        favicon_path=None,
+        **settings,
+    )
+
+
+def _theme() -> gr.themes.Base:
+    return gr.themes.Base(primary_hue="violet", neutral_hue="zinc", radius_size="md", font=SANS, font_mono=MONO)
+
+
+def _logo() -> str:
+    return (
+        '<div class="cvx-brand"><svg viewBox="0 0 4 4" width="28" height="28" aria-hidden="true">'
+        '<rect width="4" height="4" rx=".7" fill="#1b1044"/><rect x="1" y="1" width="1" height="1" fill="#fcfdbf"/>'
+        '<rect x="2" y="1" width="1" height="1" fill="#f1605d"/><rect x="1" y="2" width="1" height="1" fill="#b5367a"/>'
+        '<rect x="2" y="2" width="1" height="1" fill="#721f81"/></svg>'
+        "<h1>cvx</h1><p>What do image classifiers look at?</p></div>"
+    )
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Serve until interrupted."""
+    import tyro
+
+    flags = tyro.cli(Flags, args=argv, prog="python demo/app.py", config=(tyro.conf.FlagConversionOff,))
+    port = flags.port or None
+    try:
+        launch(build(flags.artifacts), server_name=flags.host, server_port=port, share=flags.share)
+    except OSError as error:
+        sys.exit(f"demo: {error}; choose another with --port")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,120 @@
+"""The cards of the tab Class view as HTML."""
+
+from collections.abc import Sequence
+
+import numpy as np
+
+from cvx import render
+from cvx.attribution import rescale
+from cvx.comparison import ClassView
+from cvx.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
+from cvx.store import ModelEntry
+from demo.markup import color_bar, gradient, notice, picture, text
+from demo.shelf import Shelf, Shown
+
+ALIGNED = (
+    "The mean map averages the maps of all these images, each divided by its sum, so that every image counts alike."
+    " It assumes that the objects lie in the same place of every image; where they do not, it shows where they lie"
+    " rather than which part of them counts."
+)
+
+
+def cards(
+    shelf: Shelf,
+    shown: Shown,
+    class_name: str,
+    models: Sequence[str],
+    num: int,
+    reduction: str,
+    score: str,
+    method: str,
+) -> str:
+    """Draw a card per model, the mean maps on one scale; a model that cannot answer says why in its own."""
+    samples = shown.samples
+    if samples is None:
+        return notice("No samples to look at", shown.trouble)
+    found: dict[str, ClassView | str] = {}
+    for name in models:
+        if (entry := shown.columns.get(name)) is not None:
+            try:
+                found[name] = shelf.class_view(entry, samples, class_name, num, reduction, score, method)
+            except (ValueError, OSError, RuntimeError) as error:
+                found[name] = str(error)
+    limit = max((_peak(view) for view in found.values() if isinstance(view, ClassView)), default=0.0)
+    body = "".join(_card(name, shown.columns[name], view, limit) for name, view in found.items())
+    signed = reduction == "signed"
+    return (
+        f'<div class="cvx-classes"><header><h3>{text(class_name)}</h3><p>{text(shown.name)}</p></header>'
+        f"{_legend(signed, score, method, reduction)}{body}<p class='cvx-small'>{text(ALIGNED)}</p></div>"
+    )
+
+
+def _legend(signed: bool, score: str, method: str, reduction: str) -> str:
+    ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
+    detail = (
+        f"{METHOD_WORDS[method]} of the {SCORE_WORDS[score]} of the class, {REDUCTION_WORDS[reduction]}."
+        " Exemplars are the first of the class in stored order, each map on its own scale."
+    )
+    return (
+        f'<div class="cvx-legend" role="note"><span class="cvx-bar"><span>{ends[0]}</span>'
+        f'<i style="background:{gradient(signed)}"></i><span>{ends[1]}</span></span>'
+        f"<span>{text(detail[0].upper() + detail[1:])}</span></div>"
+    )
+
+
+def _peak(view: ClassView) -> float:
+    return float(np.abs(view.mean_map).max()) * view.mean_map.size
+
+
+def _card(name: str, entry: ModelEntry, view: ClassView | str, limit: float) -> str:
+    head = f"<header><h4>{text(name)}</h4></header>"
+    if isinstance(view, str):
+        body = notice("This model cannot answer", view, "error")
+        return f'<article class="cvx-card">{head}{body}</article>'
+    signed = view.reduction == "signed"
+    mean = view.mean_map * np.float32(view.mean_map.size / limit if limit > 0 else 1)
+    pixels = picture(render.colorize(mean, signed), f"mean map of {name} for {view.class_name}")
+    figure = (
+        f'<figure class="cvx-mean" style="--n:{mean.shape[1]}">{pixels}<figcaption>{color_bar(limit, signed)}'
+        "<span>mean map, × a uniform map</span></figcaption></figure>"
+    )
+    return (
+        f'<article class="cvx-card" aria-label="{text(name)}">{head}'
+        f'<div class="cvx-class-body">{figure}{_facts(view)}{_exemplars(name, view, signed)}</div></article>'
+    )
+
+
+def _facts(view: ClassView) -> str:
+    facts = [
+        ("images", str(view.num), "of this class among the stored samples that were looked at"),
+        ("recognized", percent(view.accuracy), "share of them that the model assigns to this class"),
+    ]
+    if view.num > view.num_zero:
+        hint = "mean distance of the map from the center over that of a uniform map; below 1 is central"
+        facts.append(("center bias", f"{view.center_bias:.2f}", hint))
+    if view.mass_on_mask is not None and view.mask_share is not None:
+        chance = f"a map that knows nothing has {percent(view.mask_share)}"
+        facts.append(("mass on the mask", percent(view.mass_on_mask), chance))
+    if view.num_zero:
+        facts.append(("zero maps", str(view.num_zero), "maps that are zero everywhere, left out of the mean"))
+    items = "".join(
+        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd><p>{text(hint)}</p></div>" for name, value, hint in facts
+    )
+    return f'<dl class="cvx-facts-list">{items}</dl>'
+
+
+def _exemplars(name: str, view: ClassView, signed: bool) -> str:
+    scaled = rescale(list(view.maps), mode="each", clip=CLIP)
+    columns = "".join(_exemplar(name, view, i, render.colorize(one.values, signed)) for i, one in enumerate(scaled))
+    return f'<div class="cvx-exemplars">{columns}</div>'
+
+
+def _exemplar(name: str, view: ClassView, i: int, colors: np.ndarray) -> str:
+    right = view.preds[i] == view.class_name
+    sign = "✓" if right else "✗"
+    said = f"exemplar {i + 1}, predicted {view.preds[i]}"
+    return (
+        f'<figure style="--n:{colors.shape[1]}">{picture(render.gray_or_rgb(view.images[i]), said)}'
+        f"{picture(colors, f'map of {name} for exemplar {i + 1}')}"
+        f'<figcaption class="{"" if right else "cvx-wrong"}">{sign} {text(view.preds[i])}</figcaption></figure>'
+    )

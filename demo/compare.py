@@ -1,0 +1,226 @@
+"""The tab Compare: what is looked at on the left, how it is drawn above, and the rows of maps."""
+
+import dataclasses
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import gradio as gr
+
+from demo.choice import Choice, Pick
+from demo.opening import Opening
+
+if TYPE_CHECKING:
+    from demo.shelf import Listing
+
+ASSETS = Path(__file__).parent
+MAX_CHOSEN = 12
+"""Cells that are ticked unasked."""
+
+TARGETS = [("Predicted class", "pred"), ("True label", "label"), ("A class I choose", "class")]
+SOURCES = [("Test samples", "samples"), ("My own image", "upload")]
+SCORES = [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
+METHODS = [
+    ("Vanilla gradient", "gradient"),
+    ("SmoothGrad", "smoothgrad"),
+    ("Integrated Gradients", "integrated_gradients"),
+]
+REDUCTIONS = [("Largest magnitude", "max"), ("Sum of magnitudes", "sum"), ("Signed sum", "signed")]
+SCALES = [("One for the row", "shared"), ("Each map its own", "each"), ("Fixed", "absolute")]
+
+SET_OPACITY = """(percent) => {
+    for (const grid of document.querySelectorAll('.cvx-grid')) grid.style.setProperty('--opacity', percent / 100);
+    return [];
+}"""
+
+
+class CompareTab:
+    """Components and events of the tab; one instance a page, one state a visitor."""
+
+    def __init__(self, opening: Opening):
+        self._opening = opening
+        self.picks = gr.State({})
+        self.upload = gr.State(None)
+        self.offered = gr.State(((), ()))
+        with gr.Row(elem_id="cvx-compare", elem_classes="cvx-split"):
+            with gr.Column(elem_classes="cvx-rail"):
+                self._build_rail()
+            with gr.Column(elem_classes="cvx-stage"):
+                self._build_toolbar()
+                self.grid = gr.HTML(_reading(), js_on_load=_script("grid.js"), apply_default_css=False)
+        self.controls = {
+            "datasets": self.datasets,
+            "models": self.models,
+            "source": self.source,
+            "target": self.target,
+            "score": self.score,
+            "method": self.method,
+            "reduction": self.reduction,
+            "scale": self.scale,
+            "limit": self.limit,
+            "clip": self.clip,
+            "opacity": self.opacity,
+        }
+        self.outputs = [
+            self.picks,
+            self.offered,
+            self.image,
+            self.picker,
+            self.grid,
+            *self.controls.values(),
+        ]
+        self._wire()
+
+    def _build_rail(self) -> None:
+        self.datasets = gr.CheckboxGroup(label="Datasets", elem_classes="cvx-ticks")
+        self.models = gr.CheckboxGroup(label="Models", elem_classes="cvx-ticks cvx-many")
+        self.source = gr.Radio(SOURCES, value="samples", label="Image", elem_classes="cvx-segments")
+        self.image = gr.Image(
+            label="Your image",
+            image_mode=None,
+            format="png",
+            buttons=[],
+            sources=["upload", "clipboard", "webcam"],
+            visible=False,
+            height=200,
+            elem_classes="cvx-upload",
+        )
+        self.picker = gr.HTML(js_on_load=_script("picker.js"), apply_default_css=False, elem_classes="cvx-picker")
+
+    def _build_toolbar(self) -> None:
+        with gr.Row(elem_classes="cvx-toolbar"):
+            self.target = gr.Dropdown(TARGETS, value="pred", label="Explain")
+            self.score = gr.Dropdown(SCORES, value="logit", label="Score")
+            self.method = gr.Dropdown(METHODS, value="gradient", label="Method")
+            self.reduction = gr.Dropdown(REDUCTIONS, value="max", label="Channels")
+            self.scale = gr.Dropdown(SCALES, value="shared", label="Scale")
+            self.limit = gr.Number(1.0, label="Scale ends at", minimum=1e-12, visible=False, step=0.01)
+            self.clip = gr.Slider(90, 100, 99, step=0.5, label="Clip at percentile", buttons=[])
+            self.opacity = gr.Slider(0, 100, 60, step=5, label="Overlay opacity, %", buttons=[])
+
+    def _wire(self) -> None:
+        asked = [self.picks, self.upload, *self.controls.values()]
+        quiet: dict[str, Any] = {
+            "api_visibility": "private",
+            "concurrency_id": "looking",
+            "concurrency_limit": 1,
+            "show_progress": "minimal",
+            "show_progress_on": self.grid,
+            "trigger_mode": "always_last",
+        }
+        redrawing: list[Any] = [self.models, self.score, self.method, self.reduction, self.clip, self.limit]
+        for control in redrawing:
+            control.input(self.draw, asked, self.grid, **quiet)
+        # Gradio's own decoding of an image drops 16 bits and fails on what is none, so the file is taken as it is.
+        received = self.image.change(_path, self.image, self.upload, preprocess=False, api_visibility="private")
+        received.then(self.draw, asked, self.grid, **quiet)
+        self.opacity.input(None, self.opacity, None, js=SET_OPACITY)
+        self.opacity.release(self.draw, asked, self.grid, **quiet)
+        shown = [self.models, self.image, self.limit, self.picker, self.target, self.grid]
+        for control in (self.datasets, self.source, self.target, self.scale):
+            control.input(self.rearrange, asked, shown, **quiet)
+        self.picker.pick(self.pick, asked, [self.picks, self.picker, self.grid], **quiet)
+
+    def fill(
+        self,
+        listing: "Listing",
+        choice: Choice,
+        picks: dict[str, Pick],
+        upload: str | None,
+        offered: tuple[Sequence[str], Sequence[str]],
+    ) -> list[Any]:
+        """Bring every component up to the store as it is now."""
+        choice = arrange(listing, choice, offered)
+        picker, grid = self._drawn(listing, choice, picks, upload)
+        controls = dict.fromkeys(self.controls) | dataclasses.asdict(choice)
+        updates = {name: gr.update(value=controls[name]) for name in self.controls}
+        updates["datasets"] = gr.update(value=list(choice.datasets), choices=list(listing.datasets))
+        updates["models"] = gr.update(value=list(choice.models), choices=columns_of(listing, choice.datasets))
+        updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
+        now = (tuple(listing.datasets), tuple(listing.best))
+        return [picks, now, gr.update(visible=choice.source == "upload"), picker, grid, *updates.values()]
+
+    def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
+        """Draw the rows anew."""
+        return self._drawn(self._opening.shelf.listing(), self.choice(values), picks, upload)[1]
+
+    def rearrange(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> list[Any]:
+        """Show the controls that the choice needs, and draw the rows anew."""
+        listing, choice = self._opening.shelf.listing(), self.choice(values)
+        if choice.source == "upload" and choice.target == "label":
+            choice = dataclasses.replace(choice, target="pred")
+        offered = columns_of(listing, choice.datasets)
+        models = tuple(name for name in offered if name in choice.models) or tuple(offered[:4])
+        choice = dataclasses.replace(choice, models=models)
+        picker, grid = self._drawn(listing, choice, picks, upload)
+        own = choice.source == "upload"
+        targets = [pair for pair in TARGETS if not own or pair[1] != "label"]
+        return [
+            gr.update(choices=offered, value=list(models)),
+            gr.update(visible=own),
+            gr.update(visible=choice.scale == "absolute"),
+            picker,
+            gr.update(choices=targets, value=choice.target),
+            grid,
+        ]
+
+    def pick(self, event: gr.EventData, picks: dict[str, Pick], upload: str | None, *values: Any) -> tuple[Any, ...]:
+        """Hear what was done in a strip of samples, and draw the rows anew."""
+        from demo.picker import changed
+
+        listing, choice = self._opening.shelf.listing(), self.choice(values)
+        said = {name: str(event._data.get(name, "")) for name in ("dataset", "action", "value")}
+        if (shown := listing.datasets.get(said["dataset"])) is not None:
+            pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"])
+            picks = {**picks, shown.name: pick}
+        return picks, *self._drawn(listing, choice, picks, upload)
+
+    def choice(self, values: Sequence[Any]) -> Choice:
+        """Gather the controls' values."""
+        found: dict[str, Any] = dict(zip(self.controls, values, strict=True))
+        return Choice(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+
+    def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
+        """Return strips and rows as HTML."""
+        from demo import grid, looking, picker
+        from demo.markup import notice
+
+        shown = [listing.datasets[name] for name in choice.datasets if name in listing.datasets]
+        strips = picker.picker(shown, choice, picks)
+        try:
+            file = Path(upload) if upload else None
+            rows = looking.lines(self._opening.shelf, listing, choice, picks, file)
+        except ValueError as error:
+            return strips, notice("That cannot be shown", str(error), "error")
+        return strips, grid.grid(rows, choice, choice.link(picks))
+
+
+def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:
+    """Fit a choice to what the store holds; what was not offered before is ticked, up to `MAX_CHOSEN` cells."""
+    old_datasets, old_models = offered
+    fresh = [name for name in listing.datasets if name not in old_datasets]
+    datasets = tuple(name for name in listing.datasets if name in choice.datasets or (name in fresh))[:3]
+    columns = columns_of(listing, datasets)
+    models = [name for name in columns if name in choice.models]
+    room = MAX_CHOSEN // max(1, len(datasets)) - len(models)
+    news = [name for name in listing.best if name in columns and name not in (*old_models, *models)]
+    models += news[: max(0, min(room, 4 - len(models)))]
+    return dataclasses.replace(choice, datasets=datasets, models=tuple(models))
+
+
+def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:
+    """List the models that were trained on any of these datasets, best versions first."""
+    return [name for name in listing.columns if any(name in listing.datasets[d].columns for d in datasets)]
+
+
+def _path(payload: dict[str, Any] | None) -> str | None:
+    """Return the path of an upload; Gradio has checked that it lies in its upload folder."""
+    return payload["path"] if payload else None
+
+
+def _script(name: str) -> str:
+    return (ASSETS / name).read_text(encoding="utf-8")
+
+
+def _reading() -> str:
+    return '<div class="cvx-notice" role="status"><strong>Reading the store…</strong></div>'

@@ -1,0 +1,29 @@
+"""What stands above the tabs: what the store holds, and what in it is broken."""
+
+from demo.markup import text
+from demo.shelf import Listing
+
+
+def status(listing: Listing) -> str:
+    """Count models and datasets."""
+    models = sum(len(shown.columns) for shown in listing.datasets.values())
+    if not models:
+        return '<p class="cvx-status">empty store</p>'
+    counts = f"{_count(models, 'model')} · {_count(len(listing.datasets), 'dataset')}"
+    return f'<p class="cvx-status" role="status">{counts}</p>'
+
+
+def trouble(listing: Listing) -> str:
+    """Name what is broken, with its error; the rest of the page works without it."""
+    if not listing.broken:
+        return ""
+    items = "".join(f"<li><b>{text(entry.reference)}</b> {text(entry.error)}</li>" for entry in listing.broken)
+    verb = "is" if len(listing.broken) == 1 else "are"
+    title = f"{_count(len(listing.broken), 'stored model')} {verb} broken"
+    return (
+        f'<details class="cvx-notice cvx-error"><summary>{title}; the others work</summary><ul>{items}</ul></details>'
+    )
+
+
+def _count(num: int, noun: str) -> str:
+    return f"{num} {noun}" if num == 1 else f"{num} {noun}s"

@@ -1,0 +1,91 @@
+"""A choice answered: rows of cells, one row a dataset, one cell a model."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from cvx.attribution import Scaled
+from cvx.comparison import View, heatmaps
+from cvx.store import ModelEntry
+from demo.choice import Choice, Pick
+from demo.shelf import Listing, Shelf, Shown, Subject
+
+MAX_CELLS = 48
+NO_UPLOAD = "Upload an image, and every chosen model looks at it."
+
+
+@dataclass(frozen=True, eq=False)
+class Cell:
+    """One model's answer, or why there is none."""
+
+    column: str
+    entry: ModelEntry | None
+    view: View | None = None
+    scaled: Scaled | None = None
+    error: str = ""
+
+
+@dataclass(frozen=True, eq=False)
+class Line:
+    """One image and what every model makes of it, or why there is none."""
+
+    shown: Shown
+    subject: Subject | None = None
+    cells: tuple[Cell, ...] = ()
+    error: str = ""
+
+    @property
+    def label(self) -> str:
+        """Return the ground truth in words; empty if it is not known."""
+        return self.subject.name if self.subject else ""
+
+
+def lines(
+    shelf: Shelf, listing: Listing, choice: Choice, picks: Mapping[str, Pick], upload: Path | None = None
+) -> list[Line]:
+    """Answer a choice; what one model cannot do stands in its cell and keeps no other from its own.
+
+    Raises:
+        ValueError: If more is asked than a page can show, or the upload is no image.
+    """
+    rows = [listing.datasets[name] for name in choice.datasets if name in listing.datasets]
+    if len(rows) * len(choice.models) > MAX_CELLS:
+        raise ValueError(f"{len(rows)} datasets × {len(choice.models)} models exceed {MAX_CELLS} cells; untick some")
+    if choice.source == "samples":
+        return [_line(shelf, shown, choice, picks.get(shown.name, Pick())) for shown in rows]
+    if upload is None:
+        return [Line(shown, error=NO_UPLOAD) for shown in rows]
+    own = shelf.upload(upload)
+    return [_line(shelf, shown, choice, picks.get(shown.name, Pick()), own) for shown in rows]
+
+
+def _line(shelf: Shelf, shown: Shown, choice: Choice, pick: Pick, own: Subject | None = None) -> Line:
+    try:
+        subject = own or shown.subject(min(pick.index, max(0, len(shown.gallery or ()) - 1)))
+    except ValueError as error:
+        return Line(shown, error=str(error))
+    target = choice.target
+    if target == "class":
+        target = pick.target if pick.target in shown.classes else subject.name or shown.classes[0]
+    cells = [look(shelf, column, shown.columns.get(column), subject, target, choice) for column in choice.models]
+    return Line(shown, subject, tuple(scale(cells, choice)))
+
+
+def look(shelf: Shelf, column: str, entry: ModelEntry | None, subject: Subject, target: str, choice: Choice) -> Cell:
+    """Let one model look; an error becomes the cell's."""
+    if entry is None:
+        return Cell(column, None)
+    try:
+        return Cell(column, entry, shelf.look(entry, subject, target, choice.score, choice.method))
+    except (ValueError, OSError, RuntimeError) as error:
+        return Cell(column, entry, error=str(error))
+
+
+def scale(cells: Sequence[Cell], choice: Choice) -> list[Cell]:
+    """Scale the maps of a row as chosen."""
+    able = [cell for cell in cells if cell.view is not None]
+    views = [cell.view for cell in able if cell.view is not None]
+    limit = choice.limit if choice.scale == "absolute" else None
+    drawn = heatmaps(views, 0, choice.reduction, choice.scale, choice.clip / 100, limit) if views else []
+    by_column = {cell.column: one for cell, one in zip(able, drawn, strict=True)}
+    return [replace(cell, scaled=by_column.get(cell.column)) for cell in cells]

@@ -1,0 +1,53 @@
+"""Text, pixels and color bars as HTML. Everything that is not a literal here is escaped."""
+
+import base64
+import functools
+import html
+
+import numpy as np
+from jaxtyping import UInt8
+
+from cvx import render
+
+
+def text(value: object) -> str:
+    """Escape anything for use in HTML, inside attributes too."""
+    return html.escape(str(value), quote=True)
+
+
+def data_uri(pixels: UInt8[np.ndarray, "h w c"]) -> str:
+    """Encode pixels as a PNG without loss that needs no request."""
+    return "data:image/png;base64," + base64.b64encode(render.png_bytes(pixels)).decode("ascii")
+
+
+def picture(pixels: UInt8[np.ndarray, "h w c"], alt: str, classes: str = "") -> str:
+    """Show pixels at their own resolution; the page enlarges them without smoothing."""
+    height, width = pixels.shape[:2]
+    return (
+        f'<img class="cvx-pixels {classes}" src="{data_uri(pixels)}" width="{width}" height="{height}"'
+        f' alt="{text(alt)}" draggable="false">'
+    )
+
+
+@functools.cache
+def gradient(signed: bool) -> str:
+    """Return the CSS gradient of a color scale, low to high."""
+    steps = np.linspace(-1 if signed else 0, 1, 17, dtype=np.float32)[None]
+    colors = render.colorize(steps, signed)[0]
+    return f"linear-gradient(to right,{','.join('#' + bytes(color).hex() for color in colors)})"
+
+
+def color_bar(limit: float, signed: bool) -> str:
+    """Draw a scale with numbers at its ends."""
+    low = render.number(-limit) if signed else "0"
+    return (
+        f'<span class="cvx-bar"><span>{low}</span><i style="background:{gradient(signed)}"></i>'
+        f"<span>{render.number(limit)}</span></span>"
+    )
+
+
+def notice(title: str, body: str = "", kind: str = "info") -> str:
+    """Say something in a box: `info` or `error`; the body is escaped."""
+    role = "alert" if kind == "error" else "status"
+    more = f"<p>{text(body)}</p>" if body else ""
+    return f'<div class="cvx-notice cvx-{kind}" role="{role}"><strong>{text(title)}</strong>{more}</div>'

@@ -1,0 +1,119 @@
+"""What the endpoints answer, as plain data."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from cvx import render
+from cvx.attribution import to_heatmap
+from cvx.comparison import top_classes
+from cvx.figures import unit
+from cvx.store import ModelEntry
+from demo import looking
+from demo.choice import Choice
+from demo.looking import Cell
+from demo.markup import data_uri
+from demo.shelf import Listing, Shelf, Subject
+
+if TYPE_CHECKING:
+    from demo.api import Answer, Comparison, Held, StoredModel, StoredSamples
+
+
+def held(listing: Listing) -> "Held":
+    """List models and samples."""
+    entries = [entry for shown in listing.datasets.values() for entry in shown.columns.values()]
+    models = [_stored(entry) for entry in (*entries, *listing.broken)]
+    samples: list[StoredSamples] = [
+        {"dataset": shown.name, "num": len(shown.gallery), "classes": list(shown.classes)}
+        for shown in listing.datasets.values()
+        if shown.gallery is not None
+    ]
+    return {"models": models, "samples": samples}
+
+
+def _stored(entry: ModelEntry) -> "StoredModel":
+    card = entry.card
+    return {
+        "reference": entry.reference,
+        "aliases": list(entry.aliases),
+        "dataset": card.dataset if card else "",
+        "model": card.model if card else "",
+        "classes": list(card.classes) if card else [],
+        "image_size": card.image_size if card else 0,
+        "num_params": card.num_params if card else 0,
+        "metrics": {name: float(value) for name, value in card.metrics.items()} if card else {},
+        "error": entry.error,
+    }
+
+
+def compare(
+    shelf: Shelf, models: Sequence[str], sample: str, image: Path | None, target: str, choice: Choice
+) -> "Comparison":
+    """Ask every model about one image.
+
+    Raises:
+        ValueError: If a model or sample does not exist, or the image cannot be read.
+    """
+    if not models:
+        raise ValueError("name at least one model; /models lists them")
+    if bool(sample) == (image is not None):
+        raise ValueError("give either a sample (DATASET:INDEX) or an image, and not both")
+    entries = [shelf.store.resolve(reference) for reference in models]
+    subject = shelf.upload(image) if image is not None else _sample(shelf.listing(), sample)
+    cells = [looking.look(shelf, entry.reference, entry, subject, target, choice) for entry in entries]
+    answers = [_answer(cell, choice) for cell in looking.scale(cells, choice)]
+    return {"image": subject.caption, "label": subject.name, "answers": answers}
+
+
+def _sample(listing: Listing, sample: str) -> Subject:
+    dataset, _, index = sample.rpartition(":")
+    shown = listing.datasets.get(dataset)
+    if shown is None or not index.isdecimal():
+        known = ", ".join(listing.datasets) or "none"
+        raise ValueError(f"a sample is DATASET:INDEX, got {sample!r}; datasets: {known}")
+    return shown.subject(int(index))
+
+
+def _answer(cell: Cell, choice: Choice) -> "Answer":
+    view, scaled, signed = cell.view, cell.scaled, choice.reduction == "signed"
+    if view is None or scaled is None:
+        return {**_EMPTY, "model": cell.column, "error": cell.error}
+    target = int(view.targets[0])
+    colors = render.colorize(scaled.values, signed)
+    over = render.overlay(view.images[0], scaled.values, signed, choice.opacity / 100)
+    return {
+        "model": cell.column,
+        "predictions": [{"class_name": name, "probability": prob} for name, prob in top_classes(view, 0)],
+        "target": view.card.classes[target],
+        "target_logit": float(view.logits[0, target]),
+        "target_probability": float(view.probs[0, target]),
+        "heatmap": to_heatmap(view.attribution, choice.reduction)[0].tolist(),
+        "unit": unit(view.score, view.method),
+        "limit": float(scaled.limit),
+        "clipped": float(scaled.clipped),
+        "norm": float(np.linalg.norm(view.attribution[0].astype(np.float64))),
+        "image_png": data_uri(render.gray_or_rgb(view.images[0])),
+        "map_png": data_uri(colors),
+        "overlay_png": data_uri(over),
+        "error": "",
+    }
+
+
+_EMPTY: "Answer" = {
+    "model": "",
+    "predictions": [],
+    "target": "",
+    "target_logit": 0.0,
+    "target_probability": 0.0,
+    "heatmap": [],
+    "unit": "",
+    "limit": 0.0,
+    "clipped": 0.0,
+    "norm": 0.0,
+    "image_png": "",
+    "map_png": "",
+    "overlay_png": "",
+    "error": "",
+}
