@@ -60,9 +60,7 @@ def read_json(path: Path) -> dict[str, Any]:
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError(f"{path} is damaged: expected a JSON object with a format number")
     if content["format"] > FORMAT:
-        raise ValueError(
-            f"{path} is of format {content['format']}, this cvx reads up to {FORMAT}; install a newer cvx"
-        )
+        raise ValueError(f"{path} is of format {content['format']}, this cvx reads up to {FORMAT}; install a newer cvx")
     return content
 
 

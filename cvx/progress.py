@@ -69,7 +69,7 @@ class _Lines(_Silent):
 
 
 class _Live(_Silent):
-    def __init__(self, progress: Progress, task):  # noqa: ANN001 - rich's TaskID is an int by another name
+    def __init__(self, progress: Progress, task):
         self._progress = progress
         self._task = task
         self._shown: dict[str, float] = {}

@@ -139,7 +139,11 @@ def read_rows(folder: Path) -> list[dict[str, float]]:
 
 def provenance() -> dict[str, Any]:
     """Return when and by what something was made: time, git commit and library versions."""
-    return {"created": datetime.now(timezone.utc).isoformat(timespec="seconds"), "git_commit": _commit(), "versions": _versions()}
+    return {
+        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        "git_commit": _commit(),
+        "versions": _versions(),
+    }
 
 
 def _commit() -> str:
@@ -192,4 +196,6 @@ class Run:
 def runs(root: Path) -> list[Run]:
     """List the runs of a store, oldest first."""
     folder = root / "runs"
-    return [Run(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()] if folder.is_dir() else []
+    return (
+        [Run(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()] if folder.is_dir() else []
+    )

@@ -17,7 +17,11 @@ def test_flags_arrive_as_a_wandb_agent_sends_them():
 def test_a_flag_wins_over_a_preset_wherever_it_stands(tmp_path):
     file = tmp_path / "a.yaml"
     file.write_text("lr: 1e-3\nepochs: 7\n")
-    for argv in (["--lr=0.5", f"--config={file}"], [f"--config={file}", "--lr=0.5"], ["--config", str(file), "--lr", "0.5"]):
+    for argv in (
+        ["--lr=0.5", f"--config={file}"],
+        [f"--config={file}", "--lr=0.5"],
+        ["--config", str(file), "--lr", "0.5"],
+    ):
         config, _ = parse(argv)
         assert (config.lr, config.epochs) == (0.5, 7)
 
@@ -73,7 +77,15 @@ def test_abbreviations_and_unknown_flags_are_refused(flag, capsys):
 
 @pytest.mark.parametrize(
     ("field", "value"),
-    [("lr", 0.0), ("epochs", 0), ("batch_size", 0), ("val_fraction", 0.95), ("ema", 1.0), ("seed", -1), ("lr", float("nan"))],
+    [
+        ("lr", 0.0),
+        ("epochs", 0),
+        ("batch_size", 0),
+        ("val_fraction", 0.95),
+        ("ema", 1.0),
+        ("seed", -1),
+        ("lr", float("nan")),
+    ],
 )
 def test_values_out_of_range_are_refused_with_what_was_got(field, value):
     with pytest.raises(ValueError, match=f"{field} must be .*got"):
@@ -138,7 +150,11 @@ def test_every_shipped_preset_parses_and_says_how_to_run_it(file):
 
 
 def test_the_preset_grid_is_complete():
-    wanted = {f"{d}_{m}" for d in ("cifar10", "cifar100", "tiny") for m in ("resnet18", "resnet50", "vit_tiny", "vit_small", "vit_base")}
+    wanted = {
+        f"{d}_{m}"
+        for d in ("cifar10", "cifar100", "tiny")
+        for m in ("resnet18", "resnet50", "vit_tiny", "vit_small", "vit_base")
+    }
     names = {file.stem for file in PRESETS}
     assert wanted <= names
     for dataset in ("fashion_mnist", "digits", "shapes32", "shapes64"):
