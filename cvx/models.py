@@ -15,6 +15,7 @@ ALIASES = {
     "vit_tiny": "vit_tiny_patch16_224",
     "vit_small": "vit_small_patch16_224",
     "vit_base": "vit_base_patch16_224",
+    "vit_mini": "test_vit",
 }
 """Short names beside timm's own; patch and image size are fitted all the same."""
 

@@ -15,7 +15,7 @@ from typing import Any, Protocol, runtime_checkable
 import numpy as np
 from jaxtyping import Float, Int64
 
-from cvx.files import read_json, whole_file, write_json
+from cvx.files import json_text, read_json, whole_file, write_json
 
 MAX_FRAMES = 60
 """Frames of the film, and of the embeddings, that one run keeps at most."""
@@ -119,7 +119,7 @@ class RunWriter:
 
 
 def _line(row: Mapping[str, float]) -> str:
-    return json.dumps(row) + "\n"
+    return json_text(dict(row)) + "\n"
 
 
 def read_rows(folder: Path) -> list[dict[str, float]]:

@@ -194,10 +194,7 @@ def finish(session: Session) -> dict[str, Any]:
         "epochs": session.config.epochs,
         "best_epoch": session.best_epoch,
         "metrics": numbers,
-        "per_class_accuracy": {
-            name: None if np.isnan(value) else float(value)
-            for name, value in zip(splits.classes, per_class, strict=True)
-        },
+        "per_class_accuracy": dict(zip(splits.classes, per_class.tolist(), strict=True)),
         "confusion": metrics.confusion(logits, splits.test.labels).tolist(),
         "separability": separability,
         "time_s": round(writer.elapsed_s(), 2),

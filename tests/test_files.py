@@ -46,3 +46,8 @@ def test_files_are_readable_by_others_as_the_umask_says(tmp_path):
     plain.write_text("x")
     write_json(tmp_path / "a.json", {})
     assert (tmp_path / "a.json").stat().st_mode == plain.stat().st_mode
+
+
+def test_numbers_json_does_not_know_become_null(tmp_path):
+    write_json(tmp_path / "a.json", {"x": [float("nan"), 1.5, {"y": float("inf")}]})
+    assert json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)["x"] == [None, 1.5, {"y": None}]
