@@ -2,6 +2,7 @@
 
 import ast
 import importlib
+import signal
 import sys
 from pathlib import Path
 
@@ -26,9 +27,9 @@ def main(argv: list[str]) -> int:
     except (ValueError, OSError) as error:
         print(f"cvx {command}: {error}", file=sys.stderr)
         return 2
-    except KeyboardInterrupt:
-        print(f"cvx {command}: stopped", file=sys.stderr)
-        return 130
+    except KeyboardInterrupt as stop:
+        print(f"\ncvx {command}: {stop or 'stopped'}", file=sys.stderr)
+        return 128 + getattr(stop, "signum", signal.SIGINT)
 
 
 def usage() -> str:

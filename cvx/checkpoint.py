@@ -111,7 +111,7 @@ def read_card(folder: Path) -> Card:
     return card
 
 
-def _tuple(value: object) -> object:
+def _tuple(value: Any) -> Any:
     return tuple(value) if isinstance(value, list) else value
 
 

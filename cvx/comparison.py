@@ -66,9 +66,12 @@ def look(
             Without them `labels` index the model's classes.
 
     Raises:
-        ValueError: If the target is no class of the model, or if the ground truth is asked for and is missing
-            or not among the model's classes.
+        ValueError: If there is no image, the target is no class of the model, or the ground truth is asked for
+            and is missing or not among the model's classes.
+        NotFiniteError: If a logit or a gradient is not finite; the message names the image.
     """
+    if not len(images):
+        raise ValueError("there is no image to look at")
     fixed = None if target == "pred" else _targets(card, target, len(images), labels, label_classes)
     fitted = fit(images, card.image_size, card.in_chans)
     device = next(classifier.parameters()).device
@@ -76,7 +79,10 @@ def look(
     for rows in _chunks(len(fitted), card.image_size):
         inputs = torch.from_numpy(fitted[rows]).to(device).permute(0, 3, 1, 2).float().div(255).contiguous()
         targets = _predict(classifier, inputs) if fixed is None else torch.from_numpy(fixed[rows]).to(device)
-        pair = attribute(classifier, inputs, targets, score=score, method=method)
+        try:
+            pair = attribute(classifier, inputs, targets, score=score, method=method)
+        except NotFiniteError as error:
+            raise NotFiniteError(rows.start + error.image, error.what) from None
         parts.append(tuple(array.detach().cpu().numpy() for array in (*pair, targets)))
     logits, attribution, chosen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
     return View(reference, card, fitted, logits, chosen, attribution, score, method)
@@ -88,7 +94,7 @@ PIXELS = 2**18
 
 def _chunks(num: int, image_size: int) -> Iterator[slice]:
     size = max(1, min(256, PIXELS // image_size**2))
-    return (slice(start, min(start + size, num)) for start in range(0, max(num, 1), size))
+    return (slice(start, min(start + size, num)) for start in range(0, num, size))
 
 
 def _predict(classifier: Classifier, inputs: torch.Tensor) -> torch.Tensor:

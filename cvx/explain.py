@@ -112,21 +112,17 @@ def _answer(
     images = _images(store, card, question, data_root)
     classifier.to(device)
     final = store.root / "attributions" / slug(card.dataset) / folder_name(entry, question)
-    raw: list[dict[str, np.ndarray]] = []
-    views: list[ClassView] = []
     with whole_folder(final.parent) as folder:
         atlas = _Atlas(folder, question, images)
         for label, rows in _classes(images.split, entry.reference, show_progress):
             pixels, labels = images.split.images[rows], images.split.labels[rows]
             asked = (question.targets, labels, images.classes, question.score, question.method)
-            view = look(entry.reference, classifier, card, pixels, *asked)
-            raw.append(atlas.draw_images(view, label, rows))
-            views.append(atlas.draw_class(view, label, rows))
-        np.savez(folder / "maps.npz", **{name: np.concatenate([part[name] for part in raw]) for name in raw[0]})
-        write_json(folder / "card.json", _card(entry.reference, card, question, images, views))
+            atlas.draw(look(entry.reference, classifier, card, pixels, *asked), label, rows)
+        num_figures = atlas.save_maps()
+        write_json(folder / "card.json", _card(entry.reference, card, question, images, atlas.views))
         _swap(folder, final)
-    num_figures, ids = len(arrays["ids"]), np.array(images.split.ids)
-    return Answer(entry.reference, card, question, final, num_figures, tuple(views), ids, images.warnings)
+    ids = np.array(images.split.ids)
+    return Answer(entry.reference, card, question, final, num_figures, tuple(atlas.views), ids, images.warnings)
 
 
 @dataclass(frozen=True, eq=False)
@@ -164,33 +160,42 @@ def _classes(split: Split, title: str, show_progress: bool) -> Iterator[tuple[in
 
 
 class _Atlas:
-    """The figures of one answer, written class by class into a folder."""
+    """The figures of one answer, drawn class by class into a folder."""
 
     def __init__(self, folder: Path, question: Question, images: _Images) -> None:
+        self.views: list[ClassView] = []
         self._folder, self._question, self._images = folder, question, images
         self._stems = file_stems(images.classes)
+        self._raw: list[dict[str, np.ndarray]] = []
         (folder / "classes").mkdir()
 
-    def draw_images(self, view: View, label: int, rows: Int64[np.ndarray, "n"]) -> dict[str, np.ndarray]:
-        """Write a figure for the first images of a class and return their raw arrays."""
-        split, question = self._images.split, self._question
-        few = rows[: question.per_class] if question.per_class else rows
+    def draw(self, view: View, label: int, rows: Int64[np.ndarray, "n"]) -> None:
+        """Draw what a model sees in the images of one class."""
+        few = rows[: self._question.per_class] if self._question.per_class else rows
         for i, row in enumerate(few.tolist()):
-            where = f"{question.split}: image {split.ids[row]}."
-            figure = figures.image_figure(view, i, self._images.classes[label], question.reduction, where)
-            (self._folder / f"{self._stems[label]}_{i}.png").write_bytes(render.png_bytes(figure))
-        arrays = {"logits": view.logits, "targets": view.targets, "attribution": view.attribution}
-        kept = {name: array[: len(few)].copy() for name, array in arrays.items()}
-        return {"ids": split.ids[few], "labels": split.labels[few], **kept}
+            self._draw_image(view, i, label, row)
+        split, names = self._images.split, ("targets", "logits", "attribution")
+        kept = {name: getattr(view, name)[: len(few)].copy() for name in names}
+        self._raw.append({"ids": split.ids[few], "labels": split.labels[few], **kept})
+        self._draw_class(view, label, rows)
 
-    def draw_class(self, view: View, label: int, rows: Int64[np.ndarray, "n"]) -> ClassView:
-        """Write the page of a class and return what it shows."""
-        masks = self._images.split.masks
-        some = None if masks is None else masks[rows]
-        summed = sum_up(view, rows, self._images.classes[label], some, reduction=self._question.reduction)
+    def _draw_image(self, view: View, i: int, label: int, row: int) -> None:
+        where = f"{self._question.split}: image {self._images.split.ids[row]}."
+        figure = figures.image_figure(view, i, self._images.classes[label], self._question.reduction, where)
+        (self._folder / f"{self._stems[label]}_{i}.png").write_bytes(render.png_bytes(figure))
+
+    def _draw_class(self, view: View, label: int, rows: Int64[np.ndarray, "n"]) -> None:
+        masks = None if self._images.split.masks is None else self._images.split.masks[rows]
+        summed = sum_up(view, rows, self._images.classes[label], masks, reduction=self._question.reduction)
         page = figures.class_page([summed], view.card.dataset, self._question.targets)
         (self._folder / "classes" / f"{self._stems[label]}.png").write_bytes(render.png_bytes(page))
-        return summed
+        self.views.append(summed)
+
+    def save_maps(self) -> int:
+        """Write the raw maps of all images that have a figure, and return their number."""
+        arrays: dict[str, Any] = {name: np.concatenate([part[name] for part in self._raw]) for name in self._raw[0]}
+        np.savez(self._folder / "maps.npz", **arrays)
+        return len(arrays["ids"])
 
 
 def folder_name(entry: ModelEntry, question: Question) -> str:

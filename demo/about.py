@@ -24,15 +24,21 @@ QUESTIONS = (
     (
         "Which score?",
         "The <b>logit</b> is the class's output before softmax. The <b>log-probability</b> also counts what would make"
-        " the other classes less likely. The <b>centered logit</b> is the logit less the mean of all logits, which takes"
-        " out a shift that all classes share and softmax does not see.",
+        " the other classes less likely. The <b>centered logit</b> is the logit less the mean of all logits, which"
+        " takes out a shift that all classes share and softmax does not see.",
     ),
     (
         "Which scale?",
-        "<b>One for the row</b> draws all models on one scale: brightness can be compared, and a model whose score hangs"
-        " less on any single pixel is darker. <b>Each map its own</b> shows where, not how much. <b>Fixed</b> compares"
-        " across images. A few extreme pixels would darken all others, so the scale ends at a percentile; how many"
-        " pixels lie beyond it is printed under every map.",
+        "<b>One for the row</b> draws all models on one scale: brightness can be compared, and a model whose score"
+        " hangs less on any single pixel is darker. <b>Each map its own</b> shows where, not how much. <b>Fixed</b>"
+        " compares across images. A few extreme pixels would darken all others, so the scale ends at a percentile; how"
+        " many pixels lie beyond it is printed under every map.",
+    ),
+    (
+        "What do the numbers under a map say?",
+        "Which score of which class was explained, and why that class; where the scale ends, and how many pixels lie"
+        " beyond it; the Euclidean norm of the whole gradient over all pixels and channels, and its largest entry."
+        " A map that is zero everywhere stays black and is said to be so.",
     ),
     (
         "What does it not tell?",

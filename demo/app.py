@@ -5,10 +5,11 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 
 import dataclasses
+import signal
 import sys
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
 
 import gradio as gr
@@ -16,9 +17,12 @@ import gradio as gr
 from demo.api import Endpoints
 from demo.choice import Choice, Pick, read_link
 from demo.class_view import ClassTab
-from demo.compare import CompareTab
+from demo.compare import QUIET, CompareTab
 from demo.opening import Opening
 from demo.starter import StarterJob, step
+
+if TYPE_CHECKING:
+    from demo.shelf import Listing
 
 FOLDER = Path(__file__).parent
 SANS = ("Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Arial", "sans-serif")
@@ -75,36 +79,38 @@ class Page:
         frame = [self.status, self.trouble, self.panel, self.tabs, self.about, self.stamp]
         job = [self.welcome, self.train, self.timer]
         filled = [*frame, *job, *self.compare.outputs, *self.classes.outputs]
-        self.blocks.load(self.arrive, None, filled, **quiet)
+        draw = {"fn": self.compare.draw, "inputs": self.compare.asked, "outputs": self.compare.grid, **QUIET}
+        self.blocks.load(self.arrive, None, filled, **quiet).then(**draw)
         current = [
             self.compare.offered,
             self.compare.picks,
-            self.compare.upload,
             *self.classes.outputs,
             *self.compare.controls.values(),
         ]
-        self.refresh.click(self.reread, current, filled, **quiet)
-        self.stamp.change(self.reread, current, filled, **quiet)
+        self.refresh.click(self.reread, current, filled, **quiet).then(**draw)
+        self.stamp.change(self.reread, current, filled, **quiet).then(**draw)
         self.train.click(self.start, None, job, **quiet)
         self.timer.tick(self.tick, None, [*job, self.stamp], **quiet)
 
     def arrive(self, request: gr.Request) -> list[Any]:
-        """Fill the page for a visitor who opens it, as the link says."""
+        """Fill the page for a visitor who opens it, as the link says; what it does not say is ticked by default."""
         choice, picks = read_link(parse_qsl(str(request.query_params)))
-        return self._fill(choice, picks, None, ((), ()), (None, None, []))
+        listing = self._opening.shelf.listing()
+        told = (list(listing.datasets) if choice.datasets else [], listing.best if choice.models else [])
+        return self._fill(listing, choice, picks, told, (None, None, []))
 
     def reread(
         self,
         offered: tuple[Sequence[str], Sequence[str]],
         picks: dict[str, Pick],
-        upload: str | None,
         dataset: str | None,
         class_name: str | None,
         models: list[str],
         *values: Any,
     ) -> list[Any]:
         """Fill the page anew from the store, keeping what the visitor chose."""
-        return self._fill(self.compare.choice(values), picks, upload, offered, (dataset, class_name, models))
+        listing = self._opening.shelf.listing()
+        return self._fill(listing, self.compare.choice(values), picks, offered, (dataset, class_name, models))
 
     def start(self) -> tuple[Any, ...]:
         """Start the training of the starter models, or join the one under way."""
@@ -120,16 +126,15 @@ class Page:
 
     def _fill(
         self,
+        listing: "Listing",
         choice: Choice,
         picks: dict[str, Pick],
-        upload: str | None,
         offered: tuple[Sequence[str], Sequence[str]],
         classes: tuple[str | None, str | None, list[str]],
     ) -> list[Any]:
         from demo.about import about
         from demo.frame import status, trouble
 
-        listing = self._opening.shelf.listing()
         some, busy = bool(listing.datasets), self._job.running or self._job.failed
         return [
             status(listing),
@@ -139,7 +144,7 @@ class Page:
             about(),
             self._stamp(),
             *step(self._job, self._root),
-            *self.compare.fill(listing, choice, picks, upload, offered),
+            *self.compare.fill(listing, choice, picks, offered),
             *self.classes.fill(listing, *classes),
         ]
 
@@ -182,6 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     flags = tyro.cli(Flags, args=argv, prog="python demo/app.py", config=(tyro.conf.FlagConversionOff,))
     port = flags.port or None
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a training under way is stopped, too
     try:
         launch(build(flags.artifacts), server_name=flags.host, server_port=port, share=flags.share)
     except OSError as error:

@@ -4,7 +4,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demo.compare import METHODS, REDUCTIONS, SCORES, columns_of
+from demo.compare import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of
 from demo.opening import Opening
 
 if TYPE_CHECKING:
@@ -21,7 +21,7 @@ class ClassTab:
                 self.dataset = gr.Dropdown(label="Dataset")
                 self.class_name = gr.Dropdown(label="Class")
                 self.models = gr.CheckboxGroup(label="Models", elem_classes="cvx-ticks cvx-many")
-                self.num = gr.Slider(5, 200, 50, step=5, label="Images of the class, at most")
+                self.num = gr.Slider(5, 200, 50, step=5, label="Images of the class, at most", buttons=[])
                 self.reduction = gr.Dropdown(REDUCTIONS, value="max", label="Channels")
                 self.score = gr.Dropdown(SCORES, value="logit", label="Score")
                 self.method = gr.Dropdown(METHODS, value="gradient", label="Method")
@@ -40,14 +40,7 @@ class ClassTab:
         self._wire()
 
     def _wire(self) -> None:
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "concurrency_id": "looking",
-            "concurrency_limit": 1,
-            "show_progress": "minimal",
-            "show_progress_on": self.cards,
-            "trigger_mode": "always_last",
-        }
+        quiet = {**QUIET, "show_progress_on": self.cards}
         self.dataset.input(self.change_dataset, [self.dataset, self.models], self.outputs[1:], **quiet).then(
             self.draw, self._asked, self.cards, **quiet
         )
@@ -57,15 +50,7 @@ class ClassTab:
 
     def open(self, tab: gr.Tab) -> None:
         """Draw when the tab is opened: a class takes longer than an image, so not before it is looked at."""
-        tab.select(
-            self.draw,
-            self._asked,
-            self.cards,
-            api_visibility="private",
-            concurrency_id="looking",
-            concurrency_limit=1,
-            show_progress="minimal",
-        )
+        tab.select(self.draw, self._asked, self.cards, **QUIET)
 
     def fill(self, listing: "Listing", dataset: str | None, class_name: str | None, models: list[str]) -> list[Any]:
         """Bring the controls up to the store as it is now, keeping what still exists."""
@@ -110,4 +95,4 @@ class ClassTab:
 def _kept(listing: "Listing", dataset: str, models: list[str]) -> tuple[list[str], list[str]]:
     offered = columns_of(listing, [dataset])
     kept = [name for name in offered if name in models]
-    return kept or [name for name in offered if ":" not in name][:4] or offered[:1], offered
+    return kept or [name for name in offered if ":" not in name][:MAX_COLUMNS] or offered[:1], offered

@@ -15,7 +15,8 @@ from demo.shelf import Shelf, Shown
 ALIGNED = (
     "The mean map averages the maps of all these images, each divided by its sum, so that every image counts alike."
     " It assumes that the objects lie in the same place of every image; where they do not, it shows where they lie"
-    " rather than which part of them counts."
+    " rather than which part of them counts. Center bias is the mean distance of a map's weight from the image center"
+    " over that of a map that is the same everywhere: 1 is none, below 1 the model looks at the center."
 )
 
 
@@ -45,7 +46,9 @@ def cards(
     signed = reduction == "signed"
     return (
         f'<div class="cvx-classes"><header><h3>{text(class_name)}</h3><p>{text(shown.name)}</p></header>'
-        f"{_legend(signed, score, method, reduction)}{body}<p class='cvx-small'>{text(ALIGNED)}</p></div>"
+        f"{_legend(signed, score, method, reduction)}"
+        f'<div class="cvx-cards" style="--columns:{len(found)}">{body}</div>'
+        f"<p class='cvx-small'>{text(ALIGNED)}</p></div>"
     )
 
 
@@ -90,15 +93,16 @@ def _facts(view: ClassView) -> str:
         ("recognized", percent(view.accuracy), "share of them that the model assigns to this class"),
     ]
     if view.num > view.num_zero:
-        hint = "mean distance of the map from the center over that of a uniform map; below 1 is central"
+        hint = "mean distance of a map from the center over that of a uniform map; below 1 is central"
         facts.append(("center bias", f"{view.center_bias:.2f}", hint))
     if view.mass_on_mask is not None and view.mask_share is not None:
-        chance = f"a map that knows nothing has {percent(view.mask_share)}"
-        facts.append(("mass on the mask", percent(view.mass_on_mask), chance))
+        hint = "share of a map on the pixels that decide the class; by chance it would be the second number"
+        facts.append(("mass on mask", f"{percent(view.mass_on_mask)} (chance {percent(view.mask_share)})", hint))
     if view.num_zero:
         facts.append(("zero maps", str(view.num_zero), "maps that are zero everywhere, left out of the mean"))
     items = "".join(
-        f"<div><dt>{text(name)}</dt><dd>{text(value)}</dd><p>{text(hint)}</p></div>" for name, value, hint in facts
+        f'<div title="{text(hint)}"><dt>{text(name)}</dt><dd>{text(value)}</dd><p>{text(hint)}</p></div>'
+        for name, value, hint in facts
     )
     return f'<dl class="cvx-facts-list">{items}</dl>'
 

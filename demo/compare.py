@@ -14,8 +14,8 @@ if TYPE_CHECKING:
     from demo.shelf import Listing
 
 ASSETS = Path(__file__).parent
-MAX_CHOSEN = 12
-"""Cells that are ticked unasked."""
+MAX_ROWS, MAX_COLUMNS = 3, 4
+"""Datasets and models that are ticked unasked."""
 
 TARGETS = [("Predicted class", "pred"), ("True label", "label"), ("A class I choose", "class")]
 SOURCES = [("Test samples", "samples"), ("My own image", "upload")]
@@ -27,6 +27,15 @@ METHODS = [
 ]
 REDUCTIONS = [("Largest magnitude", "max"), ("Sum of magnitudes", "sum"), ("Signed sum", "signed")]
 SCALES = [("One for the row", "shared"), ("Each map its own", "each"), ("Fixed", "absolute")]
+
+QUIET: dict[str, Any] = {
+    "api_visibility": "private",
+    "concurrency_id": "looking",
+    "concurrency_limit": 1,
+    "show_progress": "minimal",
+    "trigger_mode": "always_last",
+}
+"""Settings of every event that asks models: hidden from scripts, one at a time, the last click counts."""
 
 SET_OPACITY = """(percent) => {
     for (const grid of document.querySelectorAll('.cvx-grid')) grid.style.setProperty('--opacity', percent / 100);
@@ -48,7 +57,7 @@ class CompareTab:
             with gr.Column(elem_classes="cvx-stage"):
                 self._build_toolbar()
                 self.grid = gr.HTML(_reading(), js_on_load=_script("grid.js"), apply_default_css=False)
-        self.controls = {
+        self.controls: dict[str, Any] = {
             "datasets": self.datasets,
             "models": self.models,
             "source": self.source,
@@ -61,12 +70,12 @@ class CompareTab:
             "clip": self.clip,
             "opacity": self.opacity,
         }
+        self.asked = [self.picks, self.upload, *self.controls.values()]
         self.outputs = [
             self.picks,
             self.offered,
             self.image,
             self.picker,
-            self.grid,
             *self.controls.values(),
         ]
         self._wire()
@@ -99,15 +108,8 @@ class CompareTab:
             self.opacity = gr.Slider(0, 100, 60, step=5, label="Overlay opacity, %", buttons=[])
 
     def _wire(self) -> None:
-        asked = [self.picks, self.upload, *self.controls.values()]
-        quiet: dict[str, Any] = {
-            "api_visibility": "private",
-            "concurrency_id": "looking",
-            "concurrency_limit": 1,
-            "show_progress": "minimal",
-            "show_progress_on": self.grid,
-            "trigger_mode": "always_last",
-        }
+        asked = self.asked
+        quiet = {**QUIET, "show_progress_on": self.grid}
         redrawing: list[Any] = [self.models, self.score, self.method, self.reduction, self.clip, self.limit]
         for control in redrawing:
             control.input(self.draw, asked, self.grid, **quiet)
@@ -126,19 +128,19 @@ class CompareTab:
         listing: "Listing",
         choice: Choice,
         picks: dict[str, Pick],
-        upload: str | None,
         offered: tuple[Sequence[str], Sequence[str]],
     ) -> list[Any]:
-        """Bring every component up to the store as it is now."""
+        """Bring every control up to the store as it is now; the rows are drawn by an event of their own."""
+        from demo.picker import picker
+
         choice = arrange(listing, choice, offered)
-        picker, grid = self._drawn(listing, choice, picks, upload)
-        controls = dict.fromkeys(self.controls) | dataclasses.asdict(choice)
-        updates = {name: gr.update(value=controls[name]) for name in self.controls}
+        updates = {name: gr.update(value=getattr(choice, name)) for name in self.controls}
         updates["datasets"] = gr.update(value=list(choice.datasets), choices=list(listing.datasets))
         updates["models"] = gr.update(value=list(choice.models), choices=columns_of(listing, choice.datasets))
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
         now = (tuple(listing.datasets), tuple(listing.best))
-        return [picks, now, gr.update(visible=choice.source == "upload"), picker, grid, *updates.values()]
+        strips = picker([listing.datasets[name] for name in choice.datasets], choice, picks)
+        return [picks, now, gr.update(visible=choice.source == "upload"), strips, *updates.values()]
 
     def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
         """Draw the rows anew."""
@@ -149,14 +151,12 @@ class CompareTab:
         listing, choice = self._opening.shelf.listing(), self.choice(values)
         if choice.source == "upload" and choice.target == "label":
             choice = dataclasses.replace(choice, target="pred")
-        offered = columns_of(listing, choice.datasets)
-        models = tuple(name for name in offered if name in choice.models) or tuple(offered[:4])
-        choice = dataclasses.replace(choice, models=models)
+        choice = dataclasses.replace(choice, models=tuple(_with_a_model_each(listing, choice)))
         picker, grid = self._drawn(listing, choice, picks, upload)
         own = choice.source == "upload"
         targets = [pair for pair in TARGETS if not own or pair[1] != "label"]
         return [
-            gr.update(choices=offered, value=list(models)),
+            gr.update(choices=columns_of(listing, choice.datasets), value=list(choice.models)),
             gr.update(visible=own),
             gr.update(visible=choice.scale == "absolute"),
             picker,
@@ -176,9 +176,10 @@ class CompareTab:
         return picks, *self._drawn(listing, choice, picks, upload)
 
     def choice(self, values: Sequence[Any]) -> Choice:
-        """Gather the controls' values."""
-        found: dict[str, Any] = dict(zip(self.controls, values, strict=True))
-        return Choice(**{name: tuple(value) if isinstance(value, list) else value for name, value in found.items()})
+        """Gather the controls' values; a number field that was emptied means its default."""
+        found = {name: value for name, value in zip(self.controls, values, strict=True) if value is not None}
+        fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in found.items()}
+        return Choice(**fields)
 
     def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
@@ -196,16 +197,27 @@ class CompareTab:
 
 
 def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:
-    """Fit a choice to what the store holds; what was not offered before is ticked, up to `MAX_CHOSEN` cells."""
+    """Fit a choice to what the store holds; what was not offered before is ticked, as long as the page stays clear."""
     old_datasets, old_models = offered
-    fresh = [name for name in listing.datasets if name not in old_datasets]
-    datasets = tuple(name for name in listing.datasets if name in choice.datasets or (name in fresh))[:3]
+    kept = [name for name in choice.datasets if name in listing.datasets]
+    fresh = [name for name in listing.datasets if name not in (*old_datasets, *kept)]
+    chosen = {*kept, *fresh[: max(0, MAX_ROWS - len(kept))]}
+    datasets = tuple(name for name in listing.datasets if name in chosen)
     columns = columns_of(listing, datasets)
     models = [name for name in columns if name in choice.models]
-    room = MAX_CHOSEN // max(1, len(datasets)) - len(models)
-    news = [name for name in listing.best if name in columns and name not in (*old_models, *models)]
-    models += news[: max(0, min(room, 4 - len(models)))]
+    news = [name for name in columns if name in listing.best and name not in (*old_models, *models)]
+    models += news[: max(0, MAX_COLUMNS - len(models))]
     return dataclasses.replace(choice, datasets=datasets, models=tuple(models))
+
+
+def _with_a_model_each(listing: "Listing", choice: Choice) -> list[str]:
+    """Keep the chosen models that are still offered, and tick some for a dataset that has none of them."""
+    models = [name for name in columns_of(listing, choice.datasets) if name in choice.models]
+    for dataset in choice.datasets:
+        columns = list(listing.datasets[dataset].columns) if dataset in listing.datasets else []
+        if not set(columns) & set(models):
+            models += columns[:MAX_COLUMNS]
+    return models
 
 
 def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:

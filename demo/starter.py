@@ -67,6 +67,7 @@ class StarterJob:
                 text=True,
                 encoding="utf-8",
                 errors="replace",
+                start_new_session=True,  # Ctrl-C at the server must not reach it twice: the second one does not save
             )
             threading.Thread(target=self._listen, args=(self._process,), daemon=True).start()
 
@@ -89,12 +90,19 @@ class StarterJob:
             if match := EPOCH.match(line):
                 newest[match["title"]] = (float(match["epoch"]), match["numbers"])
         rows = []
-        for file in starter.presets():
+        for file in _presets():
             preset = yaml.safe_load(file.read_text(encoding="utf-8"))
             title = f"{preset['dataset']} {preset['model']}"
             epoch, numbers = newest.get(title, (0.0, ""))
             rows.append((title, min(1.0, epoch / preset["epochs"]), numbers))
         return rows
+
+
+def _presets() -> list[Path]:
+    try:
+        return starter.presets()
+    except FileNotFoundError:  # the process says so, too, and what it says is shown
+        return []
 
 
 def welcome(job: StarterJob, root: Path) -> str:
@@ -119,7 +127,7 @@ def _bars(job: StarterJob) -> str:
     from demo.markup import text
 
     rows = job.progress()
-    done = sum(share for _, share, _ in rows) / len(rows)
+    done = sum(share for _, share, _ in rows) / max(1, len(rows))
     items = "".join(
         f'<li><span>{text(title)}</span><progress max="1" value="{share:.3f}" aria-label="{text(title)}"></progress>'
         f"<span>{text(numbers or 'waiting')}</span></li>"

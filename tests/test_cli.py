@@ -30,7 +30,10 @@ def test_help_lists_every_command_with_what_it_does(capsys):
 
 
 def test_help_imports_no_heavy_library():
-    code = "import sys; from cvx.__main__ import main; main(['--help']); print(sorted({'torch', 'timm', 'gradio'} & set(sys.modules)))"
+    code = (
+        "import sys; from cvx.__main__ import main; main(['--help']);"
+        " print(sorted({'torch', 'timm', 'gradio'} & set(sys.modules)))"
+    )
     answer = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
     assert answer.stdout.splitlines()[-1] == "[]"
 
@@ -71,11 +74,12 @@ def test_train_prints_what_came_out_and_the_commands_that_open_it(store, capsys)
     assert main(["train", *QUICK]) == 0
     said = capsys.readouterr().out
     assert "test accuracy" in said and "python -m cvx attribute digits-resnet10t:v0" in said and "demo/app.py" in said
-    assert [entry.name for entry in store.models()][0] == "digits-resnet10t"
+    assert store.models()[0].name == "digits-resnet10t"
 
 
 def test_ctrl_c_says_how_to_resume_and_exits_as_interrupted(tmp_path, data_root):
-    command = [sys.executable, "-m", "cvx", "train", *QUICK[:3], "--epochs=500", f"--artifacts={tmp_path}", f"--data={data_root}"]
+    flags = [*QUICK[:3], "--epochs=500", f"--artifacts={tmp_path}", f"--data={data_root}"]
+    command = [sys.executable, "-m", "cvx", "train", *flags]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
     deadline = time.monotonic() + 120
     while not any('"train/loss"' in path.read_text() for path in tmp_path.glob("runs/*/metrics.jsonl")):

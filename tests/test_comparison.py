@@ -7,6 +7,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from cvx import comparison, models
+from cvx.attribution import NotFiniteError
 from cvx.checkpoint import Card
 from cvx.comparison import View, class_view, look, sum_up
 from cvx.data.splits import Split, fit_channels, fit_image
@@ -126,6 +127,26 @@ def test_a_look_at_many_images_is_that_at_each(net, monkeypatch):
     parts = look("a:v0", net, card_of(net), images)
     assert np.allclose(whole.logits, parts.logits, atol=1e-5)
     assert np.allclose(whole.attribution, parts.attribution, atol=1e-5 * np.abs(whole.attribution).max())
+
+
+def test_weights_that_diverged_are_an_error_that_names_the_image(monkeypatch):
+    broken = models.build("resnet10t", 3, 8, 3, mean=(0.5,) * 3, std=(0.25,) * 3).eval()
+    images, head = noise(5, 8, 8, 3), broken.net.get_classifier()
+    with torch.no_grad():
+        head.weight[1] = 1
+        sums = broken(inputs_of(images))[:, 1].numpy()
+        images = images[np.argsort(sums)]
+        head.weight[1] = float(np.finfo(np.float32).max / np.sort(sums)[-2:].mean())  # overflows for the last alone
+        finite = torch.isfinite(broken(inputs_of(images))).all(dim=1).tolist()
+    assert finite == [True, True, True, True, False]
+    monkeypatch.setattr(comparison, "PIXELS", 2 * 8 * 8)
+    with pytest.raises(NotFiniteError, match="^image 4: .*logits"):
+        look("a:v0", broken, card_of(broken, image_size=8), images, "cat")
+
+
+def test_no_image_is_an_error(net):
+    with pytest.raises(ValueError, match="no image to look at"):
+        look("a:v0", net, card_of(net), np.zeros((0, 16, 16, 3), np.uint8))
 
 
 def test_a_look_leaves_the_model_as_it_was(net):

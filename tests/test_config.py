@@ -129,11 +129,43 @@ def test_the_environment_sets_the_default_folders(monkeypatch):
 
 def test_the_flags_are_these_and_no_others():
     fields = {field.name for kind in (TrainConfig, Place) for field in dataclasses.fields(kind)}
-    assert fields == set(
-        """dataset image_size val_fraction model stem patch_size pretrained drop_path epochs batch_size optimizer lr
-        momentum weight_decay warmup_epochs label_smoothing mixup cutmix augment erase ema max_grad_norm precision
-        channels_last compile seed artifacts data device name tags group notes resume save""".split()
-    )
+    assert fields == {
+        "dataset",
+        "image_size",
+        "val_fraction",
+        "model",
+        "stem",
+        "patch_size",
+        "pretrained",
+        "drop_path",
+        "epochs",
+        "batch_size",
+        "optimizer",
+        "lr",
+        "momentum",
+        "weight_decay",
+        "warmup_epochs",
+        "label_smoothing",
+        "mixup",
+        "cutmix",
+        "augment",
+        "erase",
+        "ema",
+        "max_grad_norm",
+        "precision",
+        "channels_last",
+        "compile",
+        "seed",
+        "artifacts",
+        "data",
+        "device",
+        "name",
+        "tags",
+        "group",
+        "notes",
+        "resume",
+        "save",
+    }
 
 
 PRESETS = sorted((Path(__file__).parent.parent / "configs").glob("*.yaml"))

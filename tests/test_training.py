@@ -13,7 +13,6 @@ import pytest
 import torch
 
 from cvx import data
-from cvx.checkpoint import load
 from cvx.config import Place, TrainConfig
 from cvx.records import Run, frame_epochs, runs
 from cvx.store import Store

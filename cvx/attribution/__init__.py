@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cvx.attribution.gradient import SCORES, NotFiniteError, frozen, own_copy, vanilla_gradient
+from cvx.attribution.gradient import SCORES, NotFiniteError, check, frozen, own_copy, vanilla_gradient
 from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
 from cvx.attribution.opinions import integrated_gradients, smoothgrad
 
@@ -57,6 +57,7 @@ def attribute(
         raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
     if batch_size < 0:
         raise ValueError(f"batch_size must be positive, or 0 to choose it, got {batch_size}")
+    check(inputs, targets, score)
     size, start = batch_size or _fitting_size(model, inputs), 0
     parts: list[tuple[Tensor, Tensor]] = []
     while start < len(inputs) or not parts:

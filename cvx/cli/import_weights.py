@@ -2,9 +2,14 @@
 
 import dataclasses
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import cvx.cli
+
+if TYPE_CHECKING:
+    from cvx.checkpoint import Card
+    from cvx.data.splits import Splits
+    from cvx.models import Classifier
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -48,7 +53,7 @@ def main(argv: list[str]) -> int:
     store = Store(flags.artifacts or config.default_artifacts())
     splits = data.load(flags.dataset, Path(flags.data) if flags.data else config.default_data(), flags.image_size)
     classifier = _classifier(flags, splits)
-    numbers = {}
+    numbers: dict[str, float] = {}
     for part in ("val", "test"):
         split = getattr(splits, part)
         found = metrics.summarize(logits_of(classifier, split), split.labels)
@@ -65,7 +70,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _classifier(flags: Flags, splits):
+def _classifier(flags: Flags, splits: "Splits") -> "Classifier":
     from cvx import checkpoint, models
 
     pretrained = flags.weights == "pretrained"
@@ -104,7 +109,9 @@ def _require_trained_head(model: str, num_classes: int) -> None:
         )
 
 
-def _card(flags: Flags, splits, classifier, numbers, fingerprint):
+def _card(
+    flags: Flags, splits: "Splits", classifier: "Classifier", numbers: dict[str, float], fingerprint: str
+) -> "Card":
     from cvx import records
     from cvx.checkpoint import Card
     from cvx.store import collection

@@ -1,7 +1,12 @@
 """Take many presets through training, evaluation, maps and embeddings; skips what is done."""
 
 import sys
+from collections.abc import Callable
 from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from cvx.config import Place
 
 USAGE = """usage: python -m cvx pipeline FILE [FILE …] [--field=value …]
 
@@ -31,7 +36,7 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _attribute(place):
+def _attribute(place: "Place") -> Callable[[str], object]:
     from cvx.cli import attribute
 
     return lambda reference: attribute.main([reference, f"--artifacts={place.artifacts}"])

@@ -1,24 +1,14 @@
 """Train one model from data to test, recording what it looks at."""
 
-import signal
-import sys
-
 
 def main(argv: list[str]) -> int:
     """Parse flags and presets, train, and print what came out and where it lies."""
     from cvx import config
 
     given, place = config.parse(argv)
-    from cvx.training import InterruptedTraining, train
+    from cvx.training import train
 
-    try:
-        summary = train(given, place)
-    except InterruptedTraining as stop:
-        print(
-            f"\n{stop}{'' if str(place.artifacts) == 'artifacts' else f' --artifacts={place.artifacts}'}",
-            file=sys.stderr,
-        )
-        return 128 + (stop.signum or signal.SIGINT)
+    summary = train(given, place)
     if summary:
         print_summary(summary, place.artifacts)
     return 0

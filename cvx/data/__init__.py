@@ -15,11 +15,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-import numpy as np
-
 from cvx.data import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
 from cvx.data.cache import CachedPart, fingerprint_of, materialize
-from cvx.data.splits import Source, Split, Splits, carve, check_source, stratified_order
+from cvx.data.splits import Source, Splits, carve, check_source, stratified_order
 
 DATASETS: dict[str, Callable[[Path], Source]] = {
     "digits": digits.source,
@@ -62,7 +60,7 @@ def source_of(name: str, root: Path) -> Source:
     Raises:
         ValueError: If the name is unknown; lists the known ones.
     """
-    kind, colon, rest = name.partition(":")
+    kind, _, rest = name.partition(":")
     if name in DATASETS:
         return DATASETS[name](root)
     if kind == "folder" and rest:

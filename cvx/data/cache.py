@@ -2,7 +2,6 @@
 
 import errno
 import hashlib
-import math
 import os
 import shutil
 import sys
@@ -25,8 +24,8 @@ from cvx.files import read_json, write_json
 
 LAYOUT = 1
 """Part of every key: raised when the order or the files change, so that older caches are left alone."""
-CHUNK_BYTES = 4 << 20
-"""Pixels that are decoded before they are written."""
+CHUNK = 64
+"""Images that are decoded before they are written."""
 NUM_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -146,21 +145,19 @@ def _write_part(folder: Path, part: Part, shape: tuple[int, int, int], advance: 
     np.save(folder / "labels.npy", part.labels[order])
     np.save(folder / "ids.npy", order)
     moments = np.empty((len(order), 2, shape[2]), np.int64)
-    per_chunk = max(1, CHUNK_BYTES // math.prod(shape))
-    starts = range(0, len(order), per_chunk)
+    chunks = [slice(start, start + CHUNK) for start in range(0, len(order), CHUNK)]
     with _appended(folder / "images.npy", np.uint8, (len(order), *shape)) as append:
         with ThreadPoolExecutor(NUM_THREADS) as pool:
-            for start in starts:
-                images = _decode(part.images, order[start : start + per_chunk], shape, folder.name, pool)
-                moments[start : start + per_chunk] = _moments(images)
+            for rows in chunks:
+                images = _decode(part.images, order[rows], shape, folder.name, pool)
+                moments[rows] = _moments(images)
                 append(images)
                 advance(len(images))
     np.save(folder / "moments.npy", moments)
     if part.masks is not None:
         with _appended(folder / "masks.npy", np.bool_, (len(order), *shape[:2])) as append:
-            for start in starts:
-                rows = order[start : start + per_chunk].tolist()
-                append(np.stack([fit_mask(part.masks[row], shape[0]) for row in rows]))
+            for rows in chunks:
+                append(np.stack([fit_mask(part.masks[row], shape[0]) for row in order[rows].tolist()]))
 
 
 @contextmanager
@@ -208,20 +205,21 @@ def _bar(title: str, total: int) -> Iterator[Callable[[int], None]]:
     console = Console(file=sys.stderr)
     progress = Progress(console=console, transient=True)
     task = progress.add_task(title, total=total)
-    begun = time.monotonic()
-    said = False
+    begun, shown = time.monotonic(), False
 
     def advance(num: int) -> None:
-        nonlocal said
+        nonlocal shown
         progress.advance(task, num)
-        if not said and time.monotonic() - begun > 1 and not progress.finished:
-            said = True
-            if console.is_terminal:
-                progress.start()
-            else:
-                print(f"{title}: {total:,} images", file=sys.stderr, flush=True)
+        if shown or progress.finished or time.monotonic() - begun < 1:
+            return
+        shown = True
+        if console.is_terminal:
+            progress.start()
+        else:
+            print(f"{title}: {total:,} images", file=sys.stderr, flush=True)
 
     try:
         yield advance
     finally:
-        progress.stop()
+        if progress.live.is_started:
+            progress.stop()

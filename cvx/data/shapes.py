@@ -42,8 +42,8 @@ Column = Float32[np.ndarray, "n 1 1"]
 Colors = Float32[np.ndarray, "n 3 1 1"]
 
 
-# Each shape as a signed distance in its own radius, negative inside. The signs are exact; beyond a corner the values are
-# a little short, which only the antialiasing sees.
+# Each shape as a signed distance in its own radius, negative inside. The signs are exact; beyond a corner the values
+# are a little short, which only the antialiasing sees.
 
 
 def _circle(x: Plane, y: Plane) -> Plane:

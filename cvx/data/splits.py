@@ -136,31 +136,27 @@ def stratified_order(labels: Int64[np.ndarray, "n"], seed: int = 0) -> Int64[np.
     rows = random.permutation(len(labels))
     by_class = rows[np.argsort(labels[rows], kind="stable")]
     counts = np.unique(labels, return_counts=True)[1].tolist()
-    starts = np.cumsum([0, *counts]).tolist()
-    slots = _proportionate_slots(counts, random)
-    order = [by_class[starts[index] + place] for index, place in slots]
-    return np.array(order, dtype=np.int64)
+    starts = np.cumsum([0, *counts])
+    index, place = _proportionate_slots(counts, random)
+    return by_class[starts[index] + place]
 
 
-def _proportionate_slots(counts: list[int], random: np.random.Generator) -> list[tuple[int, int]]:
-    """Return (class, how many of it came before) for every slot; job j may run in slots (j n/c, (j + 1) n/c]."""
+def _proportionate_slots(counts: list[int], random: np.random.Generator) -> Int64[np.ndarray, "2 n"]:
+    """Return for every slot its class and how many of it came before; job j may run in slots (j n/c, (j + 1) n/c]."""
     total = sum(counts)
-    ties = random.random(total).tolist()
-    waiting: list[list[int]] = [[] for _ in range(total)]
-    if total:
-        waiting[0] = list(range(len(counts)))
+    slots = np.empty((2, total), np.int64)
+    waiting = {0: list(range(len(counts)))}
     done = [0] * len(counts)
     ready: list[tuple[int, float, int]] = []
-    slots = []
     for slot in range(total):
-        for index in waiting[slot]:
+        for index in waiting.pop(slot, ()):
             deadline = -(-(done[index] + 1) * total // counts[index])
-            heapq.heappush(ready, (deadline, ties.pop(), index))
+            heapq.heappush(ready, (deadline, random.random(), index))
         index = heapq.heappop(ready)[2]
-        slots.append((index, done[index]))
+        slots[:, slot] = index, done[index]
         done[index] += 1
         if done[index] < counts[index]:
-            waiting[max(done[index] * total // counts[index], slot + 1)].append(index)
+            waiting.setdefault(max(done[index] * total // counts[index], slot + 1), []).append(index)
     return slots
 
 

@@ -1,0 +1,191 @@
+"""One run at work: its data, its model and its folder, opened or brought back."""
+
+import contextlib
+import dataclasses
+import signal
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from filelock import FileLock, Timeout
+
+from cvx import data, models, records
+from cvx.config import Place, TrainConfig
+from cvx.data.batches import Augmentation, Batches
+from cvx.data.splits import Splits
+from cvx.distributed import Ranks
+from cvx.learner import Learner, make_learner
+from cvx.progress import Bar, training_bar
+from cvx.records import RunWriter, Sink
+from cvx.resume import FILE, load_state
+from cvx.store import Store, collection
+
+
+@dataclasses.dataclass
+class Session:
+    """One run at work: what it reads, what it changes, where it writes."""
+
+    config: TrainConfig
+    place: Place
+    here: Ranks
+    splits: Splits
+    batches: Batches
+    learner: Learner
+    store: Store
+    writer: RunWriter
+    bar: Bar
+    best_epoch: int = -1
+    best_acc1: float = -1.0
+    stop_signal: int = 0
+
+    @property
+    def run(self) -> str:
+        """Return the run's name."""
+        return self.writer.folder.name
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of what a resume needs."""
+        return self.writer.folder / "state"
+
+    def epoch_now(self) -> float:
+        """Return the passes done, fractions included."""
+        return self.learner.step / self.batches.steps_per_epoch
+
+
+@contextlib.contextmanager
+def stop_on_signals(session: Session) -> Iterator[None]:
+    """Let the first SIGINT or SIGTERM ask for a stop at the next recorded step; the second acts at once."""
+    signals = (signal.SIGINT, signal.SIGTERM)
+    try:
+        before = {one: signal.getsignal(one) for one in signals}
+
+        def ask(signum: int, _frame: object) -> None:
+            session.stop_signal = signum
+            restore()
+
+        def restore() -> None:
+            for one, handler in before.items():
+                signal.signal(one, handler)
+
+        for one in signals:
+            signal.signal(one, ask)
+    except ValueError:  # signals belong to the main thread; elsewhere the caller stops the run
+        yield
+        return
+    try:
+        yield
+    finally:
+        restore()
+
+
+@contextlib.contextmanager
+def open_session(config: TrainConfig, place: Place, here: Ranks, sinks: Sequence[Sink]) -> Iterator[Session]:
+    """Load the data, build the model, open or reopen the run's folder, and bring back a saved state."""
+    store = Store(place.artifacts)
+    if place.resume:
+        config = stored_config(store, place.resume, config)
+    splits = data.load(config.dataset, place.data, config.image_size, config.val_fraction)
+    torch.manual_seed(config.seed)
+    classifier = models.build(
+        config.model,
+        splits.num_classes,
+        splits.image_size,
+        splits.in_chans,
+        mean=splits.mean,
+        std=splits.std,
+        stem=config.stem,
+        patch_size=config.patch_size,
+        drop_path=config.drop_path,
+        pretrained=config.pretrained,
+    )
+    batches = Batches(
+        splits.train,
+        config.batch_size,
+        _augmentation(config, splits),
+        splits.num_classes,
+        seed=config.seed,
+        device=here.device,
+        rank=here.rank,
+        world=here.world,
+    )
+    learner = make_learner(config, classifier, here, batches.steps_per_epoch)
+    if here.is_main:
+        store.add_samples(splits)
+    folder = (
+        store.root
+        / "runs"
+        / (place.resume or records.new_run_name(collection(config.dataset, config.model), place.name))
+    )
+    with _open_writer(folder, config, place, learner, here, sinks) as (writer, numbers):
+        total = config.epochs * batches.steps_per_epoch
+        with training_bar(f"{config.dataset} {config.model}", total, learner.step, here.is_main) as bar:
+            best = {name: numbers[name] for name in ("best_epoch", "best_acc1") if name in numbers}
+            yield Session(config, place, here, splits, batches, learner, store, writer, bar, **best)
+
+
+def _augmentation(config: TrainConfig, splits: Splits) -> Augmentation:
+    return Augmentation(
+        crop=config.augment,
+        flip=config.augment and splits.info.flip,
+        erase=config.erase,
+        mixup=config.mixup,
+        cutmix=config.cutmix,
+    )
+
+
+@contextlib.contextmanager
+def _open_writer(
+    folder: Path, config: TrainConfig, place: Place, learner: Learner, here: Ranks, sinks: Sequence[Sink]
+) -> Iterator[tuple[RunWriter, dict[str, Any]]]:
+    """Create the run's folder or reopen it at its saved state; one process at a time owns a run."""
+    numbers: dict[str, Any] = {}
+    if (folder / "state" / FILE).is_file():
+        numbers = load_state(folder / "state" / FILE, learner.modules(), learner.optimizer)
+        learner.resume_at(numbers["step"])
+    here.barrier()
+    if not here.is_main:
+        yield RunWriter(folder), numbers
+        return
+    if not place.resume:
+        RunWriter.create(folder, _content(config, place, learner))
+    try:
+        with FileLock(folder / ".lock", timeout=0):
+            yield (
+                RunWriter.reopen(folder, learner.step if numbers else -1, numbers.get("elapsed_s", 0.0), sinks),
+                numbers,
+            )
+    except Timeout:
+        raise ValueError(f"another process is training run {folder.name}; wait for it or stop it") from None
+
+
+def _content(config: TrainConfig, place: Place, learner: Learner) -> dict[str, Any]:
+    where = {
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(place).items()
+    }
+    return {
+        "config": dataclasses.asdict(config),
+        "key": config.key,
+        "place": where,
+        "precision": str(learner.precision).removeprefix("torch."),
+        **records.provenance(),
+    }
+
+
+def stored_config(store: Store, run: str, given: TrainConfig) -> TrainConfig:
+    """Return the config of a run that is to be continued.
+
+    Raises:
+        ValueError: If there is no such run, it is done, or flags ask for something else than it was started with.
+    """
+    folder = store.root / "runs" / run
+    if Path(run).name != run or not (folder / "config.json").is_file():
+        unfinished = [one.name for one in records.runs(store.root) if one.summary is None]
+        raise ValueError(f"no run {run!r} in {store.root}; unfinished runs: {', '.join(unfinished) or 'none'}")
+    if (folder / "summary.json").is_file():
+        raise ValueError(f"run {run} is done; start another with other flags")
+    config = TrainConfig(**records.Run(folder).config["config"])
+    if given not in (config, TrainConfig()):
+        raise ValueError("a resumed run keeps its own config; leave the other flags out")
+    return config

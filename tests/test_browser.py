@@ -1,0 +1,255 @@
+"""The demo in a real browser: every tab's main path, its empty and broken states, and what must not happen."""
+
+import contextlib
+import shutil
+import subprocess
+import time
+from pathlib import Path
+from urllib.parse import urlsplit
+
+import pytest
+from PIL import Image
+from playwright.sync_api import expect, sync_playwright
+from small_store import NASTY, break_card, cut_weights, make_store, served
+
+pytestmark = pytest.mark.browser
+
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--no-first-run",
+]
+expect.set_options(timeout=20_000)
+DESK, PHONE, PROJECTOR = (1440, 900), (390, 844), (1920, 1080)
+
+
+@pytest.fixture(scope="module")
+def browser():
+    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
+    assert found, "the browser tests need Chromium: run `make setup-system`"
+    with sync_playwright() as playwright:
+        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+        yield browser
+        browser.close()
+
+
+@pytest.fixture(scope="module")
+def address(tmp_path_factory):
+    store = make_store(tmp_path_factory.mktemp("browser") / "artifacts")
+    with served(store.root) as address:
+        yield address
+
+
+@pytest.fixture
+def visit(browser):
+    """Open pages; at the end, no request may have left the machine and no script may have failed."""
+    troubles = []
+    with contextlib.ExitStack() as pages:
+
+        def open_page(address, size=DESK, scheme="light"):
+            context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=scheme)
+            pages.callback(context.close)
+            page = context.new_page()
+            page.set_default_timeout(20_000)
+            page.on("request", lambda request: troubles.append(request.url) if leaves(request.url) else None)
+            page.on("pageerror", lambda error: troubles.append(str(error)))
+            page.goto(address)
+            return page
+
+        yield open_page
+    assert troubles == []
+
+
+def leaves(url):
+    return urlsplit(url).scheme in ("http", "https", "ws", "wss") and urlsplit(url).hostname not in (
+        "127.0.0.1",
+        "localhost",
+    )
+
+
+def cell(page, row, model):
+    return page.locator(f'.cvx-row[aria-label^="{row}"] .cvx-cell[aria-label="{model}"]')
+
+
+def choose(page, label, option):
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def map_of(page, row="Tiles", model="resnet10t"):
+    return cell(page, row, model).locator("figure:nth-of-type(2) img").get_attribute("src")
+
+
+def test_compare_shows_images_maps_overlays_and_the_five_most_probable_classes(visit, address):
+    page = visit(address)
+    expect(cell(page, "Tiles", "vit_tiny")).to_be_visible()
+    assert page.locator(".cvx-row").count() == 2
+    for row, model, classes in (("Dots", "resnet10t", 3), ("Tiles", "resnet10t", 4), ("Tiles", "vit_tiny", 4)):
+        one = cell(page, row, model)
+        assert one.locator("figure").count() == 3
+        assert one.locator(".cvx-top li").count() == classes
+        for picture in one.locator("img").all():
+            assert picture.evaluate("image => getComputedStyle(image).imageRendering") == "pixelated"
+            assert picture.evaluate("image => image.naturalWidth") in (8, 16)
+    assert "no such model of dots" in page.locator(".cvx-absent").inner_text()
+    assert "row's scale" in cell(page, "Tiles", "vit_tiny").inner_text()
+
+
+def test_another_sample_another_class_and_other_options_redraw_the_rows(visit, address):
+    page = visit(address)
+    strip = page.locator('.cvx-strip[data-dataset="tiles"]')
+    first = map_of(page)
+    strip.get_by_label("sample 7, blue").click()
+    caption = page.locator('.cvx-row[aria-label^="Tiles"] > header')
+    expect(caption).to_contain_text("sample 7 of 40")
+    expect(caption).to_contain_text("blue")
+    second = map_of(page)
+    assert second != first
+    strip.get_by_label("show").select_option("green")
+    expect(strip.locator(".cvx-thumbs button")).to_have_count(10)
+    expect(caption).to_contain_text("sample 2 of 40")
+    strip.locator(".cvx-thumbs button").first.focus()
+    page.keyboard.press("ArrowRight")
+    expect(caption).to_contain_text("sample 6 of 40")
+    choose(page, "Explain", "A class I choose")
+    strip.get_by_label("class to explain").select_option("gray")
+    expect(cell(page, "Tiles", "vit_tiny").locator("footer")).to_contain_text("logit of gray (chosen)")
+    choose(page, "Channels", "Signed sum")
+    expect(page.locator(".cvx-legend")).to_contain_text("lowers the score")
+    choose(page, "Scale", "Each map its own")
+    expect(cell(page, "Tiles", "vit_tiny").locator("footer")).to_contain_text("own scale")
+    choose(page, "Score", "Log-probability")
+    expect(cell(page, "Tiles", "vit_tiny").locator("footer")).to_contain_text("log-probability of gray")
+
+
+def test_a_class_name_is_text_and_never_a_program(visit, address):
+    page = visit(address)
+    choose(page, "Explain", "A class I choose")
+    page.locator('.cvx-strip[data-dataset="dots"]').get_by_label("class to explain").select_option(NASTY)
+    expect(cell(page, "Dots", "resnet10t").locator("footer")).to_contain_text(NASTY)
+    assert page.locator("[onclick]").count() == 0
+
+
+def test_datasets_and_models_are_ticked_on_and_off(visit, address):
+    page = visit(address)
+    expect(page.locator(".cvx-row")).to_have_count(2)
+    page.get_by_label("vit_tiny").locator("visible=true").uncheck()
+    expect(cell(page, "Tiles", "vit_tiny")).to_have_count(0)
+    page.get_by_label("dots", exact=True).uncheck()
+    expect(page.locator(".cvx-row")).to_have_count(1)
+    expect(page.locator(".cvx-strip")).to_have_count(1)
+
+
+def test_opacity_moves_without_a_new_picture(visit, address):
+    page = visit(address)
+    veil = cell(page, "Tiles", "resnet10t").locator(".cvx-veil")
+    expect(veil).to_have_css("opacity", "0.6")
+    page.get_by_role("slider", name="Overlay opacity").fill("20")
+    expect(veil).to_have_css("opacity", "0.2")
+
+
+def test_a_link_restores_the_view(visit, address):
+    page = visit(address)
+    page.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 7, blue").click()
+    choose(page, "Channels", "Sum of magnitudes")
+    page.wait_for_url("**reduction=sum**")
+    again = visit(page.url)
+    expect(again.locator('.cvx-row[aria-label^="Tiles"] > header')).to_contain_text("sample 7 of 40")
+    expect(again.locator(".cvx-legend")).to_contain_text("sum of the channels")
+    assert map_of(again) == map_of(page)
+
+
+def test_an_image_of_ones_own_is_looked_at_by_every_model(visit, address, tmp_path):
+    Image.new("RGB", (60, 40), "orange").save(tmp_path / "own.png")
+    (tmp_path / "notes.png").write_text("shopping list")
+    page = visit(address)
+    page.get_by_label("My own image").check()
+    expect(page.locator(".cvx-notice").first).to_contain_text("Upload an image")
+    page.locator('.cvx-upload input[type="file"]').set_input_files(tmp_path / "own.png")
+    expect(page.locator(".cvx-row > header").first).to_contain_text("your image, 60 × 40 pixels")
+    expect(page.locator(".cvx-cell .cvx-quad")).to_have_count(3)
+    page.locator(".cvx-upload").get_by_label("Clear").or_(page.get_by_label("Remove Image")).first.click()
+    page.locator('.cvx-upload input[type="file"]').set_input_files(tmp_path / "notes.png")
+    expect(page.get_by_role("alert")).to_contain_text("not an image")
+
+
+def test_class_view_shows_a_card_per_model(visit, address):
+    page = visit(address)
+    page.get_by_role("tab", name="Class view").click()
+    expect(page.locator(".cvx-card")).to_have_count(1)
+    choose(page, "Dataset", "tiles")
+    expect(page.locator(".cvx-card")).to_have_count(2)
+    choose(page, "Class", "green")
+    expect(page.locator(".cvx-classes h3")).to_have_text("green")
+    card = page.locator('.cvx-card[aria-label="vit_tiny"]')
+    expect(card.locator(".cvx-exemplars figure")).to_have_count(8)
+    for fact in ("recognized", "center bias", "mass on mask"):
+        expect(card.locator("dl")).to_contain_text(fact)
+
+
+def test_about_says_what_a_gradient_is(visit, address):
+    page = visit(address)
+    page.get_by_role("tab", name="About").click()
+    expect(page.locator(".cvx-about")).to_contain_text("vanilla gradient")
+
+
+@pytest.mark.parametrize("size", [PHONE, DESK, PROJECTOR], ids=["phone", "desk", "projector"])
+@pytest.mark.parametrize("scheme", ["light", "dark"])
+def test_the_page_fits_its_width_in_light_and_dark(visit, address, size, scheme):
+    page = visit(address, size, scheme)
+    for tab, inside in (("Compare", ".cvx-quad"), ("Class view", ".cvx-card"), ("About", ".cvx-about")):
+        page.get_by_role("tab", name=tab).click()
+        expect(page.locator(inside).first).to_be_visible()
+        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
+    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
+    assert (int(light.split("(")[1].split(",")[0]) > 128) == (scheme == "light")
+
+
+def test_two_visitors_see_what_each_of_them_chose(visit, address):
+    one, other = visit(address), visit(address)
+    one.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 3, blue").click()
+    other.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 4, gray").click()
+    for page, caption in ((one, "sample 3 of 40"), (other, "sample 4 of 40")):
+        expect(page.locator('.cvx-row[aria-label^="Tiles"] > header')).to_contain_text(caption)
+
+
+def test_an_empty_store_fills_while_the_page_is_open_and_broken_models_stay_apart(visit, tmp_path):
+    root = tmp_path / "artifacts"
+    with served(root) as address:
+        page = visit(address)
+        expect(page.locator(".cvx-welcome")).to_contain_text("No models yet")
+        expect(page.locator(".cvx-welcome code").nth(1)).to_have_text(f"python -m cvx starter --artifacts={root}")
+        store = make_store(root)
+        page.get_by_role("button", name="Refresh").click()
+        expect(cell(page, "Tiles", "vit_tiny").locator(".cvx-quad")).to_be_visible()
+        expect(page.locator(".cvx-welcome")).to_be_hidden()
+        cut_weights(store.resolve("dots-resnet10t"))
+        break_card(store, "dots-lost")
+        again = visit(address)
+        expect(again.locator("#cvx-trouble summary")).to_contain_text("1 stored model is broken")
+        again.locator("#cvx-trouble summary").click()
+        expect(again.locator("#cvx-trouble li")).to_contain_text("dots-lost:v0")
+        expect(cell(again, "Tiles", "vit_tiny").locator(".cvx-quad")).to_be_visible()
+
+
+def test_the_starter_models_are_trained_from_the_page_once_for_all_visitors(visit, tmp_path, data_root):
+    root = tmp_path / "artifacts"
+    with served(root, CVX_DATA=str(data_root)) as address:
+        one, other = visit(address), visit(address)
+        one.get_by_role("button", name="Train the starter models").click()
+        expect(one.locator(".cvx-welcome")).to_contain_text("Training the starter models")
+        other.get_by_role("button", name="Train the starter models").click()
+        expect(other.locator(".cvx-welcome")).to_contain_text("of the epochs")
+        expect(other.locator(".cvx-welcome progress")).to_have_count(4)
+        assert len(trainings(root)) == 1
+        expect(one.locator(".cvx-progress")).to_contain_text("val acc", timeout=60_000)
+    assert trainings(root) == []
+
+
+def trainings(root):
+    """Return the processes that train into a store."""
+    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    return [line for line in listed.splitlines() if "cvx starter" in line and str(root) in line]
