@@ -180,7 +180,7 @@ class _Atlas:
         self._draw_class(view, label, rows)
 
     def _draw_image(self, view: View, i: int, label: int, row: int) -> None:
-        where = f"{self._question.split}: image {self._images.split.ids[row]}."
+        where = f"Image {self._images.split.ids[row]} ({self._question.split})."
         figure = figures.image_figure(view, i, self._images.classes[label], self._question.reduction, where)
         (self._folder / f"{self._stems[label]}_{i}.png").write_bytes(render.png_bytes(figure))
 

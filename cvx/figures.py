@@ -70,7 +70,7 @@ def _title(view: View, i: int, label: str) -> list[str]:
     if name != pred:
         asked += f", {percent(float(view.probs[i, target]))}"
     return [
-        f"{'✓' if pred == label else '✗'} {label}",
+        f"{'✓' if pred == label else '✗'} label {label}",
         f"predicted {pred}, {percent(prob)}",
         f"{view.reference}: {asked}",
     ]
@@ -96,7 +96,7 @@ def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label")
     limit = max(float(np.abs(mean).max()) for mean in means)
     return render.class_figure(
         [_class_row(view, mean, limit) for view, mean in zip(views, means, strict=True)],
-        title=[f"{first.class_name}", f"{dataset}: {SCORE_WORDS[first.score]} of {whose}; {how}"],
+        title=[f"class {first.class_name}", f"{dataset}: {SCORE_WORDS[first.score]} of {whose}; {how}"],
         notes=[ALIGNMENT],
         unit="× uniform map",
         signed=first.reduction == "signed",
@@ -118,7 +118,7 @@ def _class_row(view: ClassView, mean: Float32[np.ndarray, "h w"], limit: float) 
         facts=facts,
         images=list(view.images),
         maps=[one.values for one in scaled],
-        captions=view.preds,
+        captions=[pred if pred == view.class_name else f"✗ {pred}" for pred in view.preds],
         mean_map=mean / np.float32(limit) if limit > 0 else mean,
         limit=limit,
     )

@@ -187,7 +187,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
     flags = tyro.cli(Flags, args=argv, prog="python demo/app.py", config=(tyro.conf.FlagConversionOff,))
     port = flags.port or None
-    signal.signal(signal.SIGTERM, lambda *_: sys.exit(0))  # so that a training under way is stopped, too
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, a training under way included
     try:
         launch(build(flags.artifacts), server_name=flags.host, server_port=port, share=flags.share)
     except OSError as error:

@@ -41,7 +41,7 @@ class ClassTab:
 
     def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.cards}
-        self.dataset.input(self.change_dataset, [self.dataset, self.models], self.outputs[1:], **quiet).then(
+        self.dataset.input(self.change_dataset, self.dataset, self.outputs[1:], **quiet).then(
             self.draw, self._asked, self.cards, **quiet
         )
         for control in (self.class_name, self.models, self.reduction, self.score, self.method):
@@ -66,9 +66,9 @@ class ClassTab:
             gr.update(choices=offered, value=kept),
         ]
 
-    def change_dataset(self, dataset: str, models: list[str]) -> list[Any]:
+    def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the classes and models of another dataset."""
-        return self.fill(self._opening.shelf.listing(), dataset, None, models)[1:]
+        return self.fill(self._opening.shelf.listing(), dataset, None, [])[1:]
 
     def draw(
         self,

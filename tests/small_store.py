@@ -105,4 +105,7 @@ def served(root, **environ):
         yield address[0]
     finally:
         process.terminate()
-        process.communicate(timeout=30)
+        try:
+            process.communicate(timeout=60)
+        finally:
+            process.kill()

@@ -22,7 +22,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-expect.set_options(timeout=20_000)
+expect.set_options(timeout=30_000)
 DESK, PHONE, PROJECTOR = (1440, 900), (390, 844), (1920, 1080)
 
 
@@ -53,10 +53,11 @@ def visit(browser):
             context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=scheme)
             pages.callback(context.close)
             page = context.new_page()
-            page.set_default_timeout(20_000)
+            page.set_default_timeout(30_000)
             page.on("request", lambda request: troubles.append(request.url) if leaves(request.url) else None)
             page.on("pageerror", lambda error: troubles.append(str(error)))
             page.goto(address)
+            expect(page.locator(".cvx-grid, .cvx-welcome").locator("visible=true").first).to_be_visible()
             return page
 
         yield open_page
@@ -136,9 +137,9 @@ def test_a_class_name_is_text_and_never_a_program(visit, address):
 def test_datasets_and_models_are_ticked_on_and_off(visit, address):
     page = visit(address)
     expect(page.locator(".cvx-row")).to_have_count(2)
-    page.get_by_label("vit_tiny").locator("visible=true").uncheck()
+    page.get_by_role("checkbox", name="vit_tiny").uncheck()
     expect(cell(page, "Tiles", "vit_tiny")).to_have_count(0)
-    page.get_by_label("dots", exact=True).uncheck()
+    page.get_by_role("checkbox", name="dots").uncheck()
     expect(page.locator(".cvx-row")).to_have_count(1)
     expect(page.locator(".cvx-strip")).to_have_count(1)
 
@@ -166,7 +167,7 @@ def test_an_image_of_ones_own_is_looked_at_by_every_model(visit, address, tmp_pa
     Image.new("RGB", (60, 40), "orange").save(tmp_path / "own.png")
     (tmp_path / "notes.png").write_text("shopping list")
     page = visit(address)
-    page.get_by_label("My own image").check()
+    page.get_by_role("radio", name="My own image").check()
     expect(page.locator(".cvx-notice").first).to_contain_text("Upload an image")
     page.locator('.cvx-upload input[type="file"]').set_input_files(tmp_path / "own.png")
     expect(page.locator(".cvx-row > header").first).to_contain_text("your image, 60 × 40 pixels")

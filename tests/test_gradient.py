@@ -110,7 +110,8 @@ def test_it_is_the_limit_of_finite_differences_in_float64(name, score):
 def test_it_equals_captum_on_every_family(name, side, options):
     torch.manual_seed(2)
     model = build(name, 10, side, **options).eval()
-    nn.init.normal_(model.net.get_classifier().weight, std=0.1)  # zero in timm's mixers: no gradient to compare
+    if name == "resmlp_12_224":  # timm starts a mixer's last layer at zero: no gradient to compare
+        nn.init.normal_(model.net.head.weight, std=0.1)
     inputs, targets = images(2, 3, side), torch.tensor([7, 0])
     logits, attribution = vanilla_gradient(model, inputs, targets)
     expected = Saliency(model).attribute(inputs.clone().requires_grad_(), target=targets, abs=False)

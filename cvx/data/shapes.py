@@ -23,10 +23,12 @@ NUM_TRAIN = 10_000
 NUM_TEST = 2_000
 CHUNK = 100
 """Scenes drawn at once, from a seed of their own."""
-RADII = (0.48, 0.8)
+RADII = (0.62, 0.92)
 """Of the deciding shape, in half sides of the image."""
-TURN = math.pi / 6
+TURN = math.pi / 12
 """The deciding shape is turned by at most this."""
+ROAM = 0.5
+"""Share of the room around the deciding shape that its place is drawn from."""
 
 INFO = Info(
     title="Shapes on textured grounds (generated)",
@@ -40,6 +42,7 @@ Plane = Float32[np.ndarray, "n h w"]
 Picture = Float32[np.ndarray, "n 3 h w"]
 Column = Float32[np.ndarray, "n 1 1"]
 Colors = Float32[np.ndarray, "n 3 1 1"]
+Broad = Float32[np.ndarray, "n 3 #h #w"]
 
 
 # Each shape as a signed distance in its own radius, negative inside. The signs are exact; beyond a corner the values
@@ -177,7 +180,7 @@ def _outline(labels: Int64[np.ndarray, "n"], size: int, random: np.random.Genera
     """Place a shape for each label: the signed distance to its outline in pixels."""
     radius = _uniform(random, len(labels), *RADII)
     stretch = np.exp(_uniform(random, len(labels), -0.1, 0.1))
-    x, y = _placed(len(labels), size, random, 1 - radius, TURN)
+    x, y = _placed(len(labels), size, random, ROAM * (1 - radius), TURN)
     x, y = x / (radius * stretch), y * (stretch / radius)
     distance = np.empty_like(x)
     for index, shape in enumerate(SHAPES.values()):
@@ -226,7 +229,7 @@ def _stroke(num: int, size: int, random: np.random.Generator) -> Plane:
     return np.hypot(np.maximum(np.abs(x) - length, 0), y + 0.1 * x * x) - width
 
 
-_CLUTTER = [(_patch, 0.2, 0.2, 0.6)] * 2 + [(_blob, 2, 0.45, 1), (_stroke, 2, 0.45, 1)] * 2
+_CLUTTER = [(_patch, 0.2, 0.2, 0.6)] * 2 + [(_blob, 2, 0.45, 1), (_stroke, 2, 0.45, 1)]
 """What is laid on the ground: form, sharpness of its edge, range of its brightness, opacity."""
 
 
@@ -269,7 +272,7 @@ def _colors(tone: Column, random: np.random.Generator) -> Colors:
     return np.stack([tone + 1.14 * v, tone - 0.39 * u - 0.58 * v, tone + 2.03 * u], axis=1)
 
 
-def _mixed(below: Picture | Colors, above: Picture | Colors, share: Plane) -> Picture:
+def _mixed(below: Broad, above: Broad, share: Plane) -> Picture:
     return below + share[:, None] * (above - below)
 
 
