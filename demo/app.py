@@ -60,10 +60,11 @@ class Page:
             self.status = gr.HTML("", apply_default_css=False, elem_id="cvx-status")
             self.refresh = gr.Button("Refresh", size="sm", elem_id="cvx-refresh", scale=0, min_width=80)
         self.trouble = gr.HTML("", visible=False, apply_default_css=False, elem_id="cvx-trouble")
+        self.reading = gr.HTML(_reading(), apply_default_css=False)
         with gr.Column(visible=False, elem_id="cvx-starter") as self.panel:
             self.welcome = gr.HTML("", apply_default_css=False)
             self.train = gr.Button("Train the starter models", variant="primary", elem_id="cvx-train")
-        with gr.Tabs(elem_id="cvx-tabs") as self.tabs:
+        with gr.Tabs(visible=False, elem_id="cvx-tabs") as self.tabs:
             with gr.Tab("Compare", id="compare"):
                 self.compare = CompareTab(self._opening)
             with gr.Tab("Class view", id="classes") as tab:
@@ -72,11 +73,11 @@ class Page:
                 self.about = gr.HTML("", apply_default_css=False)
         self.classes.open(tab)
         self.timer = gr.Timer(1, active=False)
-        self.stamp = gr.State("")
+        self.news = gr.State("")
 
     def _wire(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        frame = [self.status, self.trouble, self.panel, self.tabs, self.about, self.stamp]
+        frame = [self.status, self.trouble, self.reading, self.panel, self.tabs, self.about]
         job = [self.welcome, self.train, self.timer]
         filled = [*frame, *job, *self.compare.outputs, *self.classes.outputs]
         draw = {"fn": self.compare.draw, "inputs": self.compare.asked, "outputs": self.compare.grid, **QUIET}
@@ -88,9 +89,9 @@ class Page:
             *self.compare.controls.values(),
         ]
         self.refresh.click(self.reread, current, filled, **quiet).then(**draw)
-        self.stamp.change(self.reread, current, filled, **quiet).then(**draw)
+        self.news.change(self.reread, current, filled, **quiet).then(**draw)
         self.train.click(self.start, None, job, **quiet)
-        self.timer.tick(self.tick, None, [*job, self.stamp], **quiet)
+        self.timer.tick(self.tick, None, [*job, self.news], **quiet)
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """Fill the page for a visitor who opens it, as the link says; what it does not say is ticked by default."""
@@ -115,14 +116,15 @@ class Page:
     def start(self) -> tuple[Any, ...]:
         """Start the training of the starter models, or join the one under way."""
         self._job.start()
-        return step(self._job, self._root)
+        return self._step()
 
     def tick(self) -> tuple[Any, ...]:
-        """Show how far the training is; a new model changes the stamp, and that fills the page anew."""
-        return *step(self._job, self._root), self._stamp()
+        """Show how far the training is; a new model, or the end, is news, and news fill the page anew."""
+        return *self._step(), f"{hash(self._opening.shelf.stamp())} {self._job.running}"
 
-    def _stamp(self) -> str:
-        return f"{hash(self._opening.shelf.stamp())} {self._job.running}"
+    def _step(self) -> tuple[Any, ...]:
+        """Look again every second while a training runs or the store is empty, as somebody else may fill it."""
+        return step(self._job, self._root, watch=not self._opening.shelf.listing().datasets)
 
     def _fill(
         self,
@@ -139,11 +141,11 @@ class Page:
         return [
             status(listing),
             gr.update(value=trouble(listing), visible=bool(listing.broken)),
+            gr.update(visible=False),
             gr.update(visible=busy or not some),
             gr.update(visible=some),
             about(),
-            self._stamp(),
-            *step(self._job, self._root),
+            *self._step(),
             *self.compare.fill(listing, choice, picks, offered),
             *self.classes.fill(listing, *classes),
         ]
@@ -169,6 +171,10 @@ def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
 
 def _theme() -> gr.themes.Base:
     return gr.themes.Base(primary_hue="violet", neutral_hue="zinc", radius_size="md", font=SANS, font_mono=MONO)
+
+
+def _reading() -> str:
+    return '<div class="cvx-notice" role="status"><strong>Reading the store…</strong></div>'
 
 
 def _logo() -> str:

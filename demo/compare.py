@@ -56,7 +56,7 @@ class CompareTab:
                 self._build_rail()
             with gr.Column(elem_classes="cvx-stage"):
                 self._build_toolbar()
-                self.grid = gr.HTML(_reading(), js_on_load=_script("grid.js"), apply_default_css=False)
+                self.grid = gr.HTML(js_on_load=_script("grid.js"), apply_default_css=False)
         self.controls: dict[str, Any] = {
             "datasets": self.datasets,
             "models": self.models,
@@ -222,7 +222,8 @@ def _with_a_model_each(listing: "Listing", choice: Choice) -> list[str]:
 
 def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:
     """List the models that were trained on any of these datasets, best versions first."""
-    return [name for name in listing.columns if any(name in listing.datasets[d].columns for d in datasets)]
+    shown = [listing.datasets[name] for name in datasets if name in listing.datasets]
+    return [name for name in listing.columns if any(name in one.columns for one in shown)]
 
 
 def _path(payload: dict[str, Any] | None) -> str | None:
@@ -232,7 +233,3 @@ def _path(payload: dict[str, Any] | None) -> str | None:
 
 def _script(name: str) -> str:
     return (ASSETS / name).read_text(encoding="utf-8")
-
-
-def _reading() -> str:
-    return '<div class="cvx-notice" role="status"><strong>Reading the store…</strong></div>'

@@ -3,8 +3,6 @@
 import contextlib
 import shutil
 import subprocess
-import time
-from pathlib import Path
 from urllib.parse import urlsplit
 
 import pytest
@@ -50,7 +48,7 @@ def visit(browser):
     with contextlib.ExitStack() as pages:
 
         def open_page(address, size=DESK, scheme="light"):
-            context = browser.new_context(viewport=dict(zip(("width", "height"), size)), color_scheme=scheme)
+            context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
             pages.callback(context.close)
             page = context.new_page()
             page.set_default_timeout(30_000)
@@ -224,11 +222,12 @@ def test_an_empty_store_fills_while_the_page_is_open_and_broken_models_stay_apar
         expect(page.locator(".cvx-welcome")).to_contain_text("No models yet")
         expect(page.locator(".cvx-welcome code").nth(1)).to_have_text(f"python -m cvx starter --artifacts={root}")
         store = make_store(root)
-        page.get_by_role("button", name="Refresh").click()
         expect(cell(page, "Tiles", "vit_tiny").locator(".cvx-quad")).to_be_visible()
         expect(page.locator(".cvx-welcome")).to_be_hidden()
-        cut_weights(store.resolve("dots-resnet10t"))
+        cut_weights(store.resolve("tiles-resnet10t"))
         break_card(store, "dots-lost")
+        page.get_by_role("button", name="Refresh").click()
+        expect(page.locator("#cvx-trouble summary")).to_contain_text("1 stored model is broken")
         again = visit(address)
         expect(again.locator("#cvx-trouble summary")).to_contain_text("1 stored model is broken")
         again.locator("#cvx-trouble summary").click()

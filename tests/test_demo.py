@@ -22,7 +22,7 @@ from cvx import attribution, render
 from demo import classes, frame, grid, looking, markup, picker
 from demo.choice import CHOICES, Choice, Pick, read_link
 from demo.compare import arrange
-from demo.shelf import Bounded, Listing, Shelf
+from demo.shelf import Bounded, Shelf
 from demo.starter import StarterJob
 
 

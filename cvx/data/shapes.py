@@ -89,7 +89,7 @@ def _heart(x: Plane, y: Plane) -> Plane:
     """Two discs that touch, and between their outer tangents the cone down to the tip."""
     lobe, height, tip = 0.5, 0.37, 0.95
     slope, reach = 2 * math.atan(lobe / (height + tip)), height + tip
-    x, y = np.abs(x), y + tip
+    x, y = np.abs(x), tip - y
     cone = np.maximum(x * math.cos(slope) - y * math.sin(slope), np.hypot(x, y) - reach)
     return np.minimum(cone, np.hypot(x - lobe, y - reach) - lobe)
 
