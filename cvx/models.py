@@ -129,7 +129,9 @@ def _nearest(name: str) -> list[str]:
 
     asked = name.partition(".")[0].lower().replace("-", "_")
     known = [*ALIASES, *timm.list_models()]
-    return difflib.get_close_matches(asked, known, n=5) or ["resnet18", "resnet50", *ALIASES]
+    longer = sorted((one for one in known if asked and one.startswith(asked)), key=len)[:3]
+    near = longer + [one for one in difflib.get_close_matches(asked, known, n=5) if one not in longer]
+    return near or ["resnet18", "resnet50", *ALIASES]
 
 
 def _check_arguments(
@@ -195,7 +197,9 @@ def _find_weights(name: str) -> dict[str, Any]:
     from timm.models import get_pretrained_cfg
 
     cfg = get_pretrained_cfg(name)
-    if cfg is None or not cfg.hf_hub_id:
+    if cfg is None or not cfg.has_weights:
+        raise ValueError(f"timm has no pretrained weights of {name}; leave pretrained off, or choose another model")
+    if not cfg.hf_hub_id:
         return {}
     cached = try_to_load_from_cache(cfg.hf_hub_id, cfg.hf_hub_filename or "model.safetensors")
     if isinstance(cached, str) and cached.endswith(".safetensors"):

@@ -1,4 +1,5 @@
-"""Processes are real ones: what they share is `scripted`, a source that tells a file of every image it decodes."""
+"""Processes are real ones: they share `scripted`, a source that tells a file of every image it decodes, and whose last
+image waits for a file called the gate."""
 
 import errno
 import os
@@ -26,19 +27,20 @@ from cvx.data.cache import materialize
 from cvx.data.splits import Info, Part, Source
 
 class Told:
-    def __init__(self, log, num, delay):
-        self.log, self.num, self.delay = log, num, delay
+    def __init__(self, log, num, gate):
+        self.log, self.num, self.gate = log, num, gate
     def __len__(self):
         return self.num
     def __getitem__(self, index):
         with open(self.log, "a") as log:
             log.write(f"{os.getpid()}\\n")
-        time.sleep(self.delay)
+        while index == self.num - 1 and self.gate and not os.path.exists(self.gate):
+            time.sleep(0.01)
         return np.full((16, 16, 3), index % 251, np.uint8)
 
-def scripted(log, num=60, delay=0.0):
+def scripted(log, num=60, gate=""):
     labels = np.arange(num, dtype=np.int64) % 3
-    return Source({"train": Part(Told(log, num, delay), labels)}, ("a", "b", "c"), "f00d", 16, Info("Toy", "", "", True))
+    return Source({"train": Part(Told(log, num, gate), labels)}, ("a", "b", "c"), "f00d", 16, Info("Toy", "", "", True))
 """
 exec(SCRIPT)
 
@@ -175,45 +177,57 @@ def test_a_damaged_cache_is_written_again(tmp_path, damage):
     assert (folder / "card.json").exists()
 
 
+PREPARE = "print(materialize(scripted(sys.argv[2], 60 if len(sys.argv) < 5 else int(sys.argv[4]), sys.argv[3]), Path(sys.argv[1]), 'toy', 16)['train'].split.images.sum())"
+
+
+def wait_for(what):
+    deadline = time.monotonic() + 120
+    while not what():
+        assert time.monotonic() < deadline
+        time.sleep(0.01)
+
+
 def test_two_processes_that_start_at_once_decode_each_image_once(tmp_path):
-    code = "print(materialize(scripted(sys.argv[1], delay=0.005), Path(sys.argv[2]), 'toy', 16)['train'].split.images.sum())"
-    pair = [run(code, tmp_path / "log", tmp_path) for _ in range(2)]
-    sums = {finished(process) for process in pair}
-    told = (tmp_path / "log").read_text().split()
-    assert len(sums) == 1
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    log.touch()
+    code = PREPARE
+    pair = [run(code, tmp_path, log, gate) for _ in range(2)]
+    wait_for(lambda: len(log.read_text().split()) > 50)
+    gate.touch()
+    assert len({finished(process) for process in pair}) == 1
+    told = log.read_text().split()
     assert len(set(told)) == 1, "both processes decoded"
     assert len(told) == 61, "60 images, and the first once more for its channels"
     assert len(entries(tmp_path)) == 1
 
 
+def test_a_process_that_waits_says_for_what(tmp_path):
+    log, gate = tmp_path / "log", tmp_path / "gate"
+    code = PREPARE
+    first = run(code, tmp_path, log, gate)
+    wait_for(log.exists)
+    second = run(code, tmp_path, log, gate)
+    assert "another process is preparing" in second.stderr.readline()
+    gate.touch()
+    assert finished(first) == finished(second)
+
+
 def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cache(tmp_path):
-    code = "materialize(scripted(sys.argv[1], 1000, 0.05), Path(sys.argv[2]), 'toy', 16)"
-    process = run(code, tmp_path / "log", tmp_path)
-    deadline = time.monotonic() + 30
-    while not list(tmp_path.glob("cache/.*.building/train/images.npy")) and time.monotonic() < deadline:
-        time.sleep(0.01)
-    process.send_signal(signal.SIGKILL)
+    log = tmp_path / "log"
+    code = PREPARE
+    process = run(code, tmp_path, log, tmp_path / "gate", 1000)
+    wait_for(lambda: list(tmp_path.glob("cache/.*.building/train/images.npy")))
+    process.kill()
     process.communicate()
-    assert [name for name in entries(tmp_path) if not name.endswith(".building")] == []
-    (tmp_path / "log").unlink()
-    split = materialize(scripted(tmp_path / "log", 1000), tmp_path, "toy", 16)["train"].split
+    assert process.returncode == -signal.SIGKILL
+    assert all(name.endswith(".building") for name in entries(tmp_path)) and entries(tmp_path)
+    split = materialize(scripted(log, 1000), tmp_path, "toy", 16)["train"].split
     assert np.array_equal(split.images[:, 0, 0, 0], split.ids % 251)
     assert not any(name.endswith(".building") for name in entries(tmp_path))
 
 
-def test_a_process_that_waits_says_for_what(tmp_path):
-    code = """
-with open(sys.argv[1], "a"):
-    materialize(scripted(sys.argv[1], 100, 0.06), Path(sys.argv[2]), 'toy', 16)
-"""
-    pair = [run(code, tmp_path / "log", tmp_path) for _ in range(2)]
-    said = "".join(process.communicate(timeout=60)[1] for process in pair)
-    assert said.count("another process is preparing") == 1
-    assert said.count("100 images") == 1
-
-
 def test_peak_memory_does_not_grow_with_the_number_of_images(tmp_path):
-    """20,000 images of 64 x 64 x 3 are 246 MB; the promise is 64 MB beyond the source."""
+    """20,000 images of 64 x 64 x 3 are 246 MB; the promise is 32 MB beyond the source."""
     code = """
 import resource
 class Noise:
@@ -230,7 +244,7 @@ print(peak() - before)
 """
     pytest.importorskip("resource", reason="this system does not tell a process's peak memory")
     grown = int(finished(run(code, tmp_path)))
-    assert grown < 64e6
+    assert grown < 32e6
     (file,) = tmp_path.glob("cache/*/train/images.npy")
     assert file.stat().st_size > 245e6
 
@@ -302,10 +316,21 @@ def test_a_read_only_root_gives_what_it_has_and_refuses_the_rest_clearly():
                 folder.chmod(0o755)
 
 
-def test_quick_work_shows_no_bar_and_slow_work_one_line_in_a_log(tmp_path, capsys):
+def test_quick_work_shows_nothing(tmp_path, capsys):
     materialize(toy(), tmp_path, "toy", 6)
     assert capsys.readouterr() == ("", "")
-    source = scripted(os.devnull, 4, 0.6)
-    chunky = Source(source.parts, source.classes, source.fingerprint, 0, INFO)
-    materialize(chunky, tmp_path, "slow", 1200)
-    assert capsys.readouterr().err.startswith("preparing slow-1200-")
+
+
+def test_work_of_more_than_a_second_shows_one_line_in_a_log(tmp_path, capsys):
+    labels = np.arange(200) % 2
+
+    class Slow(list):
+        def __getitem__(self, index):
+            time.sleep(1.1 * (index == stratified_order(labels)[0]))
+            return super().__getitem__(index)
+
+    images = Slow(np.zeros((200, 4, 4, 3), np.uint8))
+    materialize(Source({"train": Part(images, labels)}, ("a", "b"), "ab", 4, INFO), tmp_path, "slow", 4)
+    output, errors = capsys.readouterr()
+    assert output == ""
+    assert errors.startswith("preparing slow-4-") and errors.endswith(": 200 images\n") and errors.count("\n") == 1

@@ -272,7 +272,12 @@ def test_a_target_that_is_no_class_is_refused(resnet, targets):
 @pytest.mark.parametrize(
     ("inputs", "targets", "score", "message"),
     [
-        (torch.rand(1, 3, 8, 8) * 255, torch.zeros(1).long(), "logit", r"inputs must lie in \[0, 1\], got .*divide by 255"),
+        (
+            torch.rand(1, 3, 8, 8) * 255,
+            torch.zeros(1).long(),
+            "logit",
+            r"inputs must lie in \[0, 1\], got .*divide by 255",
+        ),
         (torch.full((1, 3, 8, 8), -1.0), torch.zeros(1).long(), "logit", "leave normalization to the model"),
         (torch.full((1, 3, 8, 8), torch.nan), torch.zeros(1).long(), "logit", "got nan"),
         (torch.zeros(1, 3, 8, 8).byte(), torch.zeros(1).long(), "logit", "got torch.uint8"),

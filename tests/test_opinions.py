@@ -95,7 +95,9 @@ def test_integrated_gradients_add_up_to_the_difference_from_a_black_image(vit, s
         "margin": lambda x: x - x.mean(1, keepdim=True),
     }[score]
     difference = (turn(logits) - turn(black)).gather(1, targets[:, None])[:, 0]
-    torch.testing.assert_close(attribution.sum((1, 2, 3)), difference, rtol=0, atol=1e-3 * float(difference.abs().max()))
+    torch.testing.assert_close(
+        attribution.sum((1, 2, 3)), difference, rtol=0, atol=1e-3 * float(difference.abs().max())
+    )
 
 
 @pytest.mark.parametrize("method", [smoothgrad, integrated_gradients])

@@ -46,9 +46,9 @@ def fingerprint_of(source: Source, image_size: int) -> str:
 def materialize(source: Source, root: Path, slug: str, image_size: int) -> dict[str, CachedPart]:
     """Return the parts of a source as memory maps, written now if no process has done so before.
 
-    Images are appended in stratified order as they are decoded, a few megabytes at a time: beyond what the source
-    itself holds, the peak is below 64 MB whatever the number of images. The folder gets its name when it is complete.
-    One process writes while others wait; its lock dies with it.
+    Images are appended in stratified order as they are decoded, 64 at a time: beyond what the source itself holds, the
+    peak is below 32 MB for images of 64 pixels, however many. The folder gets its name when it is complete. One process
+    writes while others wait; its lock dies with it.
 
     Raises:
         ValueError: If an image cannot be decoded or has other channels than the first; the message names it.
