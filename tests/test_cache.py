@@ -177,7 +177,11 @@ def test_a_damaged_cache_is_written_again(tmp_path, damage):
     assert (folder / "card.json").exists()
 
 
-PREPARE = "print(materialize(scripted(sys.argv[2], 60 if len(sys.argv) < 5 else int(sys.argv[4]), sys.argv[3]), Path(sys.argv[1]), 'toy', 16)['train'].split.images.sum())"
+PREPARE = (
+    "num = 60 if len(sys.argv) < 5 else int(sys.argv[4]);"
+    "source = scripted(sys.argv[2], num, sys.argv[3]);"
+    "print(materialize(source, Path(sys.argv[1]), 'toy', 16)['train'].split.images.sum())"
+)
 
 
 def wait_for(what):
