@@ -78,7 +78,7 @@ def _card(name: str, entry: ModelEntry, view: ClassView | str, limit: float) -> 
     mean = view.mean_map * np.float32(view.mean_map.size / limit if limit > 0 else 1)
     pixels = picture(render.colorize(mean, signed), f"mean map of {name} for {view.class_name}")
     figure = (
-        f'<figure class="cvx-mean" style="--n:{mean.shape[1]}">{pixels}<figcaption>{color_bar(limit, signed)}'
+        f'<figure class="cvx-mean">{pixels}<figcaption>{color_bar(limit, signed)}'
         "<span>mean map, × a uniform map</span></figcaption></figure>"
     )
     return (
@@ -118,7 +118,7 @@ def _exemplar(name: str, view: ClassView, i: int, colors: np.ndarray) -> str:
     sign = "✓" if right else "✗"
     said = f"exemplar {i + 1}, predicted {view.preds[i]}"
     return (
-        f'<figure style="--n:{colors.shape[1]}">{picture(render.gray_or_rgb(view.images[i]), said)}'
+        f"<figure>{picture(render.gray_or_rgb(view.images[i]), said)}"
         f"{picture(colors, f'map of {name} for exemplar {i + 1}')}"
         f'<figcaption class="{"" if right else "cvx-wrong"}">{sign} {text(view.preds[i])}</figcaption></figure>'
     )

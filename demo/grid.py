@@ -88,7 +88,7 @@ def _pictures(cell: Cell, choice: Choice) -> str:
     over = f'<div class="cvx-over">{picture(gray, f"{said}, over the image")}{picture(colors, "", "cvx-veil")}</div>'
     bar = color_bar(float(scaled.limit), signed) if not scaled.zero else "zero everywhere"
     return "".join(
-        f'<figure style="--n:{size}">{body}<figcaption>{caption}</figcaption></figure>'
+        f"<figure>{body}<figcaption>{caption}</figcaption></figure>"
         for body, caption in (
             (picture(image, f"input of {cell.column}"), f"input {size} × {size}"),
             (picture(colors, said), bar),

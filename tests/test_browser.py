@@ -6,6 +6,7 @@ import subprocess
 from urllib.parse import urlsplit
 
 import pytest
+from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import expect, sync_playwright
 from small_store import NASTY, break_card, cut_weights, make_store, served
@@ -38,6 +39,8 @@ def browser():
 def address(tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("browser") / "artifacts")
     with served(store.root) as address:
+        models = [entry.reference for entry in store.models()]
+        Client(address, verbose=False).predict(models, sample="tiles:0", api_name="/compare")  # all is imported
         yield address
 
 
