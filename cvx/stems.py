@@ -22,7 +22,9 @@ SMALL = 64
 MIN_GRID = 7
 """Above that size a ViT keeps timm's patches if they cut a side into at least this many."""
 
-_POOL = re.compile(r"(patch_embed\.backbone\.)?(maxpool|stem\.pool|pool0|features\.pool0|features\.conv1_pool)")
+_POOL = re.compile(
+    r"(patch_embed\.backbone\.)?(maxpool|stem\.pool|stem\.pad|pool0|features\.pool0|features\.conv1_pool)"
+)
 _HYBRID_POOL = "patch_embed.backbone.pool"
 
 
@@ -41,7 +43,7 @@ class Anatomy:
     convs: tuple[Conv, ...]
     """Several where branches run in parallel, none where the first stride comes later."""
     pools: tuple[str, ...]
-    """Paths of the pooling that ends the stem."""
+    """Paths of the pooling that ends the stem, and of what pads for it (BiT)."""
     is_flat: bool
     """Whether the network works at one resolution or two (ViT, mixer), not on a pyramid."""
     takes_img_size: bool

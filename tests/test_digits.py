@@ -1,3 +1,5 @@
+from pathlib import Path
+
 import numpy as np
 from sklearn.datasets import load_digits
 
@@ -6,7 +8,7 @@ from cvx.data import digits
 
 
 def test_every_scanned_digit_is_there_with_its_label():
-    source, expected = digits.source(None), load_digits()
+    source, expected = digits.source(Path()), load_digits()
     part = source.parts["train"]
     assert len(part.images) == 1797
     assert np.array_equal(part.labels, expected.target)
@@ -14,7 +16,7 @@ def test_every_scanned_digit_is_there_with_its_label():
 
 
 def test_values_reach_from_black_to_white():
-    images = digits.source(None).parts["train"].images
+    images = digits.source(Path()).parts["train"].images
     assert (images.min(), images.max(), images.shape[1:]) == (0, 255, (8, 8, 1))
 
 

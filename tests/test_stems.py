@@ -14,7 +14,7 @@ def stem_of(name, size, **options):
     """Return the fitted first convolution and the side of the last feature map."""
     with torch.device("meta"):
         classifier = build(name, 10, size, **options)
-        features = classifier.net.forward_features(torch.zeros(1, 3, size, size))
+        features = classifier.eval().net.forward_features(torch.zeros(1, 3, size, size))
     return classifier.net.get_submodule(anatomy_of(name).convs[0].path), features.shape[-1]
 
 
@@ -53,9 +53,19 @@ def test_the_resnet_family_starts_at_full_resolution_with_a_3x3(name, size):
 
 @pytest.mark.parametrize(
     ("name", "stride"),
-    [("efficientnet_b0", 16), ("tf_efficientnet_b0", 16), ("mobilenetv3_small_050", 16), ("regnetx_002", 16)]
-    + [("mobileone_s0", 16), ("ghostnet_100", 16), ("hgnetv2_b0", 16), ("repvit_m1", 16), ("inception_next_atto", 8)]
-    + [("convnext_atto", 8), ("poolformer_s12", 8)],
+    [
+        ("efficientnet_b0", 16),
+        ("tf_efficientnet_b0", 16),
+        ("mobilenetv3_small_050", 16),
+        ("regnetx_002", 16),
+        ("mobileone_s0", 16),
+        ("ghostnet_100", 16),
+        ("hgnetv2_b0", 16),
+        ("repvit_m1", 16),
+        ("inception_next_atto", 8),
+        ("convnext_atto", 8),
+        ("poolformer_s12", 8),
+    ],
 )
 def test_other_cnns_lose_the_first_stride_or_shrink_their_patch(name, stride):
     assert stem_of(name, 32)[1] == 32 // stride
@@ -69,10 +79,10 @@ def test_a_patch_stem_of_a_pyramid_follows_the_image(size, kernel):
 
 
 @pytest.mark.parametrize("name", ["resnet18", "convnext_atto", "regnetx_002"])
-@pytest.mark.parametrize("options", [{"size": 96}, {"size": 32, "stem": "timm"}])
-def test_large_images_and_the_timm_option_leave_the_stem_alone(name, options):
+@pytest.mark.parametrize(("size", "stem"), [(96, "auto"), (32, "timm")])
+def test_large_images_and_the_timm_option_leave_the_stem_alone(name, size, stem):
     with torch.device("meta"):
-        fitted = build(name, 10, options.pop("size"), **options)
+        fitted = build(name, 10, size, stem=stem)
         own = timm.create_model(name, num_classes=10)
     assert fitted.build_args["stem"] == "timm"
     assert str(fitted.net) == str(own)
@@ -136,7 +146,9 @@ def test_divisors_are_all_and_ascending():
 def test_every_pixel_counts(name, size):
     torch.manual_seed(0)
     classifier = build(name, 4, size, 1).eval()
-    nn.init.normal_(classifier.net.get_classifier().weight)  # timm starts a mixer's at zero
+    for parameter in classifier.parameters():
+        if not parameter.any():  # timm starts a mixer's head and a ResNet's residual branches at zero
+            nn.init.normal_(parameter)
     inputs = torch.rand(1, 1, size, size, requires_grad=True)
     classifier(inputs).square().sum().backward()
     assert (inputs.grad != 0).float().mean() > 0.99
