@@ -248,7 +248,7 @@ def test_the_starter_models_are_trained_from_the_page_once_for_all_visitors(visi
         expect(other.locator(".cvx-welcome")).to_contain_text("of the epochs")
         expect(other.locator(".cvx-welcome progress")).to_have_count(4)
         assert len(trainings(root)) == 1
-        expect(one.locator(".cvx-progress")).to_contain_text("val acc", timeout=60_000)
+        expect(one.locator(".cvx-progress")).to_contain_text("val acc", timeout=240_000)
     assert trainings(root) == []
 
 
