@@ -148,14 +148,16 @@ def _images(store: Store, card: Card, question: Question, data_root: Path | None
 
 
 def _classes(split: Split, title: str, show_progress: bool) -> Iterator[tuple[int, Int64[np.ndarray, "n"]]]:
-    """Go through the classes that have images, with a progress bar on stderr; give class and rows."""
+    """Go through the classes that have images, with a progress bar on a terminal; give class and rows."""
     from rich.console import Console
     from rich.progress import track
 
     labels = np.asarray(split.labels)
     present = np.unique(labels).tolist()
     console = Console(stderr=True)
-    for label in track(present, title, console=console, transient=True, disable=not show_progress):
+    for label in track(
+        present, title, console=console, transient=True, disable=not (show_progress and console.is_terminal)
+    ):
         yield label, np.flatnonzero(labels == label).astype(np.int64)
 
 

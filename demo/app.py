@@ -73,11 +73,12 @@ class Page:
                 self.about = gr.HTML("", apply_default_css=False)
         self.classes.open(tab)
         self.timer = gr.Timer(1, active=False)
+        self.seen = gr.State("")
         self.news = gr.State("")
 
     def _wire(self) -> None:
         quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
-        frame = [self.status, self.trouble, self.reading, self.panel, self.tabs, self.about]
+        frame = [self.status, self.trouble, self.reading, self.panel, self.tabs, self.about, self.seen]
         job = [self.welcome, self.train, self.timer]
         filled = [*frame, *job, *self.compare.outputs, *self.classes.outputs]
         draw = {"fn": self.compare.draw, "inputs": self.compare.asked, "outputs": self.compare.grid, **QUIET}
@@ -91,7 +92,7 @@ class Page:
         self.refresh.click(self.reread, current, filled, **quiet).then(**draw)
         self.news.change(self.reread, current, filled, **quiet).then(**draw)
         self.train.click(self.start, None, job, **quiet)
-        self.timer.tick(self.tick, None, [*job, self.news], **quiet)
+        self.timer.tick(self.tick, self.seen, [*job, self.seen, self.news], **quiet)
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """Fill the page for a visitor who opens it, as the link says; what it does not say is ticked by default."""
@@ -118,13 +119,18 @@ class Page:
         self._job.start()
         return self._step()
 
-    def tick(self) -> tuple[Any, ...]:
-        """Show how far the training is; a new model, or the end, is news, and news fill the page anew."""
-        return *self._step(), f"{hash(self._opening.shelf.stamp())} {self._job.running}"
+    def tick(self, seen: str) -> tuple[Any, ...]:
+        """Show how far a training is; a model that came or went is news, and news fill the page anew."""
+        stamp = self._stamp()
+        return *self._step(), stamp, gr.skip() if stamp == seen else stamp
+
+    def _stamp(self) -> str:
+        return f"{hash(self._opening.shelf.stamp())} {self._job.running}"
 
     def _step(self) -> tuple[Any, ...]:
-        """Look again every second while a training runs or the store is empty, as somebody else may fill it."""
-        return step(self._job, self._root, watch=not self._opening.shelf.listing().datasets)
+        """Look often while somebody waits for models, and now and then afterwards."""
+        waited_for = self._job.running or not self._opening.shelf.listing().datasets
+        return step(self._job, self._root, seconds=1 if waited_for else 10)
 
     def _fill(
         self,
@@ -145,6 +151,7 @@ class Page:
             gr.update(visible=busy or not some),
             gr.update(visible=some),
             about(),
+            self._stamp(),
             *self._step(),
             *self.compare.fill(listing, choice, picks, offered),
             *self.classes.fill(listing, *classes),

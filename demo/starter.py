@@ -146,10 +146,10 @@ def _last_words(job: StarterJob) -> str:
     return " ".join(lines[-3:]) or "it said nothing"
 
 
-def step(job: StarterJob, root: Path, watch: bool) -> tuple[str, dict[str, Any], dict[str, Any]]:
-    """Return the panel, and what the button and the timer should be; the timer runs to watch, or with the job."""
+def step(job: StarterJob, root: Path, seconds: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
+    """Return the panel, and what the button and the timer should be; the timer ticks every so many seconds."""
     import gradio as gr
 
     label = "Training…" if job.running else "Try again" if job.failed else "Train the starter models"
     button = gr.update(value=label, interactive=not job.running)
-    return welcome(job, root), button, gr.update(active=job.running or watch)
+    return welcome(job, root), button, gr.update(value=seconds, active=True)

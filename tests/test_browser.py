@@ -254,5 +254,5 @@ def test_the_starter_models_are_trained_from_the_page_once_for_all_visitors(visi
 
 def trainings(root):
     """Return the processes that train into a store."""
-    listed = subprocess.run(["ps", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
+    listed = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if "cvx starter" in line and str(root) in line]

@@ -29,7 +29,7 @@ def test_two_ranks_end_within_rounding_of_one(tmp_path, data_root):
     flags = ["--dataset=digits", "--model=vit_mini", "--patch_size=4", "--epochs=1", "--batch_size=128", "--mixup=0.2"]
     flags += ["--precision=fp32", "--warmup_epochs=0", f"--data={data_root}", "--device=cpu"]
     one = [sys.executable, "-m", "cvx", "train", *flags, f"--artifacts={tmp_path / 'one'}"]
-    two = [sys.executable, "-m", "torch.distributed.run", "--nproc-per-node=2", "--master-port=0"]
+    two = [sys.executable, "-m", "torch.distributed.run", "--standalone", "--nproc-per-node=2"]
     two += ["-m", "cvx", "train", *flags, f"--artifacts={tmp_path / 'two'}"]
     for command in (one, two):
         answer = subprocess.run(command, capture_output=True, text=True, env={**os.environ, "OMP_NUM_THREADS": "1"})

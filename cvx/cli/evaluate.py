@@ -68,12 +68,14 @@ def _print_numbers(title: str, found: Mapping[str, float], recorded: Mapping[str
     from rich.console import Console
     from rich.table import Table
 
-    table = Table("", "now", "on the card", "difference", title=title, title_justify="left")
+    table = Table("", "now", "on the card", "difference")
     for name, value in found.items():
         before = recorded[name]
         known = ("–", "–") if before is None else (f"{before:.4f}", f"{value - before:+.4f}")
         table.add_row(name, f"{value:.4f}", *known)
-    Console().print(table)
+    console = Console()
+    console.print(title, highlight=False, soft_wrap=True)
+    console.print(table)
 
 
 def _print_classes(accuracies: Mapping[str, float], most: int = 20) -> None:
