@@ -67,6 +67,7 @@ def logits_of(
 def eval_mode(model: nn.Module) -> Iterator[None]:
     """Put a model in eval mode, and every module back into its own mode afterwards."""
     modes = [(module, module.training) for module in model.modules()]
+    model.train()  # LeViT and its kin keep attention biases while in eval mode, and drop them only here
     model.eval()
     try:
         yield

@@ -8,6 +8,9 @@ import pytest
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("MPLBACKEND", "Agg")
+os.environ.setdefault(
+    "OMP_NUM_THREADS", "1"
+)  # on few cores, threads that spin while they wait slow small tests tenfold
 
 
 @pytest.fixture(scope="session")

@@ -56,7 +56,10 @@ def test_a_slug_has_only_what_a_collection_may_have(name, expected):
 @pytest.mark.parametrize(
     ("name", "message"),
     [
-        ("cifar11", "unknown dataset 'cifar11'; did you mean 'cifar10'\\? known: digits, .*, folder:PATH, hub:ORG/NAME"),
+        (
+            "cifar11",
+            "unknown dataset 'cifar11'; did you mean 'cifar10'\\? known: digits, .*, folder:PATH, hub:ORG/NAME",
+        ),
         ("birds", "unknown dataset 'birds'; known: digits"),
         ("folder:", "unknown dataset 'folder:'"),
         ("hub:", "unknown dataset 'hub:'"),
@@ -110,7 +113,10 @@ def test_a_test_part_without_val_does_not_lose_images_to_val(tmp_path):
 
 def test_carved_splits_are_views_of_one_memory_map(tmp_path):
     splits = split_source(toy(), "toy", tmp_path)
-    maps = {id(split.images.base.base if split.images.base.base is not None else split.images.base) for split in splits_of(splits)}
+    maps = {
+        id(split.images.base.base if split.images.base.base is not None else split.images.base)
+        for split in splits_of(splits)
+    }
     assert all(not split.images.flags.owndata for split in splits_of(splits))
     assert all(isinstance(split.images, np.memmap) for split in splits_of(splits))
     assert len({split.images.filename for split in splits_of(splits)}) == 1
@@ -166,7 +172,9 @@ def test_a_negative_image_size_is_refused(tmp_path):
 
 
 def test_a_val_fraction_that_empties_a_class_is_seen_before_anything_is_decoded(tmp_path):
-    with pytest.raises(ValueError, match=r"class 'w' has too few training images .* none is left for val; .* set val_fraction"):
+    with pytest.raises(
+        ValueError, match=r"class 'w' has too few training images .* none is left for val; .* set val_fraction"
+    ):
         split_source(toy(), "toy", tmp_path, val_fraction=0)
     assert list(tmp_path.iterdir()) == []
 
@@ -189,7 +197,9 @@ digest = hashlib.sha256(splits.train.images.tobytes() + splits.test.ids.tobytes(
 print(json.dumps([digest, splits.fingerprint, splits.mean]))
 """
     roots = (data_root, data_root / "elsewhere")
-    runs = [subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True) for root in roots]
+    runs = [
+        subprocess.run([sys.executable, "-c", code, root], capture_output=True, text=True, check=True) for root in roots
+    ]
     first, second = (json.loads(run.stdout) for run in runs)
     assert first == second
 

@@ -103,7 +103,7 @@ def test_every_row_and_frame_that_readers_expect_is_there(finished):
         assert {"ids", "labels", "logits", "pca", "tsne", "umap"} <= set(last.files)
         assert last["umap"].shape == (len(last["ids"]), 2) and np.isfinite(last["umap"]).all()
     assert {"silhouette", "knn", "trustworthiness"} == {key.split("/")[1] for key in summary["separability"]}
-    assert np.sum(summary["confusion"]) == 360 == len(data.load("digits", place.data).test)
+    assert np.sum(summary["confusion"]) == len(data.load("digits", place.data).test)
     assert len(summary["per_class_accuracy"]) == 10
 
 
