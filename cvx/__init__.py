@@ -14,7 +14,7 @@
     checkpoint       weights and card on disk, and back to a ready Classifier
     models           any timm model, fitted to image size and class count
     data/            name to uint8 arrays
-    metrics  distributed  render  files
+    metrics  distributed  render  progress  files
 
 Imports point down this list; `lint-imports` checks it.
 """

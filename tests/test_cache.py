@@ -54,13 +54,26 @@ def toy(num=40, size=6, channels=3, fingerprint="ab", masks=True):
     )
 
 
-def run(code, *arguments, **options):
-    command = [sys.executable, "-c", SCRIPT + code, *map(str, arguments)]
-    return subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE, **options)
+@pytest.fixture
+def run():
+    """Start processes; what a failed test leaves running is killed."""
+    started = []
+
+    def start(code, *arguments):
+        command = [sys.executable, "-c", SCRIPT + code, *map(str, arguments)]
+        process = subprocess.Popen(command, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE)
+        started.append(process)
+        return process
+
+    yield start
+    for process in started:
+        if process.returncode is None:
+            process.kill()
+            process.communicate()
 
 
 def finished(process):
-    output, errors = process.communicate(timeout=60)
+    output, errors = process.communicate(timeout=240)
     assert process.returncode == 0, errors
     return output
 
@@ -191,7 +204,7 @@ def wait_for(what):
         time.sleep(0.01)
 
 
-def test_two_processes_that_start_at_once_decode_each_image_once(tmp_path):
+def test_two_processes_that_start_at_once_decode_each_image_once(tmp_path, run):
     log, gate = tmp_path / "log", tmp_path / "gate"
     log.touch()
     code = PREPARE
@@ -205,7 +218,7 @@ def test_two_processes_that_start_at_once_decode_each_image_once(tmp_path):
     assert len(entries(tmp_path)) == 1
 
 
-def test_a_process_that_waits_says_for_what(tmp_path):
+def test_a_process_that_waits_says_for_what(tmp_path, run):
     log, gate = tmp_path / "log", tmp_path / "gate"
     code = PREPARE
     first = run(code, tmp_path, log, gate)
@@ -216,7 +229,7 @@ def test_a_process_that_waits_says_for_what(tmp_path):
     assert finished(first) == finished(second)
 
 
-def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cache(tmp_path):
+def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cache(tmp_path, run):
     log = tmp_path / "log"
     code = PREPARE
     process = run(code, tmp_path, log, tmp_path / "gate", 1000)
@@ -230,7 +243,7 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cac
     assert not any(name.endswith(".building") for name in entries(tmp_path))
 
 
-def test_peak_memory_does_not_grow_with_the_number_of_images(tmp_path):
+def test_peak_memory_does_not_grow_with_the_number_of_images(tmp_path, run):
     """20,000 images of 64 x 64 x 3 are 246 MB; the promise is 32 MB beyond the source."""
     code = """
 import resource
@@ -253,7 +266,7 @@ print(peak() - before)
     assert file.stat().st_size > 245e6
 
 
-def test_a_disk_that_fills_is_one_clear_error_and_nothing_stays(tmp_path):
+def test_a_disk_that_fills_is_one_clear_error_and_nothing_stays(tmp_path, run):
     code = """
 import resource
 resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, 20_000))
