@@ -3,7 +3,7 @@
     cli/             one file per command of `python -m cvx`
     config           TrainConfig and Place: flags and preset files become one
     pipeline         many configs through everything
-    training         the loop
+    training         the loop; session opens a run, learner is what a step changes, resume its saved state
     explain          models over a split: maps, PNG tree, class pages
     comparison       models x images: logits, maps, numbers (demo and commands share it)
     records          one run's folder: write and read; Sink
@@ -12,7 +12,7 @@
     embedding        logits to 2-D: PCA, t-SNE, UMAP, with separability numbers
     evaluation       a model over a split, each image exactly once
     checkpoint       weights and card on disk, and back to a ready Classifier
-    models           any timm model, fitted to image size and class count
+    models  stems    any timm model, fitted to image size and class count
     data/            name to uint8 arrays
     metrics  distributed  render  progress  files
 
