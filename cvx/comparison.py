@@ -77,8 +77,8 @@ def look(
     device = next(classifier.parameters()).device
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _chunks(len(fitted), card.image_size):
-        inputs = torch.from_numpy(fitted[rows]).to(device).permute(0, 3, 1, 2).float().div(255).contiguous()
-        targets = _predict(classifier, inputs) if fixed is None else torch.from_numpy(fixed[rows]).to(device)
+        inputs = torch.tensor(fitted[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
+        targets = _predict(classifier, inputs) if fixed is None else torch.tensor(fixed[rows], device=device)
         try:
             pair = attribute(classifier, inputs, targets, score=score, method=method)
         except NotFiniteError as error:
@@ -122,18 +122,14 @@ def _targets(
             f"{card.name} was trained on {card.dataset} and has no class {_listed(unknown)}, so these images'"
             f" labels cannot be its targets; choose `pred` or one of its classes: {_listed(card.classes)}"
         )
-    if names == card.classes:
+    if names == card.classes:  # two classes may share a name, their places differ
         return labels
     index = {label: card.classes.index(names[label]) for label in asked.tolist()}
     return np.array([index[label] for label in labels.tolist()], dtype=np.int64)
 
 
 def class_index(card: Card, name: str) -> int:
-    """Find a class of a model by its name.
-
-    Raises:
-        ValueError: If the model has no such class; the message lists those it has.
-    """
+    """Find a class of a model by its name; an unknown one is a ValueError that lists the known ones."""
     if name not in card.classes:
         raise ValueError(f"unknown class {name!r}; {card.name} knows {_listed(card.classes)}")
     return card.classes.index(name)
@@ -147,8 +143,7 @@ def _listed(names: Sequence[str], limit: int = 20) -> str:
 def fit(images: UInt8[np.ndarray, "n h w c"], image_size: int, in_chans: int) -> UInt8[np.ndarray, "n h2 w2 c2"]:
     """Fit images to a model: short side resized, center crop; luminance or replication; or as they are."""
     if images.shape[1:3] != (image_size, image_size):
-        sized = [fit_image(np.asarray(image), image_size) for image in images]
-        images = np.stack(sized) if sized else np.empty((0, image_size, image_size, images.shape[3]), np.uint8)
+        images = np.stack([fit_image(np.asarray(image), image_size) for image in images])
     return np.ascontiguousarray(fit_channels(np.asarray(images), in_chans))
 
 
@@ -179,9 +174,8 @@ def heatmaps(
 class ClassView:
     """What one model draws on for one class, over images of that class.
 
-    The mean map assumes that the objects of a class lie in roughly the same place of every image, centered
-    and aligned, as in digits or Fashion-MNIST. Where they do not, it shows where they lie rather than which
-    part of them counts.
+    The mean map assumes that the objects lie in roughly the same place of every image, centered and aligned, as
+    in digits or Fashion-MNIST. Where they do not, it shows where they lie rather than which part of them counts.
     """
 
     reference: str
@@ -189,7 +183,6 @@ class ClassView:
     indices: Int64[np.ndarray, "e"]
     """The exemplars' rows in the samples: the first of the class in stored order, so not chosen by looks."""
     images: UInt8[np.ndarray, "e h w c"]
-    """The exemplars as the model got them."""
     maps: Float32[np.ndarray, "e h w"]
     """The exemplars' heatmaps, unscaled."""
     preds: tuple[str, ...]
@@ -252,7 +245,9 @@ def sum_up(
     """Sum up a look at images of one class, whose rows in the samples are `indices` (n >= 1)."""
     maps = to_heatmap(view.attribution, reduction)
     shares, alive = _shares(maps)
-    mass, chance = (None, None) if masks is None else _on_mask(shares[alive], _fit_masks(masks[alive], maps.shape[1]))
+    mass, chance = None, None
+    if masks is not None and alive.any():
+        mass, chance = _on_mask(shares[alive], _fit_masks(masks[alive], maps.shape[1]))
     few = slice(0, num_exemplars)
     return ClassView(
         reference=view.reference,
@@ -285,8 +280,7 @@ def _shares(maps: Float32[np.ndarray, "n h w"]) -> tuple[Float32[np.ndarray, "n 
 def _center_bias(shares: Float32[np.ndarray, "n h w"]) -> float:
     if not len(shares):
         return float("nan")
-    height, width = shares.shape[1:]
-    rows, columns = np.arange(height) - (height - 1) / 2, np.arange(width) - (width - 1) / 2
+    rows, columns = (np.arange(length) - (length - 1) / 2 for length in shares.shape[1:])
     distances = np.hypot(rows[:, None], columns[None, :])
     uniform = distances.mean()
     return float((np.abs(shares) * distances).sum(axis=(1, 2)).mean() / uniform) if uniform > 0 else 1.0

@@ -120,6 +120,20 @@ def test_an_image_that_fits_is_seen_as_it_is(net):
     assert np.array_equal(look("a:v0", net, card_of(net), images).images, images)
 
 
+def test_read_only_memory_maps_are_looked_at_without_a_warning(net, tmp_path):
+    np.save(tmp_path / "images.npy", noise(3, 16, 16, 3))
+    np.save(tmp_path / "labels.npy", np.array([2, 0, 1]))
+    images, labels = (np.load(tmp_path / f"{name}.npy", mmap_mode="r") for name in ("images", "labels"))
+    view = look("a:v0", net, card_of(net), images, "label", labels, label_classes=NAMES)
+    assert view.targets.tolist() == [2, 0, 1] and np.array_equal(view.images, images)
+
+
+def test_two_classes_of_one_name_keep_their_places(net):
+    card = card_of(net, classes=("crane", "dog", "crane"))
+    view = look("a:v0", net, card, noise(2, 16, 16, 3), "label", np.array([0, 2]), label_classes=card.classes)
+    assert view.targets.tolist() == [0, 2]
+
+
 def test_a_look_at_many_images_is_that_at_each(net, monkeypatch):
     images = noise(5, 16, 16, 3)
     whole = look("a:v0", net, card_of(net), images)
