@@ -220,8 +220,7 @@ def class_view(
 ) -> ClassView:
     """Look at the first `num` samples of a class and sum up where the model's score of that class comes from.
 
-    Raises:
-        ValueError: If the model has no such class, or no sample is of it.
+    A class that the model does not have or no sample is of is a ValueError.
     """
     if not 0 <= class_index < len(card.classes):
         raise ValueError(f"class index must lie in 0…{len(card.classes) - 1}, got {class_index}")

@@ -167,7 +167,7 @@ def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
     """Serve a page in cvx's looks; settings are those of `gr.Blocks.launch`."""
     return blocks.launch(
         theme=_theme(),
-        css_paths=[FOLDER / "page.css"],
+        head=f"<style>{(FOLDER / 'page.css').read_text(encoding='utf-8')}</style>",  # css= would drop @container rules
         footer_links=["api", "settings"],
         run_history=False,
         max_file_size="64mb",

@@ -21,7 +21,7 @@ FLAGS = [
     "--disable-sync",
     "--no-first-run",
 ]
-expect.set_options(timeout=30_000)
+expect.set_options(timeout=90_000)
 DESK, PHONE, PROJECTOR = (1440, 900), (390, 844), (1920, 1080)
 
 
@@ -54,7 +54,7 @@ def visit(browser):
             context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
             pages.callback(context.close)
             page = context.new_page()
-            page.set_default_timeout(30_000)
+            page.set_default_timeout(90_000)
             page.on("request", lambda request: troubles.append(request.url) if leaves(request.url) else None)
             page.on("pageerror", lambda error: troubles.append(str(error)))
             page.goto(address)
