@@ -4,7 +4,7 @@
     config           TrainConfig and Place: flags and preset files become one
     pipeline         many configs through everything
     training         the loop; session opens a run, learner is what a step changes, resume its saved state
-    explain          models over a split: maps, PNG tree, class pages
+    explain  figures  models over a split: maps, PNG tree, class pages; their pictures
     comparison       models x images: logits, maps, numbers (demo and commands share it)
     records          one run's folder: write and read; Sink
     store            names, versions and aliases: local folders
