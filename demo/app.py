@@ -198,13 +198,14 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
     import tyro
 
-    flags = tyro.cli(Flags, args=argv, prog="python demo/app.py", config=(tyro.conf.FlagConversionOff,))
+    flags = tyro.cli(Flags, args=argv, prog="python demo/app.py")
     port = flags.port or None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, a training under way included
     try:
         launch(build(flags.artifacts), server_name=flags.host, server_port=port, share=flags.share)
     except OSError as error:
-        sys.exit(f"demo: {error}; choose another with --port")
+        taken = "Cannot find empty port" in str(error)
+        sys.exit(f"demo: port {flags.port} is taken; choose another with --port" if taken else f"demo: {error}")
 
 
 if __name__ == "__main__":

@@ -45,7 +45,7 @@ def cards(
     body = "".join(_card(name, shown.columns[name], view, limit) for name, view in found.items())
     signed = reduction == "signed"
     return (
-        f'<div class="cvx-classes"><header><h3>{text(class_name)}</h3><p>{text(shown.name)}</p></header>'
+        f'<div class="cvx-classes"><header><h2>{text(class_name)}</h2><p>{text(shown.name)}</p></header>'
         f"{_legend(signed, score, method, reduction)}"
         f'<div class="cvx-cards" style="--columns:{len(found)}">{body}</div>'
         f"<p class='cvx-small'>{text(ALIGNED)}</p></div>"
@@ -70,7 +70,7 @@ def _peak(view: ClassView) -> float:
 
 
 def _card(name: str, entry: ModelEntry, view: ClassView | str, limit: float) -> str:
-    head = f"<header><h4>{text(name)}</h4></header>"
+    head = f"<header><h3>{text(name)}</h3></header>"
     if isinstance(view, str):
         body = notice("This model cannot answer", view, "error")
         return f'<article class="cvx-card">{head}{body}</article>'

@@ -49,7 +49,7 @@ def _row(line: Line, choice: Choice) -> str:
     if line.error:
         body = notice(line.error)
     return (
-        f'<section class="cvx-row" aria-label="{title}"><header><h3 title="{title}">{text(line.shown.name)}</h3>'
+        f'<section class="cvx-row" aria-label="{title}"><header><h2 title="{title}">{text(line.shown.name)}</h2>'
         f'{caption}</header><div class="cvx-cells">{body}</div></section>'
     )
 
@@ -58,12 +58,12 @@ def _cell(cell: Cell, line: Line, choice: Choice) -> str:
     name = text(cell.column)
     if cell.entry is None:
         why = f"no such model of {line.shown.name}"
-        return f'<article class="cvx-cell cvx-absent"><header><h4>{name}</h4></header><p>{text(why)}</p></article>'
+        return f'<article class="cvx-cell cvx-absent"><header><h3>{name}</h3></header><p>{text(why)}</p></article>'
     if cell.view is None or cell.scaled is None:
         body = notice("This model cannot answer", cell.error, "error")
-        return f'<article class="cvx-cell"><header><h4>{name}</h4></header>{body}</article>'
+        return f'<article class="cvx-cell"><header><h3>{name}</h3></header>{body}</article>'
     return (
-        f'<article class="cvx-cell" aria-label="{name}"><header><h4>{name}</h4>{_facts(cell.view)}</header>'
+        f'<article class="cvx-cell" aria-label="{name}"><header><h3>{name}</h3>{_facts(cell.view)}</header>'
         f'<div class="cvx-quad">{_pictures(cell, choice)}{top5(cell.view, line.label)}</div>'
         f"<footer>{_numbers(cell, choice)}</footer></article>"
     )
@@ -72,6 +72,7 @@ def _cell(cell: Cell, line: Line, choice: Choice) -> str:
 def _facts(view: View) -> str:
     accuracy = view.card.metrics.get("test/acc1")
     facts = [f"{view.card.num_params / 1e6:.1f} M"]
+    facts += [] if view.card.role == "best" else [view.card.role]
     facts += [] if accuracy is None else [f"test {percent(accuracy)}"]
     title = f"{view.reference}, {view.card.num_params:,} parameters, {view.card.image_size} pixels"
     return f'<span class="cvx-facts" title="{text(title)}">{text(" · ".join(facts))}</span>'

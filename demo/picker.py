@@ -59,7 +59,7 @@ def _strip(shown: Shown, choice: Choice, pick: Pick) -> str:
     tools = _tools(shown, pick) if offers_images else ""
     return (
         f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of {text(shown.title)}">'
-        f"<header><h3>{name}</h3>{tools}</header>{target}{thumbs}</section>"
+        f"<header><h2>{name}</h2>{tools}</header>{target}{thumbs}</section>"
     )
 
 

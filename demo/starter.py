@@ -134,7 +134,7 @@ def _bars(job: StarterJob) -> str:
         for title, share, numbers in rows
     )
     minutes, seconds = divmod(int(job.seconds), 60)
-    last = job.lines[-1] if job.lines else "starting"
+    last = next((line for line in reversed(list(job.lines)) if not EPOCH.match(line)), "starting")
     return (
         f"<p>{done:.0%} of the epochs, {minutes}:{seconds:02d} so far; {MINUTES} in all.</p>"
         f'<ul class="cvx-progress">{items}</ul><p class="cvx-small">{text(last)}</p>'
