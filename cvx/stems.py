@@ -18,7 +18,7 @@ from torch import nn
 
 STEMS = ("auto", "timm")
 SMALL = 64
-"""Images of at most this many pixels a side get a stem of their own: timm's, made for 224, costs 15 points at 32."""
+"""Images of at most this many pixels a side get a stem of their own; timm's is made for 224."""
 MIN_GRID = 7
 """Above that size a ViT keeps timm's patches if they cut a side into at least this many."""
 

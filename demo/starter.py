@@ -18,7 +18,7 @@ import yaml
 from cvx.cli import starter
 
 EPOCH = re.compile(r"^(?P<title>\S+ \S+)  epoch (?P<epoch>[\d.]+)  (?P<numbers>.*)$")
-MINUTES = "about four minutes on two cores"
+MINUTES = "a few minutes on two cores"
 
 
 class StarterJob:
