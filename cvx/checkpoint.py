@@ -11,6 +11,7 @@ from safetensors import SafetensorError
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
+from cvx.data.splits import Splits
 from cvx.files import read_json, whole_file, write_json
 from cvx.models import Classifier, build
 
@@ -60,6 +61,22 @@ class Card:
     """Of the weights file."""
     origin: str = ""
     """`entity/project/name:v` if the model was pulled."""
+
+
+def describe(classifier: Classifier, splits: Splits, **facts: Any) -> Card:
+    """Fill in what a card takes from the model and from the dataset it was trained on; the rest are `facts`."""
+    build = classifier.build_args
+    return Card(
+        build=build,
+        classes=splits.classes,
+        image_size=splits.image_size,
+        in_chans=splits.in_chans,
+        mean=tuple(build["mean"]),
+        std=tuple(build["std"]),
+        fingerprint=splits.fingerprint,
+        samples=splits.fingerprint,
+        **facts,
+    )
 
 
 def save(folder: Path, classifier: Classifier, card: Card) -> Card:

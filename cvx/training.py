@@ -12,7 +12,7 @@ from torch import Tensor
 
 from cvx import embedding, metrics, models, records
 from cvx.attribution import attribute
-from cvx.checkpoint import Card, write_tensors
+from cvx.checkpoint import Card, describe, write_tensors
 from cvx.config import Place, TrainConfig
 from cvx.data.splits import NUM_FILM, NUM_GALLERY, Split
 from cvx.distributed import ranks
@@ -185,19 +185,13 @@ def store_models(session: Session, numbers: dict[str, float], last: dict[str, Te
 
 def card_of(session: Session, role: str, epoch: int, numbers: dict[str, float]) -> Card:
     """Describe the weights of this run for the store."""
-    config, splits, build = session.config, session.splits, session.learner.classifier.build_args
-    return Card(
+    config = session.config
+    return describe(
+        session.learner.classifier,
+        session.splits,
         name=collection(config.dataset, config.model),
         dataset=config.dataset,
         model=config.model,
-        build=build,
-        classes=splits.classes,
-        image_size=splits.image_size,
-        in_chans=splits.in_chans,
-        mean=tuple(build["mean"]),
-        std=tuple(build["std"]),
-        fingerprint=splits.fingerprint,
-        samples=splits.fingerprint,
         metrics=numbers,
         config=dataclasses.asdict(config),
         run=session.run,

@@ -58,8 +58,8 @@ def main(argv: list[str]) -> int:
         split = getattr(splits, part)
         found = metrics.summarize(logits_of(classifier, split), split.labels)
         numbers |= {f"{part}/{name}": value for name, value in found.items()}
-    samples = store.add_samples(splits)
-    entry = store.add_model(classifier, _card(flags, splits, classifier, numbers, samples.fingerprint))
+    store.add_samples(splits)
+    entry = store.add_model(classifier, _card(flags, splits, classifier, numbers))
     chance = 1 / splits.num_classes
     console.print(f"stored as {entry.reference}: test accuracy {numbers['test/acc1']:.4f} (chance {chance:.4f})")
     if numbers["test/acc1"] < 2 * chance:
@@ -109,26 +109,17 @@ def _require_trained_head(model: str, num_classes: int) -> None:
         )
 
 
-def _card(
-    flags: Flags, splits: "Splits", classifier: "Classifier", numbers: dict[str, float], fingerprint: str
-) -> "Card":
+def _card(flags: Flags, splits: "Splits", classifier: "Classifier", numbers: dict[str, float]) -> "Card":
     from cvx import records
-    from cvx.checkpoint import Card
+    from cvx.checkpoint import describe
     from cvx.store import collection
 
-    build = classifier.build_args
-    return Card(
+    return describe(
+        classifier,
+        splits,
         name=flags.name or collection(flags.dataset, flags.model),
         dataset=flags.dataset,
         model=flags.model,
-        build=build,
-        classes=splits.classes,
-        image_size=splits.image_size,
-        in_chans=splits.in_chans,
-        mean=tuple(build["mean"]),
-        std=tuple(build["std"]),
-        fingerprint=splits.fingerprint,
-        samples=fingerprint,
         metrics=numbers,
         role="imported",
         **records.provenance(),
