@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import math
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -37,6 +38,7 @@ class Session:
     bar: Bar
     best_epoch: int = -1
     best_acc1: float = -1.0
+    best_loss: float = math.inf
     stop_signal: int = 0
 
     @property
@@ -121,7 +123,7 @@ def open_session(config: TrainConfig, place: Place, here: Ranks, sinks: Sequence
     with _open_writer(folder, config, place, learner, here, sinks) as (writer, numbers):
         total = config.epochs * batches.steps_per_epoch
         with training_bar(f"{config.dataset} {config.model}", total, learner.step, here.is_main) as bar:
-            best = {name: numbers[name] for name in ("best_epoch", "best_acc1") if name in numbers}
+            best = {name: numbers[name] for name in ("best_epoch", "best_acc1", "best_loss") if name in numbers}
             yield Session(config, place, here, splits, batches, learner, store, writer, bar, **best)
 
 

@@ -100,12 +100,15 @@ def _diverged(session: Session, step: int) -> str:
 
 
 def look(session: Session, epoch: int) -> None:
-    """Evaluate on val; keep the best weights; record maps of the film samples and a picture of the logits."""
+    """Evaluate on val; record maps of the film samples and a picture of the logits; keep the best weights.
+
+    Best is the highest accuracy; of equals, which are many where val is small, the one with the lower loss.
+    """
     model, writer, here = session.learner.judged, session.writer, session.here
     logits = logits_of(model, session.splits.val, device=here.device, rank=here.rank, world=here.world)
     numbers = metrics.summarize(logits, session.splits.val.labels)
-    if epoch and numbers["acc1"] > session.best_acc1:
-        session.best_epoch, session.best_acc1 = epoch, numbers["acc1"]
+    if epoch and (numbers["acc1"], -numbers["loss"]) > (session.best_acc1, -session.best_loss):
+        session.best_epoch, session.best_acc1, session.best_loss = epoch, numbers["acc1"], numbers["loss"]
         if here.is_main:
             write_tensors(session.state / "best.safetensors", model.state_dict())
     if not here.is_main:
@@ -209,6 +212,7 @@ def save(session: Session) -> None:
             "step": session.learner.step,
             "best_epoch": session.best_epoch,
             "best_acc1": session.best_acc1,
+            "best_loss": session.best_loss,
             "elapsed_s": session.writer.elapsed_s(),
         }
         save_state(session.state / FILE, session.learner.modules(), session.learner.optimizer, numbers)

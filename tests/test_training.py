@@ -123,6 +123,16 @@ def test_best_and_last_are_kept_and_nothing_else(finished):
     assert not list((place.artifacts / "runs" / summary["run"] / "state").iterdir())
 
 
+def test_of_two_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_best(place):
+    hardly = dataclasses.replace(QUICK, model="vit_mini", patch_size=4, optimizer="sgd", lr=1e-6, ema=0.0, mixup=0.0)
+    summary = train(hardly, dataclasses.replace(place, save="none"))
+    rows = [
+        row for row in Run(place.artifacts / "runs" / summary["run"]).rows() if row.get("val/acc1") and row["epoch"]
+    ]
+    assert len({row["val/acc1"] for row in rows}) == 1 and rows[1]["val/loss"] < rows[0]["val/loss"]
+    assert summary["best_epoch"] == 2
+
+
 def test_the_film_shows_the_stored_samples(finished):
     summary, place = finished
     samples = Store(place.artifacts).samples("digits").split.head(32)
