@@ -36,7 +36,7 @@ TEST_FRACTION = 0.2
 """Share carved from train where a dataset has no test part."""
 
 
-def load(name: str, root: Path, image_size: int = 0, val_fraction: float = 0.1) -> Splits:
+def load(name: str, root: Path | str, image_size: int = 0, val_fraction: float = 0.1) -> Splits:
     """Load a dataset by name as three splits of uint8 arrays, each in one seeded stratified order.
 
     The first call decodes it into `<root>/cache`; later calls, of any process, map those files.
@@ -51,6 +51,7 @@ def load(name: str, root: Path, image_size: int = 0, val_fraction: float = 0.1) 
         FileNotFoundError: If the data is nowhere; names every way to get it.
         OSError: If the cache cannot be written.
     """
+    root = Path(root).expanduser()
     return split_source(source_of(name, root), name, root, image_size, val_fraction)
 
 
