@@ -6,7 +6,7 @@ import signal
 import sys
 from pathlib import Path
 
-COMMANDS = ("train", "starter", "evaluate", "attribute", "import", "pipeline")
+COMMANDS = ("train", "starter", "evaluate", "attribute", "import", "pipeline", "sweep")
 
 
 def main(argv: list[str]) -> int:
@@ -20,7 +20,7 @@ def main(argv: list[str]) -> int:
 
         near = difflib.get_close_matches(command, COMMANDS, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        print(f"cvx: unknown command {command!r}{hint} Known: {', '.join(COMMANDS)}", file=sys.stderr)
+        print(f"cvx: unknown command {command!r}{hint or '.'} Known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
     try:
         return importlib.import_module(f"cvx.cli.{_module(command)}").main(rest)

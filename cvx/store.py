@@ -164,7 +164,7 @@ class Store:
         if not known:
             return f"no model {name!r}: the store {self.root} holds none yet; `python -m cvx starter` trains some"
         near = difflib.get_close_matches(name, known, n=1)
-        hint = f"; did you mean {near[0]!r}?" if near else ""
+        hint = f"; did you mean {near[0]!r}?" if near else "."
         return f"no model {name!r} in {self.root}{hint} Known: {', '.join(known)}"
 
     # samples
@@ -189,9 +189,17 @@ class Store:
         folder = self.root / "samples" / slug(dataset)
         version = self._samples_version(folder, fingerprint)
         if version is None:
-            known = ", ".join(self.datasets()) or "none"
-            raise ValueError(f"no samples of {dataset!r} in {self.root}; datasets with samples: {known}")
+            raise ValueError(self._no_samples(dataset, fingerprint))
         return _read_samples(folder / f"v{version}")
+
+    def _no_samples(self, dataset: str, fingerprint: str) -> str:
+        known = self.datasets()
+        if fingerprint and slug(dataset) in known:
+            return (
+                f"{self.root} has samples of {dataset!r}, but not those that fit this model (fingerprint {fingerprint});"
+                " the dataset was another one when it was trained: train again, or evaluate it on today's"
+            )
+        return f"no samples of {dataset!r} in {self.root}; datasets with samples: {', '.join(known) or 'none'}"
 
     def datasets(self) -> list[str]:
         """List the slugs of the datasets that have samples."""

@@ -192,3 +192,12 @@ def test_missing_or_damaged_samples_are_named(tmp_path, data_root):
 
 def test_a_card_is_plain_data(classifier):
     json.dumps(dataclasses.asdict(make_card(classifier)))
+
+
+def test_samples_of_another_state_of_the_dataset_are_told_from_none(tmp_path, data_root):
+    store = Store(tmp_path)
+    store.add_samples(data.load("digits", data_root))
+    with pytest.raises(
+        ValueError, match=r"has samples of 'digits', but not those that fit this model \(fingerprint 0000"
+    ):
+        store.samples("digits", "0000")
