@@ -217,7 +217,7 @@ def _preset_flag(file: Path, key: object, value: object) -> str:
     if key not in known:
         near = difflib.get_close_matches(str(key), known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise ValueError(f"{file}: unknown field {key!r}{hint} Known: {', '.join(known)}")
+        raise ValueError(f"{file}: unknown field {key!r}{hint or '.'} Known: {', '.join(known)}")
     if not isinstance(value, str | int | float | bool):
         raise ValueError(f"{file}: {key} must be one plain value, got {value!r}")
     return f"--{key}={value}"
