@@ -95,7 +95,8 @@ def make_learner(config: TrainConfig, classifier: Classifier, here: Ranks, steps
     schedule = _schedule(config, optimizer, steps_per_epoch)
     ema = ModelEmaV3(classifier, decay=config.ema, use_warmup=True) if config.ema else None
     forward = _wrap(classifier, config, here)
-    return Learner(config, classifier, forward, ema, optimizer, schedule, pick_precision(config.precision, here.device))
+    precision = pick_precision(config.precision, classifier, here.device)
+    return Learner(config, classifier, forward, ema, optimizer, schedule, precision)
 
 
 def _unknown_optimizer(name: str, error: Exception) -> str:
@@ -152,11 +153,45 @@ def _arithmetic(device: str, precision: torch.dtype) -> Iterator[None]:
             yield
 
 
-def pick_precision(name: str, device: torch.device) -> torch.dtype:
-    """Choose the arithmetic of training steps; auto is bfloat16 where the processor computes in it."""
+def pick_precision(name: str, classifier: Classifier, device: torch.device) -> torch.dtype:
+    """Choose the arithmetic of training steps; auto is bfloat16 where the processor computes in it, and rightly.
+
+    Raises:
+        ValueError: If bf16 is asked for where it would give wrong gradients.
+    """
+    wrong = device.type == "cpu" and strides_over_a_point(classifier)
+    if name == "bf16" and wrong:
+        raise ValueError(
+            "precision=bf16 gives wrong gradients on a CPU where a strided convolution sees a single pixel, as it does"
+            " here; use precision=fp32, a larger image_size or stem=auto"
+        )
     if name == "auto":
-        return torch.bfloat16 if _has_bf16(device) else torch.float32
+        return torch.bfloat16 if _has_bf16(device) and not wrong else torch.float32
     return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+@torch.no_grad()
+def strides_over_a_point(classifier: Classifier) -> bool:
+    """Tell whether some convolution takes more than one step over a map of 1 x 1.
+
+    oneDNN's gradient of its weights is memory that nobody wrote (torch 2.14, bfloat16, 3 x 3, stride 2): up to 1e37
+    where 1 was right, in weights that do not act, until their sum is no number.
+    """
+    seen = []
+
+    def note(conv: nn.Conv2d, args: tuple[Tensor, ...]) -> None:
+        seen.append(max(conv.stride) > 1 and args[0].shape[-2:] == (1, 1))
+
+    hooks = [module.register_forward_pre_hook(note) for module in classifier.modules() if isinstance(module, nn.Conv2d)]
+    training, size = classifier.training, classifier.build_args["image_size"]
+    weight = next(classifier.parameters())
+    try:
+        classifier.eval()(torch.zeros(1, classifier.build_args["in_chans"], size, size, device=weight.device))
+    finally:
+        classifier.train(training)
+        for hook in hooks:
+            hook.remove()
+    return any(seen)
 
 
 def _has_bf16(device: torch.device) -> bool:
