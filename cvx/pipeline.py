@@ -8,7 +8,7 @@ from typing import Any
 from cvx import records
 from cvx.config import Place, TrainConfig, parse
 from cvx.store import Store
-from cvx.training import train
+from cvx.training import InterruptedTraining, train
 
 
 @dataclasses.dataclass(frozen=True)
@@ -34,6 +34,9 @@ def run_preset(file: Path, flags: list[str], place: Place, then: Callable[[str],
         summary = known or train(config, _resumable(config, place))
         if then is not None and "best" in summary:
             then(summary["best"])
+    except InterruptedTraining as stop:
+        stop.args = (f"{stop}, or with the command you just gave",)
+        raise
     except (ValueError, OSError, RuntimeError) as error:
         return Outcome(file.stem, "failed", error=str(error))
     return Outcome(file.stem, "already done" if known else "trained", summary)

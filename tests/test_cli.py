@@ -1,15 +1,20 @@
 """The commands: what a person types, what they get, and one clear line when something is wrong."""
 
 import json
+import os
+import signal
 import subprocess
 import sys
+import threading
 import time
+from pathlib import Path
 
 import pytest
 import torch
 
 from cvx import data, models
 from cvx.__main__ import COMMANDS, main, usage
+from cvx.records import runs
 from cvx.store import Store
 
 QUICK = ["--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=1", "--batch_size=256", "--warmup_epochs=0"]
@@ -113,6 +118,27 @@ def test_pipeline_goes_on_past_failures_lists_them_and_skips_what_is_done(tmp_pa
     assert main(["pipeline", presets[-1]]) == 0
     assert "already done" in capsys.readouterr().out
     assert [entry.reference for entry in store.models()] == before
+
+
+@pytest.mark.slow
+def test_a_pipeline_stopped_by_ctrl_c_goes_on_with_the_same_command(tmp_path, store, capsys):
+    preset = write_presets(tmp_path)[-1]
+    Path(preset).write_text(
+        Path(preset).read_text().replace("epochs: 1", "epochs: 3").replace("batch_size: 256", "batch_size: 64")
+    )
+
+    def stop_when_training():
+        while not [file for file in store.root.glob("runs/*/metrics.jsonl") if "train/" in file.read_text()]:
+            time.sleep(0.05)
+        os.kill(os.getpid(), signal.SIGINT)
+
+    threading.Thread(target=stop_when_training, daemon=True).start()
+    assert main(["pipeline", preset]) == 130
+    assert "--resume=" in (heard := capsys.readouterr().err) and "or with the command you just gave" in heard
+    [unfinished] = runs(store.root)
+    assert main(["pipeline", preset]) == 0
+    [finished] = runs(store.root)
+    assert finished.name == unfinished.name and finished.summary
 
 
 def test_a_finished_run_whose_model_was_deleted_is_trained_again(tmp_path, store, capsys):
