@@ -2,7 +2,9 @@
 
 import dataclasses
 import json
+import os
 import platform
+import re
 import secrets
 import subprocess
 import time
@@ -25,6 +27,9 @@ MAX_FRAMES = 60
 class Sink(Protocol):
     """Somebody who hears what a run records, line by line, after the files have it."""
 
+    def start(self, folder: Path) -> None:
+        """Hear where the run records; of a continued run, rows may lie there already."""
+
     def log(self, row: Mapping[str, float]) -> None:
         """Hear one row of metrics; `step`, `epoch` and `time` are among its keys."""
 
@@ -43,9 +48,19 @@ def frame_epochs(epochs: int) -> frozenset[int]:
 
 
 def new_run_name(collection: str, name: str = "") -> str:
-    """Make up a run's folder name: when, what, and four hex digits (or the user's own name)."""
+    """Make up a run's folder name: when, what, and four hex digits, the user's own name or a sweep's id of the run.
+
+    A sweep hands the id over as `WANDB_RUN_ID`, as W&B's agents do, and finds the folder by it: it stands last.
+
+    Raises:
+        ValueError: If that id cannot be part of a folder's name.
+    """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
-    return f"{stamp}-{collection}-{name or secrets.token_hex(2)}"
+    given = os.environ.get("WANDB_RUN_ID", "")
+    if given and not re.fullmatch(r"[A-Za-z0-9_.-]+", given):
+        raise ValueError(f"WANDB_RUN_ID must be letters, digits, `_`, `.` and `-`, got {given!r}")
+    own = [part for part in (name, given) if part] or [secrets.token_hex(2)]
+    return "-".join([stamp, collection, *own])
 
 
 class RunWriter:
@@ -71,6 +86,8 @@ class RunWriter:
         rows = [row for row in read_rows(folder) if row["step"] <= step]
         with whole_file(folder / "metrics.jsonl") as temporary:
             temporary.write_text("".join(_line(row) for row in rows), encoding="utf-8")
+        for sink in writer.sinks:
+            sink.start(folder)
         return writer
 
     def elapsed_s(self) -> float:

@@ -17,6 +17,9 @@ class Listener:
     def log(self, row):
         self.rows.append(dict(row))
 
+    def start(self, folder):
+        pass
+
     def frame(self, kind, epoch, path):
         self.frames.append((kind, epoch, path.is_file()))
 

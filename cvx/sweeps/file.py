@@ -1,0 +1,267 @@
+"""A W&B sweep file, read and checked: what is wrong is said before a trial starts."""
+
+import dataclasses
+import difflib
+import hashlib
+import json
+import os
+import typing
+from collections.abc import Iterable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from cvx import config
+from cvx.config import Place, TrainConfig
+from cvx.sweeps import command, space
+from cvx.sweeps.space import Parameter
+from cvx.sweeps.stopping import Hyperband, hyperband
+
+METHODS = ("grid", "random", "bayes")
+KEYS = (
+    *("program", "command", "method", "metric", "parameters", "early_terminate", "run_cap"),
+    *("name", "description", "project", "entity", "apiVersion", "kind"),
+)
+METRIC_KEYS = ("name", "goal", "target")
+W_AND_B_ONLY = ("job", "image_uri", "scheduler", "metrics", "controller")
+LOGGED = (
+    *("train/loss", "train/acc1", "train/grad_norm", "lr", "time/images_per_s"),
+    *("val/loss", "val/acc1", "val/acc5", "val/ece"),
+)
+"""What training records while it runs, and a sweep can therefore look at."""
+PLACES = ("config", "data", "device", "tags", "group", "notes", "wandb", "project", "save")
+"""Flags of a place that a sweep may set; where the records lie and what is resumed is its own business."""
+
+
+@dataclasses.dataclass(frozen=True)
+class Metric:
+    """What a sweep looks at."""
+
+    name: str
+    maximize: bool
+    target: float | None
+
+    def better(self, a: float, b: float) -> bool:
+        """Say whether a is better than b."""
+        return a > b if self.maximize else a < b
+
+    def best(self, values: Iterable[float]) -> float | None:
+        """Return the best of some values, or None if there are none."""
+        return (max if self.maximize else min)(values, default=None)
+
+    def reached(self, value: float | None) -> bool:
+        """Say whether a value is as good as the sweep's target, if it has one."""
+        return self.target is not None and value is not None and not self.better(self.target, value)
+
+
+@dataclasses.dataclass(frozen=True)
+class Sweep:
+    """A sweep file's content."""
+
+    file: Path
+    method: str
+    parameters: tuple[Parameter, ...]
+    metric: Metric | None
+    early_stop: Hyperband | None
+    run_cap: int | None
+    program: str
+    command: tuple[str, ...]
+    ignored: tuple[str, ...] = ()
+    """Keys that only mean something to W&B's own server."""
+
+    @property
+    def varied(self) -> tuple[Parameter, ...]:
+        """Return the parameters that can take more than one value."""
+        return tuple(one for one in self.parameters if one.choices is None or len(one.choices) > 1)
+
+    @property
+    def trains(self) -> bool:
+        """Say whether the command is cvx's own training."""
+        return command.trains(self.command, self.program)
+
+    def fingerprint(self) -> dict[str, str]:
+        """Return one hash per part that decides which trials there are and what they mean."""
+        parts: dict[str, Any] = {
+            "method": self.method,
+            "metric": dataclasses.astuple(self.metric)[:2] if self.metric else None,
+            "program": self.program,
+            "command": self.command,
+            **{f"parameters.{one.name}": [one.distribution, dict(one.spec)] for one in self.parameters},
+        }
+        return {name: _digest(part) for name, part in parts.items()}
+
+
+def _digest(part: object) -> str:
+    return hashlib.sha256(json.dumps(part, default=str).encode()).hexdigest()[:12]
+
+
+def read(file: Path) -> Sweep:
+    """Read and check a sweep file.
+
+    Raises:
+        FileNotFoundError: If it does not exist; the message names those beside it.
+        ValueError: If it is no sweep that can run here; the message names file and key, and says what to do.
+    """
+    if not file.is_file():
+        beside = ", ".join(sorted(path.name for path in file.parent.glob("*.yaml"))) or "none"
+        raise FileNotFoundError(f"no sweep file {file}; files in {file.parent}: {beside}")
+    try:
+        content = yaml.safe_load(file.read_text(encoding="utf-8"))
+        if not isinstance(content, dict):
+            raise ValueError(f"expected keys such as method and parameters, got {type(content).__name__}")
+        sweep = _sweep(file, content)
+        check(sweep)
+    except (yaml.YAMLError, UnicodeDecodeError) as error:
+        raise ValueError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    except ValueError as error:
+        raise ValueError(f"{file}: {error}") from None
+    return sweep
+
+
+def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
+    for key in content:
+        if key in W_AND_B_ONLY:
+            raise ValueError(
+                f"{key!r} needs W&B's own scheduler; a sweep that also runs here has `program` or `command`"
+            )
+        if key not in KEYS:
+            raise ValueError(f"unknown key {key!r}{near(key, KEYS)}")
+    method = content.get("method")
+    if method not in METHODS:
+        raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
+    metric = _metric(content.get("metric"))
+    early_stop = hyperband(content["early_terminate"]) if content.get("early_terminate") is not None else None
+    if metric is None and (method == "bayes" or early_stop):
+        asking = "method bayes" if method == "bayes" else "early_terminate"
+        raise ValueError(f"{asking} needs a metric with name and goal")
+    run_cap = content.get("run_cap")
+    if run_cap is not None and (isinstance(run_cap, bool) or not isinstance(run_cap, int) or run_cap < 1):
+        raise ValueError(f"run_cap must be a whole number of at least 1, got {run_cap!r}")
+    return Sweep(
+        file=file,
+        method=method,
+        parameters=_parameters(content.get("parameters"), method),
+        metric=metric,
+        early_stop=early_stop,
+        run_cap=run_cap,
+        program=str(content.get("program", "")),
+        command=command.items(content.get("command"), content.get("program")),
+        ignored=tuple(f"metric.{key}" for key in content.get("metric") or () if key not in METRIC_KEYS),
+    )
+
+
+def near(word: object, known: Iterable[str]) -> str:
+    """Say which known word was perhaps meant, and which there are."""
+    known = list(known)
+    likeness = {one: difflib.SequenceMatcher(None, str(word), one).ratio() for one in known}
+    nearest = max(known, key=lambda one: likeness[one])
+    hint = f"; did you mean {nearest!r}?" if likeness[nearest] >= 0.6 else ";"
+    return f"{hint} known: {', '.join(known)}"
+
+
+def _metric(given: object) -> Metric | None:
+    if given is None:
+        return None
+    if not isinstance(given, dict) or not isinstance(given.get("name"), str):
+        raise ValueError(f"metric must have a name, for example `name: val/acc1`, got {given!r}")
+    for key in given:
+        if key not in (*METRIC_KEYS, "impute", "impute_while_running"):
+            raise ValueError(f"metric: unknown key {key!r}{near(key, METRIC_KEYS)}")
+    goal, target = given.get("goal", "minimize"), given.get("target")
+    if goal not in ("minimize", "maximize"):
+        raise ValueError(f"metric.goal must be minimize or maximize, got {goal!r}")
+    if target is not None and (isinstance(target, bool) or not isinstance(target, int | float)):
+        raise ValueError(f"metric.target must be a number, got {target!r}")
+    return Metric(given["name"], goal == "maximize", target)
+
+
+def _parameters(given: object, method: str) -> tuple[Parameter, ...]:
+    if not isinstance(given, dict) or not given:
+        raise ValueError(f"parameters must name at least one field, got {given!r}")
+    found = tuple(space.parameter(str(name), one) for name, one in given.items())
+    for one in found:
+        if method == "grid":
+            one.grid()
+        if method == "bayes" and "probabilities" in one.spec:
+            raise ValueError(
+                f"parameters.{one.name}: probabilities hold for method random only; bayes weighs by itself"
+            )
+    return found
+
+
+def check(sweep: Sweep) -> None:
+    """Check what only cvx's own training can tell: field names, their values, and the metric's name.
+
+    Raises:
+        ValueError: If training would not take a parameter or does not record the metric.
+    """
+    if not sweep.trains:
+        return
+    if sweep.metric and sweep.metric.name not in LOGGED:
+        raise ValueError(_unlogged(sweep.metric.name))
+    for flag in sweep.command:
+        if flag.startswith("--") and (name := flag[2:].partition("=")[0]) not in (*_fields(), *PLACES):
+            raise ValueError(f"command: {_refusal(name)}")
+    for one in sweep.parameters:
+        if one.name not in _fields() and one.name not in PLACES:
+            raise ValueError(f"parameters: {_refusal(one.name)}")
+        for value in one.extremes():
+            _check_value(one, value)
+
+
+def _unlogged(name: str) -> str:
+    if name.startswith("test/"):
+        return f"metric.name {name!r}: nothing is chosen by test; take {name.replace('test/', 'val/', 1)!r}"
+    return f"metric.name {name!r} is not recorded by training{near(name, LOGGED)}"
+
+
+def _refusal(name: str) -> str:
+    if name in {field.name for field in dataclasses.fields(Place)}:
+        return f"{name!r} is set by the sweep itself; leave it out"
+    return f"unknown field {name!r}{near(name, [*_fields(), *PLACES])}"
+
+
+def _fields() -> dict[str, Any]:
+    return {field.name: field.type for field in dataclasses.fields(TrainConfig)}
+
+
+def _check_value(one: Parameter, value: object) -> None:
+    where = f"parameters.{one.name}"
+    if one.name == "config":
+        try:
+            config.preset(Path(str(value)))
+        except OSError as error:
+            raise ValueError(f"{where}: {error}") from None
+        return
+    kind = _fields().get(one.name)
+    if kind is None:
+        return
+    if not _fits(value, kind):
+        names = typing.get_args(kind)
+        wanted = f"one of {', '.join(map(str, names))}" if names else f"of type {kind.__name__}"
+        hint = "; write a decimal point, as in 1.0e-3" if isinstance(value, str) and kind is float else ""
+        hint = "; take int_uniform, q_uniform or values" if kind is int and isinstance(value, float) else hint
+        raise ValueError(f"{where}: a value must be {wanted}, got {value!r}{hint}")
+    try:
+        TrainConfig(**{one.name: value})  # type: ignore[arg-type]
+    except ValueError as error:
+        raise ValueError(f"{where}: {error}") from None
+
+
+def _fits(value: object, kind: Any) -> bool:
+    if names := typing.get_args(kind):
+        return value in names
+    if kind is float:
+        return isinstance(value, int | float) and not isinstance(value, bool)
+    return type(value) is kind
+
+
+def argv(sweep: Sweep, values: Mapping[str, Any], json_file: Path) -> list[str]:
+    """Return the command line of one trial."""
+    return command.expand(sweep.command, sweep.program, values, json_file, os.environ)
+
+
+def differences(known: Mapping[str, str], now: Mapping[str, str]) -> Sequence[str]:
+    """Name the parts of two fingerprints that differ."""
+    return [name for name in dict.fromkeys([*known, *now]) if known.get(name) != now.get(name)]
