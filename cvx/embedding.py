@@ -171,3 +171,39 @@ def _trust(logits: Float[np.ndarray, "n k"], embedding: Float[np.ndarray, "n 2"]
             penalty += int(np.maximum(ranks - NUM_NEIGHBORS, 0).sum())
     n, m = len(exact), NUM_NEIGHBORS
     return 1 - penalty * 2 / (n * m * (2 * n - 3 * m - 1))
+
+
+def cka(logits: Float[np.ndarray, "n k"], others: Float[np.ndarray, "m j"]) -> float:
+    """Return how alike two models arrange the same images: linear CKA (Kornblith et al., 2019, arXiv:1905.00414).
+
+    Returns:
+        In [0, 1]: 1 where the one's logits are the other's turned, mirrored, moved or scaled; nan where all of a
+        model's logits are the same. With fewer images than twice the classes it is high by chance.
+
+    Raises:
+        ValueError: If the two are not of the same images.
+    """
+    if len(logits) != len(others):
+        raise ValueError(f"expected logits of the same images, got {len(logits)} and {len(others)} rows")
+    a, b = (rows.astype(np.float64) - rows.astype(np.float64).mean(axis=0) for rows in (logits, others))
+    own = np.linalg.norm(a.T @ a) * np.linalg.norm(b.T @ b)
+    return float(np.linalg.norm(b.T @ a) ** 2 / own) if own > 0 else np.nan
+
+
+def align(embedding: Float[np.ndarray, "n 2"], reference: Float[np.ndarray, "m 2"]) -> Float32[np.ndarray, "n 2"]:
+    """Turn, mirror, scale and move a layout onto another of the same images, so that the two can be seen as one.
+
+    Orthogonal Procrustes (Schönemann, 1966): distances within the layout keep their ratios. A layout that is one
+    point is moved to the reference's mean.
+
+    Raises:
+        ValueError: If the two are not of the same images.
+    """
+    if len(embedding) != len(reference):
+        raise ValueError(f"expected layouts of the same images, got {len(embedding)} and {len(reference)} points")
+    here, there = embedding.mean(axis=0, dtype=np.float64), reference.mean(axis=0, dtype=np.float64)
+    own, goal = embedding - here, reference - there
+    left, stretch, right = np.linalg.svd(own.T @ goal)
+    size = np.square(own).sum()
+    scale = stretch.sum() / size if size > 0 else 0.0
+    return (scale * own @ (left @ right) + there).astype(np.float32)

@@ -13,7 +13,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from cvx.embedding import METHODS, project, separability
+from cvx.embedding import METHODS, align, cka, project, separability
 
 
 def make_logits(num=150, num_classes=5, gap=8.0, seed=0):
@@ -172,3 +172,47 @@ def test_few_points_give_a_number_in_range_or_nan(num, num_classes, seed):
     assert np.isnan(found["knn"]) or (0 <= found["knn"] <= 1 and num >= 11)
     assert np.isnan(found["trustworthiness"]) or (0 <= found["trustworthiness"] <= 1 and num >= 21)
     assert np.isnan(found["silhouette"]) or -1 <= found["silhouette"] <= 1
+
+
+def gram_cka(a, b):
+    """Linear CKA by its definition: HSIC of the centered Gram matrices."""
+    center = np.eye(len(a)) - 1 / len(a)
+    ka, kb = (center @ (x @ x.T) @ center for x in (a, b))
+    return np.trace(ka @ kb) / np.sqrt(np.trace(ka @ ka) * np.trace(kb @ kb))
+
+
+def test_cka_is_that_of_the_gram_matrices():
+    random = np.random.default_rng(0)
+    a, b = random.standard_normal((30, 4)), random.standard_normal((30, 6))
+    assert cka(a, b) == pytest.approx(gram_cka(a, b))
+
+
+def test_cka_sees_no_difference_in_a_turned_moved_and_scaled_copy_and_no_likeness_in_noise():
+    random = np.random.default_rng(0)
+    a = random.standard_normal((2000, 5))
+    turn = np.linalg.qr(random.standard_normal((5, 5)))[0]
+    assert cka(a, 3 * a @ turn + 7) == pytest.approx(1)
+    assert cka(a, random.standard_normal((2000, 5))) < 0.02
+    assert np.isnan(cka(a, np.ones((2000, 3))))
+    with pytest.raises(ValueError, match="same images"):
+        cka(a, a[:5])
+
+
+def test_a_layout_is_aligned_as_scipy_aligns_it():
+    from scipy.spatial import procrustes
+
+    random = np.random.default_rng(0)
+    layout, reference = random.standard_normal((40, 2)), random.standard_normal((40, 2)) + 3
+    found = align(layout, reference)
+    spread = np.linalg.norm(reference - reference.mean(axis=0))
+    _, expected, _ = procrustes(reference, layout)  # in units of the reference's spread, around 0
+    np.testing.assert_allclose(found, expected * spread + reference.mean(axis=0), atol=1e-5)
+
+
+def test_a_turned_mirrored_layout_lies_on_its_reference_after_alignment():
+    random = np.random.default_rng(0)
+    reference = random.standard_normal((20, 2))
+    turned = 0.2 * reference[:, ::-1] @ np.array([[0.6, 0.8], [-0.8, 0.6]]) - 5
+    np.testing.assert_allclose(align(turned, reference), reference, atol=1e-5)
+    point = align(np.full((20, 2), 4.0), reference)
+    np.testing.assert_allclose(point, np.broadcast_to(reference.mean(axis=0), (20, 2)), atol=1e-6)

@@ -1,0 +1,135 @@
+"""What `python -m cvx compare` prints and writes."""
+
+import hashlib
+import re
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import torch
+from rich.box import SIMPLE_HEAD
+from rich.console import Console
+from rich.table import Table as Grid
+
+from cvx import measures
+from cvx.files import whole_file
+from cvx.measures import Options, Table, drawing, writing
+from cvx.store import Store
+
+
+class Tables:
+    """One comparison: each part is computed, printed and written."""
+
+    def __init__(
+        self,
+        store: Store,
+        references: Sequence[str],
+        options: Options,
+        often: Options,
+        data_root: Path,
+        device: torch.device,
+    ) -> None:
+        self._store, self._references, self._options, self._often = store, references, options, often
+        self._how: dict[str, Any] = {"data_root": data_root, "device": device, "show_progress": True}
+        names = dict.fromkeys(store.resolve(reference).reference for reference in references)
+        self._folder = store.root / "compare" / _joint([name.replace(":", "@") for name in names])
+        self._console = Console()
+        self._findings: list[str] = []
+        self._written: list[Path] = []
+
+    def agreement(self) -> None:
+        """How alike the models of one dataset look."""
+        found = measures.agreement(self._store, self._references, self._options, **self._how)
+        self._table("agreement", "How alike the models look", found.rows(), *writing.agreement_table(found))
+        self._figure("agreement", drawing.matrix_figure(found))
+        self._findings += [found.sentence(i, j) for i, j in found.pairs()]
+        told = ", ".join(f"{found.columns[i]} – {found.columns[j]} {found.cka[i, j]:.2f}" for i, j in found.pairs())
+        self._findings.append(f"How alike the models arrange the images by their logits (linear CKA): {told}.")
+
+    def properties(self) -> None:
+        """What the maps are like by themselves."""
+        found = self._single("properties", measures.properties, self._options, "What the maps are like by themselves")
+        if len(set(found.datasets)) > 1:
+            self._findings.append(measures.WHY_NOT_PIXELWISE)
+
+    def localization(self) -> None:
+        """How much of the maps lies on masks."""
+        self._single("localization", measures.localization, self._options, "How much of the maps lies on the masks")
+
+    def stability(self) -> None:
+        """How much the maps change under a little noise."""
+        self._single("stability", measures.stability, self._often, "How much the maps change under a little noise")
+
+    def faithfulness(self) -> None:
+        """What the model says while pixels go or come."""
+        found = measures.faithfulness(self._store, self._references, self._often, **self._how)
+        title = "Probability of the class while pixels go or come: area under the curve"
+        self._table("faithfulness", title, found.rows(), *writing.faithfulness_table(found))
+        self._figure("faithfulness", drawing.removal_figure(found))
+        self._findings += [found.verdict(i) for i in range(len(found.references))]
+
+    def sanity(self) -> None:
+        """What randomization leaves of the maps."""
+        found = measures.sanity(self._store, self._references, self._often, **self._how)
+        title = "What is left of the maps when blocks are randomized from the output"
+        self._table("sanity", title, found.rows(), *writing.sanity_table(found))
+        self._figure("sanity", drawing.sanity_figure(found))
+        self._findings += [found.verdict(i) for i in range(len(found.references))]
+
+    def _single(self, kind: str, measure: Callable[..., Table], options: Options, title: str) -> Table:
+        found = measure(self._store, self._references, options, **self._how)
+        self._table(kind, title, found.rows(), *writing.single_table(found))
+        return found
+
+    def _table(self, kind: str, title: str, flat: list[dict[str, Any]], head: list[str], rows: list[list[str]]) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._written += writing.write_table(self._folder / kind, flat, head, rows)
+        caption, padding = None, (0, 1)
+        if _width(head, rows) > self._console.width:
+            padding = (0, 0)
+            rows = [[_INTERVAL.sub("", cell) for cell in row] for row in rows]
+            caption = "95 % intervals: in the files, and here on a wider terminal"
+        table = Grid(box=SIMPLE_HEAD, padding=padding, title=title, title_justify="left", caption=caption)
+        for cells in zip(head, *rows, strict=True):
+            longest = max(len(word) for cell in cells for word in cell.split())
+            table.add_column(cells[0], overflow="fold", min_width=min(24, longest))
+        before = ""
+        for row in rows:
+            table.add_row("" if row[0] == before else row[0], *row[1:])
+            before = row[0]
+        self._console.print(table)
+
+    def _figure(self, kind: str, png: bytes) -> None:
+        path = self._folder / f"{kind}.png"
+        with whole_file(path) as temporary:
+            temporary.write_bytes(png)
+        self._written.append(path)
+
+    def finish(self, flag: str) -> None:
+        """Print and write the findings, and say where all lies."""
+        if self._findings:
+            path = self._folder / "findings.md"
+            with whole_file(path) as temporary:
+                temporary.write_text("".join(f"* {line}\n" for line in self._findings), encoding="utf-8")
+            self._written.append(path)
+        for line in self._findings:
+            self._console.print(f"• {line}", highlight=False, markup=False)
+        files = ", ".join(dict.fromkeys(path.name for path in self._written))
+        self._console.print(f"written:  {self._folder}  ({files})", highlight=False, soft_wrap=True)
+        self._console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)
+
+
+_INTERVAL = re.compile(r" \[[^\]]*\]")
+
+
+def _width(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
+    """Return the columns that a table takes if nothing is broken."""
+    return sum(max(map(len, cells)) + 3 for cells in zip(head, *rows, strict=True)) + 2
+
+
+def _joint(names: Sequence[str]) -> str:
+    """Join folder names by `+`, which no model's name has; many become their number and a digest."""
+    joint = "+".join(names)
+    if len(joint) <= 120:
+        return joint
+    return f"{len(names)}-models+{hashlib.sha256(joint.encode()).hexdigest()[:8]}"

@@ -1,0 +1,45 @@
+"""Models and the images of one split → tables of measures with intervals, kept in the store.
+
+question     what is asked of which models; what is kept between calls
+interval     a mean over images with its bootstrap interval
+pairs  alike how alike the models of one dataset are, with ceiling and floor: computed, and said
+single       one model at a time: maps on masks, maps by themselves, steadiness
+trials       removal beside controls; randomization
+film         how maps settle during a run
+writing      tables as CSV, Markdown and LaTeX
+drawing      figures as PNG
+progress     how far a long computation is
+"""
+
+from cvx.measures.alike import AGREEMENT_WORDS, CONDITIONS, FLOORS, WHY_NOT_PIXELWISE, Agreement
+from cvx.measures.film import Settling, through_training
+from cvx.measures.interval import Interval, decimal, interval
+from cvx.measures.pairs import agreement
+from cvx.measures.question import Options
+from cvx.measures.single import TABLE_WORDS, Table, localization, properties, stability
+from cvx.measures.trials import MAPS, Faithfulness, Sanity, faithfulness, sanity
+
+__all__ = [
+    "AGREEMENT_WORDS",
+    "CONDITIONS",
+    "FLOORS",
+    "MAPS",
+    "TABLE_WORDS",
+    "WHY_NOT_PIXELWISE",
+    "Agreement",
+    "Faithfulness",
+    "Interval",
+    "Options",
+    "Sanity",
+    "Settling",
+    "Table",
+    "agreement",
+    "decimal",
+    "faithfulness",
+    "interval",
+    "localization",
+    "properties",
+    "sanity",
+    "stability",
+    "through_training",
+]

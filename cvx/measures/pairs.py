@@ -1,0 +1,242 @@
+"""How alike the models of one dataset look at the same images: every pair, with ceiling and floor."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float32, Float64, Int64
+
+from cvx.attribution.agreement import MEASURES, Traits, compare, traits
+from cvx.attribution.controls import random_maps, sobel
+from cvx.checkpoint import Card
+from cvx.comparison import View, look
+from cvx.data import slug
+from cvx.embedding import cka
+from cvx.measures.alike import FLOORS, Agreement
+from cvx.measures.progress import ticking
+from cvx.measures.question import Asked, Options, ask, facts_of, keep, look_up
+from cvx.models import Classifier
+from cvx.store import Store
+
+
+def agreement(
+    store: Store,
+    references: Sequence[str],
+    options: Options | None = None,
+    names: Sequence[str] | None = None,
+    *,
+    data_root: Path | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = False,
+) -> Agreement:
+    """Compare the maps of every pair of models, image by image.
+
+    Each pair's numbers are kept in the store's folder `measures` by the weights' digests, the images and the
+    options, so what was computed once is only read again. Memory: one chunk of images' maps of all models.
+
+    Raises:
+        ValueError: If fewer than two different models are named, they did not get the same images, or a measure is
+            unknown.
+    """
+    options, chosen = options or Options(), tuple(names or MEASURES)
+    if unknown := [name for name in chosen if name not in MEASURES]:
+        raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
+    asked = ask(store, references, options, data_root)
+    check_comparable(asked)
+    families = [_siblings(store, one, options, data_root) for one in asked]
+    found = _Work(store, asked, families, options, torch.device(device)).done(show_progress)
+    split, classes = asked[0].split, asked[0].classes
+    logits = [found[one.card.sha256,]["logits"] for one in asked]
+    values = {name: _square(found, [one.card.sha256 for one in asked], name) for name in chosen}
+    return Agreement(
+        dataset=asked[0].card.dataset,
+        options=replace(options, num=len(split)),
+        references=tuple(one.reference for one in asked),
+        columns=columns_of(asked),
+        names=chosen,
+        ids=np.array(split.ids),
+        labels=np.array(split.labels),
+        preds=np.stack([_preds(rows, one.card, classes) for rows, one in zip(logits, asked, strict=True)]),
+        cka=np.array([[cka(rows, others) for others in logits] for rows in logits]),
+        classes=classes,
+        values=values,
+        ceilings={name: _ceilings(found, asked, families, name) for name in chosen},
+        siblings=tuple(tuple(one.reference for one in family) for family in families),
+        floors={
+            (name, kind): np.stack([found[one.card.sha256, kind][name] for one in asked])
+            for name in chosen
+            for kind in FLOORS
+        },
+    )
+
+
+def check_comparable(asked: Sequence[Asked]) -> None:
+    """Refuse models whose maps cannot be held against each other pixel by pixel.
+
+    Raises:
+        ValueError: If there is only one model, or they did not get the same images at the same size.
+    """
+    if len({one.card.sha256 for one in asked}) < 2:
+        raise ValueError(
+            f"agreement is between models, and {asked[0].reference} is only one; name a second model of"
+            f" {asked[0].card.dataset}, or another version of it (`{asked[0].entry.name}:latest`)"
+        )
+    groups: dict[tuple[str, int, int], list[str]] = {}
+    for one in asked:
+        key = (one.fingerprint, one.card.image_size, one.card.in_chans)
+        groups.setdefault(key, []).append(one.reference)
+    if len(groups) == 1:
+        return
+    names = {one.reference: f"{one.card.dataset} at {one.card.image_size} px" for one in asked}
+    told = "; ".join(f"{names[group[0]]}: {', '.join(group)}" for group in groups.values())
+    able = [" ".join(group) for group in groups.values() if len(group) > 1]
+    hint = f"can be compared: {' | '.join(able)}" if able else "name two or more models of one dataset"
+    raise ValueError(
+        f"these models did not get the same images, so there is no pixel to compare ({told}); {hint}."
+        " Across datasets, compare what each map is like by itself: --measures=properties"
+    )
+
+
+def columns_of(asked: Sequence[Asked]) -> tuple[str, ...]:
+    """Shorten references for tables: no dataset where all share it, no version where no name occurs twice."""
+    one_dataset = len({one.card.dataset for one in asked}) == 1
+    names = [
+        one.entry.name.removeprefix(f"{slug(one.card.dataset)}-") if one_dataset else one.entry.name for one in asked
+    ]
+    return tuple(
+        f"{name}:v{one.entry.version}" if names.count(name) > 1 else name
+        for name, one in zip(names, asked, strict=True)
+    )
+
+
+def _siblings(store: Store, one: Asked, options: Options, data_root: Path | None) -> list[Asked]:
+    """Find the same recipe trained from other seeds: the newest version of each seed."""
+    by_seed: dict[int, str] = {}
+    for entry in store.versions(one.entry.name):
+        if entry.card and _recipe(entry.card) == _recipe(one.card) and entry.card.seed != one.card.seed:
+            by_seed[entry.card.seed] = entry.reference
+    return ask(store, list(by_seed.values()), options, data_root) if by_seed else []
+
+
+def _recipe(card: Card) -> tuple[Any, ...]:
+    config = {key: value for key, value in card.config.items() if key != "seed"}
+    return card.model, card.build, card.samples, card.role, config
+
+
+Found = dict[tuple[str, ...], dict[str, np.ndarray]]
+"""By `(model,)`: its logits; by `(model, model)` and `(model, floor)`: agreement by measure. Digests name models."""
+
+
+class _Work:
+    """Computes what is not kept yet, chunk by chunk of images, all models on one chunk."""
+
+    def __init__(
+        self,
+        store: Store,
+        asked: Sequence[Asked],
+        families: Sequence[Sequence[Asked]],
+        options: Options,
+        device: torch.device,
+    ) -> None:
+        self._store, self._options, self._device = store, options, device
+        self._models = {one.card.sha256: one for one in [*asked, *(one for family in families for one in family)]}
+        digests = [one.card.sha256 for one in asked]
+        keys = {(digest,) for digest in digests} | {(digest, kind) for digest in digests for kind in FLOORS}
+        keys |= {_pair(a, b) for a in digests for b in digests}
+        keys |= {
+            _pair(one.card.sha256, sibling.card.sha256)
+            for one, family in zip(asked, families, strict=True)
+            for sibling in family
+        }
+        self._found: Found = {key: kept for key in keys if (kept := look_up(store, "pairs", self._facts(key)))}
+        self._missing = sorted(keys - set(self._found))
+
+    def done(self, show_progress: bool) -> Found:
+        """Return all that was asked for."""
+        needed = [digest for digest in self._models if any(digest in key for key in self._missing)]
+        if not needed:
+            return self._found
+        loaded = {digest: self._models[digest].entry.load()[0].to(self._device) for digest in needed}
+        first = self._models[needed[0]]
+        parts: dict[tuple[str, ...], list[dict[str, np.ndarray]]] = {key: [] for key in self._missing}
+        chunks = list(first.chunks())
+        with ticking(len(chunks) * (len(needed) + 1), show_progress) as ticks:
+            for rows in chunks:
+                views = {}
+                for digest, classifier in loaded.items():
+                    ticks.tell(f"maps of {self._models[digest].reference}")
+                    views[digest] = view_of(self._models[digest], classifier, rows, self._options)
+                    ticks.tick()
+                ticks.tell("comparing")
+                for key, one in self._compared(views, np.asarray(first.split.ids[rows])):
+                    parts[key].append(one)
+                ticks.tick()
+        for key, found in parts.items():
+            self._found[key] = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
+            keep(self._store, "pairs", self._facts(key), self._found[key])
+        return self._found
+
+    def _compared(
+        self, views: Mapping[str, View], ids: Int64[np.ndarray, "b"]
+    ) -> Iterator[tuple[tuple[str, ...], dict[str, np.ndarray]]]:
+        """Give every missing entry of one chunk."""
+        prepared = {digest: traits(view.attribution) for digest, view in views.items()}
+        some = next(iter(views.values()))
+        edges = traits(sobel(some.images)[:, None].repeat(some.attribution.shape[1], axis=1))
+        noise = traits(random_maps(ids, some.attribution.shape[1:], self._options.seed))
+        for key in self._missing:
+            if len(key) == 1:
+                yield key, {"logits": views[key[0]].logits}
+                continue
+            own, partner = prepared[key[0]], key[1]
+            if partner == "other_image":
+                yield key, compare(own, _next_image(views[key[0]].attribution))
+            else:
+                other = {"sobel": edges, "random": noise}.get(partner)
+                yield key, compare(own, prepared[partner] if other is None else other)
+
+    def _facts(self, key: tuple[str, ...]) -> dict[str, Any]:
+        return {**facts_of(self._models[key[0]], self._options), "model": list(key)}
+
+
+def view_of(asked: Asked, classifier: Classifier, rows: slice, options: Options) -> View:
+    """Show a model some of its images."""
+    part = asked.split[rows]
+    labels = np.array(part.labels)
+    how = (options.target, labels, asked.classes, options.score, options.method)
+    return look(asked.reference, classifier, asked.card, np.asarray(part.images), *how)
+
+
+def _next_image(attribution: Float32[np.ndarray, "n c h w"]) -> Traits:
+    """Give every image the map of the next one; a single image has none, so its map is zero."""
+    return traits(np.roll(attribution, -1, axis=0) if len(attribution) > 1 else np.zeros_like(attribution))
+
+
+def _pair(first: str, second: str) -> tuple[str, str]:
+    return (first, second) if first <= second else (second, first)
+
+
+def _square(found: Found, digests: Sequence[str], name: str) -> Float64[np.ndarray, "m m n"]:
+    return np.stack([np.stack([found[_pair(a, b)][name] for b in digests]) for a in digests])
+
+
+def _ceilings(
+    found: Found, asked: Sequence[Asked], families: Sequence[Sequence[Asked]], name: str
+) -> Float64[np.ndarray, "m n"]:
+    rows = []
+    for one, family in zip(asked, families, strict=True):
+        values = [found[_pair(one.card.sha256, sibling.card.sha256)][name] for sibling in family]
+        rows.append(np.mean(values, axis=0) if values else np.full(len(one.split), np.nan))
+    return np.stack(rows)
+
+
+def _preds(logits: Float32[np.ndarray, "n k"], card: Card, classes: tuple[str, ...]) -> Int64[np.ndarray, "n"]:
+    """Return the predictions in the images' own numbering of classes."""
+    preds = logits.argmax(axis=1).astype(np.int64)
+    if card.classes == classes:
+        return preds
+    index = np.array([classes.index(name) if name in classes else -1 for name in card.classes], dtype=np.int64)
+    return index[preds]

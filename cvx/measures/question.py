@@ -1,0 +1,137 @@
+"""What is asked, of which models, about which images; and answers kept between calls."""
+
+import dataclasses
+import hashlib
+import itertools
+import json
+import zipfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvx import data
+from cvx.attribution import METHODS, SCORES
+from cvx.checkpoint import Card
+from cvx.data.splits import NUM_GALLERY, Split
+from cvx.files import whole_file
+from cvx.store import ModelEntry, Store
+
+SPLITS = ("samples", "test", "val", "train")
+VERSION = 1
+"""Of the measures' definitions: a higher number makes every kept result stale."""
+PIXELS = 2**18
+"""Pixels looked at together: 256 images of 32 × 32."""
+
+
+@dataclass(frozen=True, kw_only=True)
+class Options:
+    """What is asked of every model."""
+
+    split: str = "samples"
+    """samples (the store's fixed test images; they need no dataset), test, val or train."""
+    num: int = NUM_GALLERY
+    """Images, from the front of the split, which is in a fixed, stratified order."""
+    target: str = "label"
+    """The class whose score is explained: label, the same for all models, or pred, each model's own."""
+    score: str = "logit"
+    """logit, logprob, or margin (the logit less the mean of all)."""
+    method: str = "gradient"
+    """gradient, smoothgrad or integrated_gradients."""
+    seed: int = 0
+    """Of random maps, noise and untrained models."""
+
+    def __post_init__(self) -> None:
+        choices = {"split": SPLITS, "target": ("label", "pred"), "score": SCORES, "method": tuple(METHODS)}
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(allowed)}")
+        if self.num < 1:
+            raise ValueError(f"num must be 1 image or more, got {self.num}")
+
+
+@dataclass(frozen=True, eq=False)
+class Asked:
+    """One stored model and the images it is asked about."""
+
+    entry: ModelEntry
+    card: Card
+    split: Split
+    classes: tuple[str, ...]
+    fingerprint: str
+    """Of the images."""
+
+    @property
+    def reference(self) -> str:
+        """Return the name that always means this version."""
+        return self.entry.reference
+
+    def chunks(self) -> Iterator[slice]:
+        """Go through the images in parts of nearly one size, none of a single image unless there is but one."""
+        num, size = len(self.split), max(2, PIXELS // self.card.image_size**2)
+        bounds = np.linspace(0, num, -(-num // size) + 1).round().astype(int).tolist()
+        return (slice(start, stop) for start, stop in itertools.pairwise(bounds))
+
+
+def ask(store: Store, references: Sequence[str], options: Options, data_root: Path | None = None) -> list[Asked]:
+    """Find models and their images; a model named twice is asked once.
+
+    Raises:
+        ValueError: If there is none, a model is damaged, or its images cannot be had.
+    """
+    entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
+    if not entries:
+        raise ValueError("name at least one model")
+    images: dict[tuple[Any, ...], tuple[Split, tuple[str, ...], str]] = {}
+    found = []
+    for entry in entries.values():
+        if entry.card is None:
+            raise ValueError(entry.error)
+        card = entry.card
+        key = (card.dataset, card.samples, card.image_size, card.config.get("val_fraction"))
+        if key not in images:
+            images[key] = _images(store, card, options, data_root)
+        found.append(Asked(entry, card, *images[key]))
+    return found
+
+
+def _images(store: Store, card: Card, options: Options, data_root: Path | None) -> tuple[Split, tuple[str, ...], str]:
+    if options.split == "samples":
+        samples = store.samples(card.dataset, card.samples)
+        return samples.split.head(options.num), samples.classes, samples.fingerprint
+    if data_root is None:
+        raise ValueError(f"the split {options.split!r} needs the dataset: name the data root, or take the samples")
+    splits = data.load(card.dataset, data_root, card.image_size, card.config.get("val_fraction", 0.1))
+    return getattr(splits, options.split).head(options.num), splits.classes, splits.fingerprint
+
+
+def look_up(store: Store, kind: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+    """Return what is kept under these facts, if anything readable is."""
+    try:
+        with _path(store, kind, facts).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return {name: arrays[name] for name in arrays.files if name != "facts"}
+    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        return None
+
+
+def keep(store: Store, kind: str, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+    """Keep arrays under these facts, which are written beside them; in a store that cannot be written, do not."""
+    content: dict[str, Any] = {**arrays, "facts": np.array(json.dumps(facts, sort_keys=True))}
+    try:
+        with whole_file(_path(store, kind, facts)) as temporary, temporary.open("wb") as stream:
+            np.savez_compressed(stream, **content)
+    except OSError:
+        return
+
+
+def _path(store: Store, kind: str, facts: Mapping[str, Any]) -> Path:
+    told = json.dumps({"version": VERSION, **facts}, sort_keys=True)
+    return store.root / "measures" / kind / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
+
+
+def facts_of(asked: Asked, options: Options) -> dict[str, Any]:
+    """Name what decides one model's results; as many images as there are, if more were asked for."""
+    told = asdict(dataclasses.replace(options, num=len(asked.split)))
+    return {"model": asked.card.sha256, "images": asked.fingerprint, **told}

@@ -1,0 +1,229 @@
+"""What each model's maps are like by themselves, how much of them lies on masks, and how steady they are."""
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float, Float64
+from torch import Tensor
+
+from cvx.attribution import description, to_heatmap
+from cvx.attribution.localization import MEASURES as PLACES
+from cvx.attribution.localization import chance, localize
+from cvx.attribution.stability import max_sensitivity
+from cvx.comparison import View, fit
+from cvx.measures.interval import Interval, interval
+from cvx.measures.pairs import columns_of, view_of
+from cvx.measures.progress import Ticks, ticking
+from cvx.measures.question import Asked, Options, ask, facts_of, keep, look_up
+from cvx.models import Classifier
+from cvx.store import Store
+
+Values = dict[str, np.ndarray]
+TABLE_WORDS = {
+    "pointing": "share of images whose strongest pixel lies on the mask",
+    "mass": "share of the map that lies on the mask",
+    "rank": "share of the mask among as many of the strongest pixels",
+    "auc": "chance that a pixel on the mask outranks one off it",
+    "gini": "concentration: 0 even, 1 one pixel",
+    "entropy": "evenness: 1 even, 0 one pixel",
+    "center_bias": "mean distance from the center over a uniform map's: below 1 is central",
+    "frequency": "mean spatial frequency, 1 is the finest along an axis",
+    "mass_on_mask": "share of the map that lies on the mask",
+    "max_sensitivity": "largest relative change under noise of 0.02: 0 is steady",
+}
+
+
+@dataclass(frozen=True, eq=False)
+class Table:
+    """Measures of single models, with what chance gives where that is known."""
+
+    kind: str
+    options: Options
+    references: tuple[str, ...]
+    columns: tuple[str, ...]
+    datasets: tuple[str, ...]
+    names: tuple[str, ...]
+    values: Mapping[str, Sequence[Float64[np.ndarray, "_"]]]
+    """By measure, one array per model; the models of different datasets differ in images."""
+    chances: Mapping[str, Sequence[Float64[np.ndarray, "_"]]]
+    """Likewise, per image, of the measures that have a chance level."""
+
+    def interval(self, name: str, i: int) -> Interval:
+        """Return a model's mean over its images."""
+        return interval(self.values[name][i])
+
+    def chance(self, name: str, i: int) -> float:
+        """Return what a map that knows nothing scores on the images that count; nan where that says nothing."""
+        if name not in self.chances:
+            return float("nan")
+        known = self.chances[name][i][~np.isnan(self.values[name][i])]
+        return float(known.mean()) if len(known) else float("nan")
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row per model and measure."""
+        return [self._row(name, i) for i in range(len(self.references)) for name in self.names]
+
+    def _row(self, name: str, i: int) -> dict[str, Any]:
+        found = self.interval(name, i)
+        return {
+            "dataset": self.datasets[i],
+            "model": self.references[i],
+            "measure": name,
+            "mean": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "num": found.num,
+            "num_undefined": found.num_undefined,
+            "chance": self.chance(name, i),
+        }
+
+
+def localization(
+    store: Store,
+    references: Sequence[str],
+    options: Options | None = None,
+    *,
+    data_root: Path | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = False,
+) -> Table:
+    """Score how much of each model's maps lies on what decides the class.
+
+    Raises:
+        ValueError: If the images of a model have no masks, or as `agreement`.
+    """
+    options = options or Options()
+    asked = ask(store, references, options, data_root)
+    if without := [one.reference for one in asked if one.split.masks is None]:
+        raise ValueError(
+            f"the images of {', '.join(without)} have no masks, so nobody knows where a map should lie;"
+            " shapes32 and shapes64 have them"
+        )
+    found = each(store, "maps", asked, options, _maps, device, show_progress)
+    return _table("localization", asked, options, PLACES, found)
+
+
+def properties(
+    store: Store,
+    references: Sequence[str],
+    options: Options | None = None,
+    *,
+    data_root: Path | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = False,
+) -> Table:
+    """Describe each model's maps by numbers that mean the same for every dataset.
+
+    Raises:
+        ValueError: As `agreement`, but one model is enough.
+    """
+    options = options or Options()
+    asked = ask(store, references, options, data_root)
+    found = each(store, "maps", asked, options, _maps, device, show_progress)
+    for one in found:
+        one["mass_on_mask"] = one["mass"]
+        one["chance/mass_on_mask"] = one["chance/mass"]
+    names = (*description.MEASURES, "mass_on_mask")
+    return _table("properties", asked, options, names, found)
+
+
+def stability(
+    store: Store,
+    references: Sequence[str],
+    options: Options | None = None,
+    *,
+    data_root: Path | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = False,
+) -> Table:
+    """Measure how much each model's maps change under a little noise.
+
+    Raises:
+        ValueError: As `agreement`, but one model is enough.
+    """
+    options = options or Options(num=100)
+    asked = ask(store, references, options, data_root)
+    found = each(store, "stability", asked, options, _steadiness, device, show_progress)
+    return _table("stability", asked, options, ("max_sensitivity",), found)
+
+
+def _table(kind: str, asked: Sequence[Asked], options: Options, names: Sequence[str], found: Sequence[Values]) -> Table:
+    chances = {name: [one[f"chance/{name}"] for one in found] for name in names if f"chance/{name}" in found[0]}
+    return Table(
+        kind=kind,
+        options=options,
+        references=tuple(one.reference for one in asked),
+        columns=columns_of(asked),
+        datasets=tuple(one.card.dataset for one in asked),
+        names=tuple(names),
+        values={name: [one[name] for one in found] for name in names},
+        chances=chances,
+    )
+
+
+Chunk = Callable[[Asked, Classifier, View, slice, Options], Values]
+"""What is computed of one chunk of a model's images; arrays whose first axis is the images."""
+
+
+def each(
+    store: Store,
+    kind: str,
+    asked: Sequence[Asked],
+    options: Options,
+    compute: Chunk,
+    device: torch.device | str,
+    show_progress: bool,
+) -> list[Values]:
+    """Return what is kept of each model, and compute and keep the rest."""
+    found = {one.reference: look_up(store, kind, facts_of(one, options)) for one in asked}
+    missing = [one for one in asked if found[one.reference] is None]
+    total = sum(len(list(one.chunks())) for one in missing)
+    with ticking(total, show_progress) as ticks:
+        for one in missing:
+            ticks.tell(f"{kind} of {one.reference}")
+            found[one.reference] = _compute(one, options, compute, torch.device(device), ticks)
+            keep(store, kind, facts_of(one, options), found[one.reference] or {})
+    return [values for one in asked if (values := found[one.reference]) is not None]
+
+
+def _compute(asked: Asked, options: Options, compute: Chunk, device: torch.device, ticks: Ticks) -> Values:
+    classifier = asked.entry.load()[0].to(device)
+    parts = []
+    for rows in asked.chunks():
+        parts.append(compute(asked, classifier, view_of(asked, classifier, rows, options), rows, options))
+        ticks.tick()
+    return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
+
+
+def inputs_of(view: View, device: torch.device) -> Float[Tensor, "n c h w"]:
+    """Return a look's images as a model takes them."""
+    return torch.tensor(view.images, device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
+
+
+def _maps(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+    maps = to_heatmap(view.attribution, "max")
+    if asked.split.masks is None:
+        nothing = np.full(len(maps), np.nan)
+        places = expected = dict.fromkeys(PLACES, nothing)
+    else:
+        masks = _masks(asked, rows)
+        places, expected = localize(maps, masks), chance(masks)
+    return {**description.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
+
+
+def _masks(asked: Asked, rows: slice) -> np.ndarray:
+    """Fit masks as the images are fitted; a pixel counts where the mask covers at least half of it."""
+    assert asked.split.masks is not None
+    masks = np.asarray(asked.split.masks[rows])[..., None].astype(np.uint8) * 255
+    return fit(masks, asked.card.image_size, 1)[..., 0] > 127
+
+
+def _steadiness(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+    device = next(classifier.parameters()).device
+    targets = torch.tensor(view.targets, device=device)
+    values = max_sensitivity(classifier, inputs_of(view, device), targets, options.score, seed=options.seed)
+    return {"max_sensitivity": values}

@@ -1,0 +1,269 @@
+"""Whether maps are faithful to the model and depend on what it learned: removal beside controls, randomization."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from jaxtyping import Float64
+
+from cvx import models
+from cvx.attribution import faithfulness as removal
+from cvx.attribution import sanity as randomization
+from cvx.attribution import to_heatmap, vanilla_gradient
+from cvx.attribution.agreement import compare, traits
+from cvx.attribution.controls import blurred, random_maps, sobel
+from cvx.comparison import View
+from cvx.measures.interval import Interval, interval
+from cvx.measures.pairs import columns_of
+from cvx.measures.question import Asked, Options, ask
+from cvx.measures.single import Values, each, inputs_of
+from cvx.models import Classifier
+from cvx.store import Store
+
+MAPS = ("own", "random", "sobel", "blurred", "randomized_model")
+"""The model's maps, and the controls: noise, edges, its own maps blurred, and those of an untrained model."""
+SIMILARITIES = ("spearman", "spearman_signed", "ssim")
+NUM_IMAGES = 50
+UNTRAINED = 10**9
+"""Added to seeds: runs start from small ones, and a run's own first weights would be no control for it."""
+PART_LEFT, MOST_LEFT = 0.2, 0.5
+"""Rank correlations with the trained model's maps at which a verdict on a randomized model changes its words."""
+ASLEEP = 1e-3
+"""Weights no larger than this keep what they scale out of an untrained model."""
+
+
+@dataclass(frozen=True, eq=False)
+class Faithfulness:
+    """What models say while pixels are taken out in a map's order, beside the orders of maps that know nothing."""
+
+    options: Options
+    references: tuple[str, ...]
+    columns: tuple[str, ...]
+    curves: Sequence[Mapping[tuple[str, str], Float64[np.ndarray, "n s"]]]
+    """Per model, by test and map: the probability of the explained class, per image."""
+
+    maps = MAPS
+    tests = removal.TESTS
+
+    def shares(self, test: str) -> Float64[np.ndarray, "s"]:
+        """Return the shares of the pixels at which a test looks."""
+        return removal.shares(test)
+
+    def better(self, test: str) -> str:
+        """Return whether a `lower` or a `higher` area is better."""
+        return removal.BETTER[test]
+
+    def curve(self, i: int, test: str, map_name: str) -> Float64[np.ndarray, "s"]:
+        """Return the mean over images; nan where no map orders anything."""
+        rows = self.curves[i][test, map_name]
+        rows = rows[~np.isnan(rows).any(axis=1)]
+        return rows.mean(axis=0) if len(rows) else np.full(len(self.shares(test)), np.nan)
+
+    def interval(self, i: int, test: str, map_name: str) -> Interval:
+        """Return the area under the curve."""
+        return interval(removal.area(self.curves[i][test, map_name], test))
+
+    def lead(self, i: int, test: str, map_name: str) -> Interval:
+        """Return by how much the model's own maps are better than others, image by image; above 0 is better."""
+        own, other = (removal.area(self.curves[i][test, one], test) for one in ("own", map_name))
+        return interval(own - other if removal.BETTER[test] == "higher" else other - own)
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row per model, test and map."""
+        return [
+            self._row(i, test, one) for i in range(len(self.references)) for test in self.tests for one in self.maps
+        ]
+
+    def _row(self, i: int, test: str, map_name: str) -> dict[str, Any]:
+        found = self.interval(i, test, map_name)
+        return {
+            "model": self.references[i],
+            "test": test,
+            "map": map_name,
+            "mean": found.mean,
+            "low": found.low,
+            "high": found.high,
+            "num": found.num,
+            "num_undefined": found.num_undefined,
+            "better": removal.BETTER[test],
+        }
+
+    def verdict(self, i: int) -> str:
+        """Say against which controls the model's maps win, and in how many of the tests."""
+        lines = []
+        for control in MAPS[1:]:
+            leads = {test: self.lead(i, test, control) for test in self.tests}
+            won = sum(lead.low > 0 for lead in leads.values())
+            lost = sum(lead.high < 0 for lead in leads.values())
+            lines.append(f"{control.replace('_', ' ')} {won} won, {lost} lost")
+        num = len(self.tests)
+        return (
+            f"{self.columns[i]}: of {num} removal tests, against {'; '.join(lines)}; the rest lie within chance"
+            " (95 % interval of the difference, image by image)."
+        )
+
+
+def faithfulness(
+    store: Store,
+    references: Sequence[str],
+    options: Options | None = None,
+    *,
+    data_root: Path | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = False,
+) -> Faithfulness:
+    """Take pixels out in the order of each model's maps, and of maps that know nothing.
+
+    Raises:
+        ValueError: As `agreement`, but one model is enough.
+    """
+    options = options or Options(num=NUM_IMAGES)
+    asked = ask(store, references, options, data_root)
+    found = each(store, "faithfulness", asked, options, _remove, device, show_progress)
+    keys = [(test, one) for test in removal.TESTS for one in MAPS]
+    curves = [{key: values["/".join(key)] for key in keys} for values in found]
+    return Faithfulness(options, tuple(one.reference for one in asked), columns_of(asked), curves)
+
+
+def _remove(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+    device = next(classifier.parameters()).device
+    inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
+    own = to_heatmap(view.attribution, "max")
+    blank = untrained(classifier, options.seed).to(device)
+    maps = {
+        "own": own,
+        "random": np.abs(random_maps(np.asarray(asked.split.ids[rows]), (1, *own.shape[1:]), options.seed)[:, 0]),
+        "sobel": sobel(view.images),
+        "blurred": blurred(own),
+        "randomized_model": to_heatmap(vanilla_gradient(blank, inputs, targets, options.score)[1].cpu().numpy(), "max"),
+    }
+    return {
+        f"{test}/{name}": removal.curves(classifier, inputs, targets, one, test, options.seed)
+        for test in removal.TESTS
+        for name, one in maps.items()
+    }
+
+
+def untrained(classifier: Classifier, seed: int) -> Classifier:
+    """Build a model of the same architecture with random weights; the process's random state is left alone.
+
+    Weights that training would start from at or near zero, as the last norm of a residual branch, LayerScale or a
+    head, are set to one or drawn: with them the branches would be off and the maps those of the shortcuts alone.
+    """
+    with torch.random.fork_rng(devices=()), torch.no_grad():
+        torch.manual_seed(UNTRAINED + seed)
+        blank = models.build(**{**classifier.build_args, "pretrained": False}).eval()
+        for name, weight in blank.named_parameters():
+            if name.endswith("bias") or float(weight.abs().max()) > ASLEEP:
+                continue
+            if weight.ndim > 1:
+                torch.nn.init.trunc_normal_(weight, std=0.02)
+            else:
+                weight.fill_(1)
+    return blank
+
+
+@dataclass(frozen=True, eq=False)
+class Sanity:
+    """How much of models' maps is left when what they learned is taken away, block by block."""
+
+    options: Options
+    references: tuple[str, ...]
+    columns: tuple[str, ...]
+    found: Sequence[Values]
+
+    names = SIMILARITIES
+
+    def blocks(self, i: int) -> list[str]:
+        """List the blocks in the order in which they are randomized, each on top of those before it."""
+        return [key.split("/", 2)[2] for key in self.found[i] if key.startswith(f"after/{self.names[0]}/")]
+
+    def after(self, i: int, name: str, block: str) -> Interval:
+        """Return how alike the maps are to the trained model's once a block and all above it are randomized."""
+        return interval(self.found[i][f"after/{name}/{block}"])
+
+    def entropy(self, i: int) -> Interval:
+        """Return by how much of itself the maps' entropy rises when everything is randomized."""
+        return interval(self.found[i]["entropy"])
+
+    def class_sensitivity(self, i: int, name: str = "spearman_signed") -> Interval:
+        """Return how alike the maps of the explained class and of the most probable other are: 1 is insensitive."""
+        return interval(self.found[i][f"class/{name}"])
+
+    def rows(self) -> list[dict[str, Any]]:
+        """Return one flat row per model and number."""
+        rows = []
+        for i, reference in enumerate(self.references):
+            for key in self.found[i]:
+                test, _, rest = key.partition("/")
+                name, _, block = rest.partition("/")
+                one = interval(self.found[i][key])
+                told = {"model": reference, "test": test, "measure": name or "entropy", "block": block}
+                numbers = {"mean": one.mean, "low": one.low, "high": one.high}
+                rows.append({**told, **numbers, "num": one.num, "num_undefined": one.num_undefined})
+        return rows
+
+    def verdict(self, i: int) -> str:
+        """Say whether the maps depend on the weights and on the class, with the numbers."""
+        blocks, column = self.blocks(i), self.columns[i]
+        first, last = (self.after(i, "spearman", block) for block in (blocks[0], blocks[-1]))
+        if not last.num:
+            return f"{column}: no map is left to compare; they are zero, or the same everywhere."
+        signed, classes = self.after(i, "spearman_signed", blocks[-1]), self.class_sensitivity(i)
+        return (
+            f"{column}: with {blocks[0]} randomized the maps agree with the trained model's to {first.text()}, with all"
+            f" {len(blocks)} blocks to {last.text()} (Spearman, magnitude, {last.num} images; signed {signed.text()}):"
+            f" {_judged(last.mean)}. Their entropy changes by {self.entropy(i).text()} of itself. The maps of the class"
+            f" and of the runner-up agree to {classes.text()} (signed; 1 would be blind to the class)."
+        )
+
+
+def _judged(left: float) -> str:
+    """Put in words what is left of the magnitudes once everything is randomized."""
+    if left < PART_LEFT:
+        return "hardly anything is left, so which pixels are strong shows what the model learned"
+    if left < MOST_LEFT:
+        return "part is left, so which pixels are strong comes in part from the architecture and the image alone"
+    return "most is left, so which pixels are strong comes from the architecture and the image more than from training"
+
+
+def sanity(
+    store: Store,
+    references: Sequence[str],
+    options: Options | None = None,
+    *,
+    data_root: Path | None = None,
+    device: torch.device | str = "cpu",
+    show_progress: bool = False,
+) -> Sanity:
+    """Randomize each model block by block, from the output, and see what is left of its maps.
+
+    It is always the vanilla gradient that is tested.
+
+    Raises:
+        ValueError: As `agreement`, but one model is enough.
+    """
+    options = options or Options(num=NUM_IMAGES)
+    asked = ask(store, references, options, data_root)
+    found = each(store, "sanity", asked, options, _randomize, device, show_progress)
+    return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
+
+
+def _randomize(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+    device = next(classifier.parameters()).device
+    inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
+    logits, own = vanilla_gradient(classifier, inputs, targets, options.score)
+    values: Values = {}
+    trained, last = traits(own.cpu().numpy()), own.cpu().numpy()
+    blank = untrained(classifier, options.seed).to(device)
+    for block, last in randomization.cascade(classifier, blank, inputs, targets, options.score):
+        likeness = compare(trained, traits(last))
+        values |= {f"after/{name}/{block}": likeness[name] for name in SIMILARITIES}
+    values["entropy"] = randomization.entropy_rise(to_heatmap(own.cpu().numpy(), "max"), to_heatmap(last, "max"))
+    second = randomization.runners_up(logits, targets)
+    other = traits(vanilla_gradient(classifier, inputs, second, options.score)[1].cpu().numpy())
+    likeness = compare(trained, other)
+    return {**values, **{f"class/{name}": likeness[name] for name in SIMILARITIES}}

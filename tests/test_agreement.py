@@ -1,0 +1,157 @@
+"""Agreement between maps against scipy, scikit-image and hand-computed cases."""
+
+import numpy as np
+import pytest
+from scipy.stats import spearmanr
+from skimage.feature import hog as skimage_hog
+from skimage.filters import sobel as skimage_sobel
+from skimage.metrics import structural_similarity
+
+from cvx.attribution import agreement, controls
+from cvx.attribution.agreement import MEASURES, compare, traits
+
+SIZES = (5, 8, 28, 32, 33, 64)
+
+
+def draw(num, side, channels=3, seed=0):
+    return np.random.default_rng(seed).standard_normal((num, channels, side, side), dtype=np.float32)
+
+
+def related(num, side):
+    """Two maps that share a part, so that no measure is near 0 or 1."""
+    common = draw(num, side, seed=1)
+    return common + draw(num, side, seed=2), common + draw(num, side, seed=3)
+
+
+def magnitudes(attribution):
+    found = np.abs(attribution).max(axis=1).astype(np.float64)
+    return found / found.max(axis=(1, 2), keepdims=True)
+
+
+@pytest.mark.parametrize("side", SIZES)
+def test_identical_maps_agree_perfectly_by_every_measure(side):
+    maps = traits(draw(4, side))
+    for name, values in compare(maps, maps).items():
+        np.testing.assert_allclose(values, 1, atol=1e-9, err_msg=name)
+
+
+@pytest.mark.parametrize("side", [4, 32])
+def test_spearman_is_scipys_also_where_values_are_tied(side):
+    first, second = related(5, side)
+    first, second = np.round(first), np.round(second)
+    found = compare(traits(first), traits(second))
+    for i in range(5):
+        a, b = (np.abs(one[i]).max(axis=0).ravel() for one in (first, second))
+        assert found["spearman"][i] == pytest.approx(spearmanr(a, b).statistic)
+        a, b = (one[i].sum(axis=0).ravel() for one in (first, second))
+        assert found["spearman_signed"][i] == pytest.approx(spearmanr(a, b).statistic)
+
+
+@pytest.mark.parametrize("side", SIZES)
+def test_ssim_is_scikit_images(side):
+    first, second = related(3, side)
+    a, b = magnitudes(first), magnitudes(second)
+    window = min(7, side - 1 + side % 2)
+    expected = [structural_similarity(x, y, win_size=window, data_range=1.0) for x, y in zip(a, b, strict=True)]
+    np.testing.assert_allclose(compare(traits(first), traits(second))["ssim"], expected, atol=1e-12)
+
+
+@pytest.mark.parametrize("side", SIZES)
+def test_hog_features_are_scikit_images(side):
+    maps = magnitudes(draw(3, side))
+    cell = agreement.cell_side(side)
+    blocks = min(3, side // cell)
+    expected = [skimage_hog(one, 9, (cell, cell), (blocks, blocks), block_norm="L2-Hys") for one in maps]
+    np.testing.assert_allclose(agreement.hog(maps), expected, atol=1e-6)
+
+
+@pytest.mark.parametrize(("side", "cell"), [(8, 2), (28, 4), (32, 8), (64, 8), (96, 8), (224, 8), (2, 2)])
+def test_hog_cells_divide_the_usual_sizes(side, cell):
+    assert agreement.cell_side(side) == cell
+
+
+def test_cosine_is_the_angle_between_all_channels():
+    first, second = related(3, 6)
+    a, b = first.reshape(3, -1), second.reshape(3, -1)
+    expected = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
+    np.testing.assert_allclose(compare(traits(first), traits(second))["cosine"], expected, rtol=1e-5)
+    np.testing.assert_allclose(compare(traits(first), traits(-first))["cosine"], -1, atol=1e-9)
+
+
+def test_the_tops_of_two_maps_share_what_can_be_counted():
+    first, second = np.zeros((1, 1, 10, 10), np.float32), np.zeros((1, 1, 10, 10), np.float32)
+    first.ravel()[:10] = np.arange(10, 0, -1)  # the top tenth of 100 pixels
+    second.ravel()[4:14] = np.arange(10, 0, -1)
+    assert compare(traits(first), traits(second))["topk"] == pytest.approx([0.6])
+
+
+def test_pixels_tied_for_the_last_places_of_the_top_share_them():
+    maps = np.zeros((1, 1, 10, 10), np.float32)
+    maps.ravel()[:8] = 2
+    maps.ravel()[8:12] = 1  # four pixels for two places
+    top = traits(maps).top[0] * 10
+    np.testing.assert_allclose(top[:13], [1] * 8 + [0.5] * 4 + [0])
+
+
+def test_shuffled_maps_agree_as_chance_does():
+    maps = draw(400, 16)
+    shuffled = np.random.default_rng(5).permutation(maps.reshape(400, 3, -1), axis=2).reshape(maps.shape)
+    found = {name: values.mean() for name, values in compare(traits(maps), traits(shuffled)).items()}
+    for name in ("spearman", "spearman_signed", "cosine"):
+        assert abs(found[name]) < 0.015, name
+    assert found["topk"] == pytest.approx(26 / 256, abs=0.01)
+
+
+def test_agreement_does_not_depend_on_the_maps_scale():
+    first, second = related(3, 16)
+    plain, scaled = compare(traits(first), traits(second)), compare(traits(first * 2**-60), traits(second * 2**40))
+    for name in MEASURES:
+        np.testing.assert_allclose(plain[name], scaled[name], atol=1e-9, err_msg=name)
+
+
+def test_a_zero_or_constant_map_is_undefined_and_leaves_the_others_alone():
+    first, second = related(4, 16)
+    whole = compare(traits(first), traits(second))
+    first[1], second[2] = 0, 0.3
+    found = compare(traits(first), traits(second))
+    for name, values in found.items():
+        if name in ("cosine",):  # a constant map has a direction
+            assert np.isnan(values[1]), name
+        else:
+            assert np.isnan(values[[1, 2]]).all(), name
+        np.testing.assert_allclose(values[[0, 3]], whole[name][[0, 3]], err_msg=name)
+
+
+def test_maps_too_small_for_a_measure_are_undefined_by_it():
+    found = compare(traits(draw(2, 2)), traits(draw(2, 2, seed=1)))
+    assert np.isnan(found["ssim"]).all() and np.isfinite(found["spearman"]).all()
+    found = compare(traits(draw(2, 1)), traits(draw(2, 1)))
+    assert all(np.isnan(found[name]).all() for name in ("spearman", "ssim", "hog", "topk"))
+    np.testing.assert_allclose(found["cosine"], 1)
+
+
+def test_maps_of_different_sizes_are_refused():
+    with pytest.raises(ValueError, match="cannot be compared pixel by pixel"):
+        compare(traits(draw(2, 8)), traits(draw(2, 16)))
+
+
+def test_sobel_is_scikit_images_of_the_mean_channel():
+    images = np.random.default_rng(0).integers(0, 256, (3, 9, 9, 3), dtype=np.uint8)
+    expected = [skimage_sobel(image.mean(axis=2) / 255) for image in images]
+    np.testing.assert_allclose(controls.sobel(images), expected, atol=1e-6)
+    assert not controls.sobel(np.full((1, 4, 4, 1), 77, np.uint8)).any()
+
+
+def test_an_images_noise_does_not_depend_on_its_neighbors():
+    ids = np.array([4, 9, 2])
+    together = controls.random_maps(ids, (3, 5, 5))
+    np.testing.assert_array_equal(together[1:2], controls.random_maps(ids[1:2], (3, 5, 5)))
+    assert (together != controls.random_maps(ids, (3, 5, 5), seed=1)).all()
+
+
+def test_blurring_keeps_a_map_flat_and_its_images_apart():
+    maps = np.zeros((2, 16, 16), np.float32)
+    maps[0] = 3
+    found = controls.blurred(maps)
+    np.testing.assert_allclose(found[0], 3, rtol=1e-6)
+    assert not found[1].any()

@@ -1,0 +1,83 @@
+"""`python -m cvx compare`: tables, files, figures and findings; errors in one line."""
+
+import csv
+import io
+
+import pytest
+from PIL import Image
+from small_store import make_store
+
+from cvx import measures
+from cvx.__main__ import main
+from cvx.measures import writing
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory):
+    root = tmp_path_factory.mktemp("store")
+    make_store(root)
+    return root
+
+
+def run(root, *flags):
+    return main(["compare", *flags, f"--artifacts={root}", "--device=cpu"])
+
+
+def test_two_models_give_tables_a_figure_and_findings(root, capsys):
+    assert run(root, "tiles-resnet10t", "tiles-vit_tiny", "--num=6") == 0
+    said = capsys.readouterr().out
+    folder = root / "compare" / "tiles-resnet10t@v0+tiles-vit_tiny@v0"
+    assert str(folder) in said.replace("\n", "") and "CKA" in said
+    names = {path.name for path in folder.iterdir()}
+    assert {"agreement.csv", "agreement.md", "agreement.tex", "agreement.png", "findings.md"} <= names
+    assert {"properties.csv", "localization.csv"} <= names and "sanity.csv" not in names
+    rows = list(csv.DictReader(io.StringIO((folder / "agreement.csv").read_text())))
+    found = measures.agreement(measures_store(root), ["tiles-resnet10t", "tiles-vit_tiny"], measures.Options(num=6))
+    assert float(rows[0]["mean"]) == found.interval("spearman", 0, 1).mean and rows[0]["ceiling"] == ""
+    with Image.open(folder / "agreement.png") as figure:
+        assert min(figure.size) > 300 and len(figure.convert("RGB").getcolors(10**6)) > 20
+
+
+def measures_store(root):
+    from cvx.store import Store
+
+    return Store(root)
+
+
+def test_the_measures_that_ask_often_are_asked_for_by_name(root, capsys):
+    assert run(root, "dots-resnet10t", "--measures=sanity,faithfulness,stability", "--num_often=2") == 0
+    folder = root / "compare" / "dots-resnet10t@v0"
+    assert {"sanity.png", "faithfulness.png", "stability.csv"} <= {path.name for path in folder.iterdir()}
+    findings = (folder / "findings.md").read_text()
+    assert "of 6 removal tests" in findings and "randomized" in findings
+
+
+def test_models_of_two_datasets_share_their_properties(root, capsys):
+    assert run(root, "tiles-vit_tiny", "dots-resnet10t", "--measures=properties", "--num=4") == 0
+    assert "never see the same image" in " ".join(capsys.readouterr().out.split())
+
+
+@pytest.mark.parametrize(
+    ("flags", "told"),
+    [
+        ((), "name the models to compare"),
+        (("tiles-vit_tiny",), "only one"),
+        (("tiles-vit_tiny", "dots-resnet10t"), "--measures=properties"),
+        (("tiles-vit_tiny", "tiles-resnet10t", "--num=0"), "num must be 1 image or more, got 0"),
+        (("tiles-vit_tiny", "tiles-resnet10t", "--num_often=0"), "num must be 1 image or more, got 0"),
+        (("tiles-vit_tiny", "tiles-resnet10t", "--measures=mse"), "unknown measure 'mse'; known: agreement"),
+        (("dots-resnet10t", "--measures=localization"), "no masks"),
+        (("tiles-vit_big", "tiles-resnet10t"), "no model 'tiles-vit_big'"),
+    ],
+)
+def test_what_cannot_be_done_is_one_line(root, capsys, flags, told):
+    assert run(root, *flags) == 2
+    said = capsys.readouterr().err
+    assert told in said and said.count("\n") == 1
+
+
+def test_markdown_and_latex_escape_what_would_end_a_cell():
+    head, rows = ["a|b", "c"], [["x_1 & 5 %", "–"]]
+    assert writing.markdown(head, rows).splitlines()[0] == "| a\\|b | c |"
+    text = writing.latex(head, rows)
+    assert "x\\_1 \\& 5 \\% & -- \\\\" in text and text.startswith("\\begin{tabular}{ll}")
