@@ -3,12 +3,14 @@
     cli/             one file per command of `python -m cvx`
     config           TrainConfig and Place: flags and preset files become one
     pipeline         many configs through everything
+    sweeps/          a W&B sweep file run with no account: space, ledger, trials, plots
     training         the loop; session opens a run, learner is what a step changes, resume its saved state
     explain  figures  models over a split: maps, PNG tree, class pages; their pictures
+    measures/        models x images: agreement, localization, faithfulness, sanity, with intervals, kept in the store
     comparison       models x images: logits, maps, numbers (demo and commands share it)
     records          one run's folder: write and read; Sink
     store            names, versions and aliases: local folders
-    attribution/     the vanilla gradient, second opinions, heatmaps
+    attribution/     the vanilla gradient, second opinions, heatmaps, and every measure of maps on arrays
     embedding        logits to 2-D: PCA, t-SNE, UMAP, with separability numbers
     evaluation       a model over a split, each image exactly once
     checkpoint       weights and card on disk, and back to a ready Classifier
