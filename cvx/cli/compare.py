@@ -12,7 +12,7 @@ import cvx.cli
 if TYPE_CHECKING:
     from cvx.store import Store
 
-KINDS = ("agreement", "properties", "localization", "faithfulness", "sanity", "stability")
+KINDS = ("agreement", "properties", "localization", "faithfulness", "sanity", "stability", "training", "embeddings")
 DEFAULT = ("agreement", "properties")
 
 
@@ -23,8 +23,8 @@ class Flags:
     models: tyro.conf.Positional[tuple[str, ...]] = ()
     """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN; for agreement two or more of one dataset."""
     measures: str = ""
-    """agreement, properties, localization, faithfulness, sanity, stability (commas between), or all; default:
-    agreement and properties, and localization where masks are known."""
+    """agreement, properties, localization, faithfulness, sanity, stability, training, embeddings (commas between), or
+    all; default: agreement and properties, and localization where masks are known."""
     split: str = "samples"
     """samples (the store's fixed test images; they need no dataset), test, val or train."""
     num: int = 1000

@@ -76,6 +76,21 @@ class Tables:
         self._figure("sanity", drawing.sanity_figure(found))
         self._findings += [found.verdict(i) for i in range(len(found.references))]
 
+    def training(self) -> None:
+        """What the models' runs recorded while they trained."""
+        found = measures.training(self._store, self._references)
+        flat = [row for one in found for row in one.rows()]
+        self._table("training", "While they trained", flat, *writing.history_table(found))
+        self._figure("training", drawing.training_figure(found))
+        self._findings += [one.settling.sentence() for one in found]
+
+    def embeddings(self) -> None:
+        """How well layouts of the test logits separate the classes."""
+        flat = measures.embeddings(self._store, self._references)
+        title = "How well layouts of the test logits separate the classes"
+        self._table("embeddings", title, flat, *writing.embeddings_table(flat))
+        self._findings.append(measures.LAYOUT_NOTE)
+
     def _single(self, kind: str, measure: Callable[..., Table], options: Options, title: str) -> Table:
         found = measure(self._store, self._references, options, **self._how)
         self._table(kind, title, found.rows(), *writing.single_table(found))
@@ -88,7 +103,7 @@ class Tables:
         if _width(head, rows) > self._console.width:
             padding = (0, 0)
             rows = [[_INTERVAL.sub("", cell) for cell in row] for row in rows]
-            caption = "95 % intervals: in the files, and here on a wider terminal"
+            caption = "what does not fit here: in the files, and on a wider terminal"
         table = Grid(box=SIMPLE_HEAD, padding=padding, title=title, title_justify="left", caption=caption)
         for cells in zip(head, *rows, strict=True):
             longest = max(len(word) for cell in cells for word in cell.split())

@@ -5,7 +5,7 @@ interval     a mean over images with its bootstrap interval
 pairs  alike how alike the models of one dataset are, with ceiling and floor: computed, and said
 single       one model at a time: maps on masks, maps by themselves, steadiness
 trials       removal beside controls; randomization
-film         how maps settle during a run
+film  history  how maps settle during a run; that beside how its classes come apart
 writing      tables as CSV, Markdown and LaTeX
 drawing      figures as PNG
 progress     how far a long computation is
@@ -13,6 +13,7 @@ progress     how far a long computation is
 
 from cvx.measures.alike import AGREEMENT_WORDS, CONDITIONS, FLOORS, WHY_NOT_PIXELWISE, Agreement
 from cvx.measures.film import Settling, through_training
+from cvx.measures.history import LAYOUT_NOTE, History, embeddings, training
 from cvx.measures.interval import Interval, decimal, interval
 from cvx.measures.pairs import agreement
 from cvx.measures.question import Options
@@ -23,11 +24,13 @@ __all__ = [
     "AGREEMENT_WORDS",
     "CONDITIONS",
     "FLOORS",
+    "LAYOUT_NOTE",
     "MAPS",
     "TABLE_WORDS",
     "WHY_NOT_PIXELWISE",
     "Agreement",
     "Faithfulness",
+    "History",
     "Interval",
     "Options",
     "Sanity",
@@ -35,6 +38,7 @@ __all__ = [
     "Table",
     "agreement",
     "decimal",
+    "embeddings",
     "faithfulness",
     "interval",
     "localization",
@@ -42,4 +46,5 @@ __all__ = [
     "sanity",
     "stability",
     "through_training",
+    "training",
 ]

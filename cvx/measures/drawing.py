@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvx.measures.alike import AGREEMENT_WORDS, FLOORS, Agreement
+from cvx.measures.history import History
 from cvx.measures.interval import decimal
 from cvx.measures.trials import MAPS, Faithfulness, Sanity
 from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
@@ -126,6 +127,34 @@ def sanity_figure(found: Sanity) -> bytes:
         _plain(place)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     _title(figure, "What is left of the maps when what was learned is taken away", "agreement with the trained model's")
+    return _png(figure)
+
+
+def training_figure(found: Sequence[History]) -> bytes:
+    """Draw every model's accuracy, its maps' agreement with the final ones and its classes' separation, as a PNG."""
+    parts = {
+        "validation accuracy": "val/acc1",
+        "maps like the final ones (Spearman)": "maps_like_final",
+        "mass of the maps on the masks (dashed: chance)": "mask_mass",
+        "silhouette of the classes (PCA of val logits)": "silhouette",
+    }
+    flat = [one.rows() for one in found]
+    shown = {title: name for title, name in parts.items() if any(name in row for rows in flat for row in rows)}
+    figure = _figure(3.4 * len(shown) + 0.6, 4.2)
+    axes = figure.subplots(1, len(shown), squeeze=False)[0]
+    for (title, name), place in zip(shown.items(), axes, strict=True):
+        for i, rows in enumerate(flat):
+            epochs, values = zip(*((row["epoch"], row.get(name, np.nan)) for row in rows), strict=True)
+            color, style = MODEL_COLORS[i % len(MODEL_COLORS)], STYLES[i % len(STYLES)]
+            label = found[i].reference
+            place.plot(epochs, values, color=color, linestyle=style, marker="o", markersize=2.5, label=label)
+            if name == "mask_mass" and name in rows[0]:
+                place.axhline(found[i].chance, color=MUTED, linewidth=0.8, linestyle="--", label="_chance")
+        place.set_xlabel("epoch", fontsize=9)
+        place.set_title(title, fontsize=9, loc="left", color=INK)
+        _plain(place)
+    figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
+    _title(figure, "Where the maps settle, and the classes come apart", "maps of the film's images, epoch by epoch")
     return _png(figure)
 
 

@@ -7,14 +7,28 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from cvx.files import whole_file
 from cvx.measures.alike import AGREEMENT_WORDS, CONDITIONS, FLOORS, Agreement
+from cvx.measures.history import History
 from cvx.measures.interval import decimal
 from cvx.measures.single import Table
 from cvx.measures.trials import MAPS, Faithfulness, Sanity
 
 FLOOR_WORDS = {"sobel": "edges", "random": "noise", "other_image": "other image"}
 CONDITION_WORDS = {"all": "all images", "both_right": "both right", "disagree": "disagree"}
+HISTORY_WORDS = {
+    "model": "model",
+    "epoch": "epoch",
+    "val/acc1": "val/acc1",
+    "maps_like_final": "like final",
+    "mask_mass": "on mask",
+    "mask_chance": "chance",
+    "silhouette": "silhouette",
+    "knn": "kNN",
+}
+"""What people see of a run's history; programs get all of it."""
 
 
 def agreement_table(found: Agreement) -> tuple[list[str], list[list[str]]]:
@@ -71,6 +85,24 @@ def sanity_table(found: Sanity) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
+def history_table(found: Sequence[History], most: int = 8) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows for people: of each model at most so many epochs, evenly spaced."""
+    flat = [one.rows() for one in found]
+    names = [name for name in HISTORY_WORDS if any(name in row for rows in flat for row in rows)]
+    head = [HISTORY_WORDS[name] for name in names]
+    shown = [rows[i] for rows in flat for i in sorted({round(x) for x in np.linspace(0, len(rows) - 1, most)})]
+    return head, [[_cell(row.get(name, math.nan)) for name in names] for row in shown]
+
+
+def embeddings_table(flat: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[list[str]]]:
+    """Return head and rows for people: a row per model and layout."""
+    return list(flat[0]), [[_cell(value) for value in row.values()] for row in flat]
+
+
+def _cell(value: object) -> str:
+    return decimal(value) if isinstance(value, float) else str(value)
+
+
 def write_table(
     stem: Path, flat: Sequence[Mapping[str, Any]], head: Sequence[str], rows: Sequence[Sequence[str]]
 ) -> list[Path]:
@@ -87,7 +119,8 @@ def write_table(
 
 def _csv(flat: Sequence[Mapping[str, Any]]) -> str:
     buffer = io.StringIO()
-    writer = csv.DictWriter(buffer, list(flat[0]), lineterminator="\n")
+    names = list(dict.fromkeys(name for row in flat for name in row))
+    writer = csv.DictWriter(buffer, names, lineterminator="\n")
     writer.writeheader()
     for row in flat:
         writer.writerow({key: "" if isinstance(x, float) and math.isnan(x) else x for key, x in row.items()})
