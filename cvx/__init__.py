@@ -8,6 +8,7 @@
     explain  figures  models over a split: maps, PNG tree, class pages; their pictures
     measures/        models x images: agreement, localization, faithfulness, sanity, with intervals, kept in the store
     comparison       models x images: logits, maps, numbers (demo and commands share it)
+    tracking/        W&B: a sink that streams, artifacts up and down, publish, pull
     records          one run's folder: write and read; Sink
     store            names, versions and aliases: local folders
     attribution/     the vanilla gradient, second opinions, heatmaps, and every measure of maps on arrays

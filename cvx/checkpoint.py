@@ -3,6 +3,7 @@
 import dataclasses
 import hashlib
 import math
+import shutil
 from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
@@ -89,6 +90,13 @@ def save(folder: Path, classifier: Classifier, card: Card) -> Card:
     )
     write_json(folder / CARD, dataclasses.asdict(full))
     return full
+
+
+def copy(source: Path, folder: Path, card: Card) -> Card:
+    """Copy a stored model's weights into an existing folder, with a card of its own."""
+    shutil.copyfile(source / WEIGHTS, folder / WEIGHTS)
+    write_json(folder / CARD, dataclasses.asdict(card))
+    return card
 
 
 def write_tensors(path: Path, tensors: dict[str, Tensor], metadata: dict[str, str] | None = None) -> None:

@@ -142,6 +142,10 @@ class Place:
     """Continue this run from its last saved state; its own config is used."""
     save: Literal["best_last", "best", "none"] = "best_last"
     """Which weights the store keeps at the end."""
+    wandb: Literal["auto", "on", "off"] = "auto"
+    """auto: stream to W&B if you are logged in, else record locally; on: insist on an account; off: never."""
+    project: str = ""
+    """The W&B project as [ENTITY/]PROJECT; empty takes WANDB_PROJECT, or cvx."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -8,6 +8,7 @@ from typing import Any
 from cvx import records
 from cvx.config import Place, TrainConfig, parse
 from cvx.store import Store
+from cvx.tracking import tracked
 from cvx.training import InterruptedTraining, train
 
 
@@ -31,7 +32,7 @@ def run_preset(file: Path, flags: list[str], place: Place, then: Callable[[str],
     try:
         config = parse([f"--config={file}", *flags])[0]
         known = finished(config, place.artifacts)
-        summary = known or train(config, _resumable(config, place))
+        summary = known or _train(config, _resumable(config, place))
         if then is not None and "best" in summary:
             then(summary["best"])
     except InterruptedTraining as stop:
@@ -40,6 +41,11 @@ def run_preset(file: Path, flags: list[str], place: Place, then: Callable[[str],
     except (ValueError, OSError, RuntimeError) as error:
         return Outcome(file.stem, "failed", error=str(error))
     return Outcome(file.stem, "already done" if known else "trained", summary)
+
+
+def _train(config: TrainConfig, place: Place) -> dict[str, Any]:
+    with tracked(place.wandb, place.project) as sinks:
+        return train(config, place, sinks)
 
 
 def finished(config: TrainConfig, root: Path) -> dict[str, Any] | None:

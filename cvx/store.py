@@ -3,22 +3,23 @@
 import dataclasses
 import difflib
 import re
-from collections.abc import Iterable
+import shutil
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import Any
 
-import numpy as np
 from filelock import FileLock
 
 from cvx import checkpoint
 from cvx.checkpoint import Card
 from cvx.data import slug
-from cvx.data.splits import Split, Splits
+from cvx.data.splits import Splits
 from cvx.files import read_json, whole_folder, write_json
 from cvx.models import Classifier
+from cvx.samples import Samples, read_samples, write_samples
 
 _VERSION = re.compile(r"v(\d+)")
-_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+"""What a model or a run may be called: one plain part of a path."""
 
 
 def collection(dataset: str, model: str) -> str:
@@ -45,18 +46,6 @@ class ModelEntry:
     def load(self) -> tuple[Classifier, Card]:
         """Give back the ready model and its card."""
         return checkpoint.load(self.folder)
-
-
-@dataclasses.dataclass(frozen=True, eq=False)
-class Samples:
-    """The fixed test images of a dataset that travel with its models."""
-
-    dataset: str
-    split: Split
-    classes: tuple[str, ...]
-    fingerprint: str
-    folder: Path
-    info: dict[str, Any]
 
 
 class Store:
@@ -94,7 +83,7 @@ class Store:
         """
         name, at, run = reference.partition("@")
         name, _, alias = name.partition(":")
-        entries = self.versions(name) if _NAME.fullmatch(name) else []
+        entries = self.versions(name) if NAME.fullmatch(name) else []
         if not entries:
             raise ValueError(self._unknown(name))
         if at:
@@ -113,21 +102,37 @@ class Store:
 
     def add_model(self, classifier: Classifier, card: Card) -> ModelEntry:
         """Store a model as a new version of `card.name` and move the aliases that it now deserves."""
-        if not _NAME.fullmatch(card.name):
-            raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {card.name!r}")
-        folder = self.root / "models" / card.name
+        return self._add(card.name, lambda folder: checkpoint.save(folder, classifier, card))
+
+    def adopt_model(self, source: Path, origin: str) -> ModelEntry:
+        """Store a model that came from elsewhere, or find it if it is here; the source folder stays as it is.
+
+        Raises:
+            DamagedError: If the weights are not those that the card describes.
+            ValueError: If its name is none.
+        """
+        checkpoint.load(source)
+        card = dataclasses.replace(checkpoint.read_card(source), origin=origin)
+        return self._add(card.name, lambda folder: checkpoint.copy(source, folder, card))
+
+    def _add(self, name: str, write: Callable[[Path], Card]) -> ModelEntry:
+        if not NAME.fullmatch(name):
+            raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
+        folder = self.root / "models" / name
         with whole_folder(folder) as temporary:
-            full = checkpoint.save(temporary, classifier, card)
+            full = write(temporary)
             with self._lock(folder):
-                version = self._same(full)
+                version = self.find(full)
                 if version is None:
                     version = max(_numbers(folder), default=-1) + 1
                     temporary.rename(folder / f"v{version}")
-                self._move_aliases(folder, full, version)
-        return _entry(card.name, version, folder / f"v{version}", self._aliases(folder))
+                    self._move_aliases(folder, full, version)
+                elif not full.origin:
+                    self._move_aliases(folder, full, version)
+        return _entry(name, version, folder / f"v{version}", self._aliases(folder))
 
-    def _same(self, card: Card) -> int | None:
-        """Find the version that a run stored before it was killed and resumed."""
+    def find(self, card: Card) -> int | None:
+        """Find the version that these weights have here: stored before a run was killed and resumed, or pulled."""
         for entry in self.versions(card.name):
             known = entry.card
             if known and (known.run, known.role, known.sha256) == (card.run, card.role, card.sha256):
@@ -154,9 +159,7 @@ class Store:
     def _names(self) -> list[str]:
         folder = self.root / "models"
         return (
-            sorted(p.name for p in folder.iterdir() if p.is_dir() and _NAME.fullmatch(p.name))
-            if folder.is_dir()
-            else []
+            sorted(p.name for p in folder.iterdir() if p.is_dir() and NAME.fullmatch(p.name)) if folder.is_dir() else []
         )
 
     def _unknown(self, name: str) -> str:
@@ -176,9 +179,25 @@ class Store:
             if (known := self._samples_version(folder, splits.fingerprint)) is None:
                 known = max(_numbers(folder), default=-1) + 1
                 with whole_folder(folder) as temporary:
-                    _write_samples(temporary, splits)
+                    write_samples(temporary, splits)
                     temporary.rename(folder / f"v{known}")
-        return _read_samples(folder / f"v{known}")
+        return read_samples(folder / f"v{known}")
+
+    def adopt_samples(self, source: Path) -> Samples:
+        """Store samples that came from elsewhere once per fingerprint; the source folder stays as it is.
+
+        Raises:
+            ValueError: If they are damaged.
+        """
+        given = read_samples(source)
+        folder = self.root / "samples" / slug(given.dataset)
+        with self._lock(folder):
+            if (known := self._samples_version(folder, given.fingerprint)) is None:
+                known = max(_numbers(folder), default=-1) + 1
+                with whole_folder(folder) as temporary:
+                    shutil.copytree(source, temporary, dirs_exist_ok=True)
+                    temporary.rename(folder / f"v{known}")
+        return read_samples(folder / f"v{known}")
 
     def samples(self, dataset: str, fingerprint: str = "") -> Samples:
         """Open the stored samples of a dataset: those of the fingerprint, or the newest.
@@ -190,14 +209,14 @@ class Store:
         version = self._samples_version(folder, fingerprint)
         if version is None:
             raise ValueError(self._no_samples(dataset, fingerprint))
-        return _read_samples(folder / f"v{version}")
+        return read_samples(folder / f"v{version}")
 
     def _no_samples(self, dataset: str, fingerprint: str) -> str:
         known = self.datasets()
         if fingerprint and slug(dataset) in known:
             return (
-                f"{self.root} has samples of {dataset!r}, but not those that fit this model (fingerprint {fingerprint});"
-                " the dataset was another one when it was trained: train again, or evaluate it on today's"
+                f"{self.root} has samples of {dataset!r}, but not those that fit this model (fingerprint"
+                f" {fingerprint}): the dataset was another one when it was trained; train it again on today's"
             )
         return f"no samples of {dataset!r} in {self.root}; datasets with samples: {', '.join(known) or 'none'}"
 
@@ -241,25 +260,3 @@ def _score(card: Card | None) -> tuple[bool, float]:
     if card is None:
         return False, -1.0
     return card.role != "last", float(card.metrics.get("val/acc1", -1.0))
-
-
-def _write_samples(folder: Path, splits: Splits) -> None:
-    split = splits.samples
-    arrays = {"images": split.images, "labels": split.labels, "ids": split.ids, "masks": split.masks}
-    for name, array in arrays.items():
-        if array is not None:
-            np.save(folder / f"{name}.npy", np.ascontiguousarray(array))
-    info = dataclasses.asdict(splits.info)
-    card = {"dataset": splits.name, "classes": splits.classes, "fingerprint": splits.fingerprint, "info": info}
-    write_json(folder / "card.json", card)
-
-
-def _read_samples(folder: Path) -> Samples:
-    card = read_json(folder / "card.json")
-    try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ("images", "labels", "ids")}
-        masks = folder / "masks.npy"
-        split = Split(**arrays, masks=np.load(masks, mmap_mode="r") if masks.exists() else None)
-        return Samples(card["dataset"], split, tuple(card["classes"]), card["fingerprint"], folder, card["info"])
-    except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
-        raise ValueError(f"samples in {folder} are damaged ({error}); delete the folder and train once more") from None

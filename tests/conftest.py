@@ -5,6 +5,7 @@ import os
 import socket
 
 import pytest
+from wandb_server import KEY, WandbServer
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("MPLBACKEND", "Agg")
@@ -23,6 +24,33 @@ def data_root(tmp_path_factory):
 def _own_folders(monkeypatch, tmp_path, data_root):
     monkeypatch.setenv("CVX_DATA", str(data_root))
     monkeypatch.setenv("CVX_ARTIFACTS", str(tmp_path / "artifacts"))
+
+
+@pytest.fixture(autouse=True)
+def _no_account(monkeypatch, tmp_path):
+    """Be logged in nowhere, whatever the developer's machine is; wandb keeps its files in folders of the test's own."""
+    for name in [name for name in os.environ if name.startswith("WANDB_")]:
+        monkeypatch.delenv(name)
+    for name in ("DIR", "CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
+        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "wandb" / name.lower()))
+    (tmp_path / "wandb" / "dir").mkdir(parents=True)
+    monkeypatch.setenv("NETRC", str(tmp_path / "wandb" / "netrc"))
+    monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
+    monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+
+
+@pytest.fixture
+def wandb_server(monkeypatch):
+    """Be logged in to a stand-in for W&B on this machine, which must have understood all that it was asked."""
+    import wandb
+
+    with WandbServer() as server:
+        monkeypatch.setenv("WANDB_BASE_URL", server.url)
+        monkeypatch.setenv("WANDB_API_KEY", KEY)
+        monkeypatch.setenv("WANDB_X_FILE_STREAM_TRANSMIT_INTERVAL", "1")
+        yield server
+        wandb.teardown()
+    assert server.refused == []
 
 
 @pytest.fixture(autouse=True)

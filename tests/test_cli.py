@@ -113,6 +113,7 @@ def test_pipeline_goes_on_past_failures_lists_them_and_skips_what_is_done(tmp_pa
     heard = capsys.readouterr()
     assert "failed: bad: unknown optimizer 'adamx'" in heard.err and "unknown field 'learning_rate'" in heard.err
     assert "trained" in heard.out
+    assert (store.root / "reports" / "report.html").is_file()
     assert list((store.root / "attributions" / "digits").rglob("*.png"))
     before = [entry.reference for entry in store.models()]
     assert main(["pipeline", presets[-1]]) == 0

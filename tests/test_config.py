@@ -165,6 +165,8 @@ def test_the_flags_are_these_and_no_others():
         "notes",
         "resume",
         "save",
+        "wandb",
+        "project",
     }
 
 

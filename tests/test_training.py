@@ -39,6 +39,9 @@ class StopAt:
         if row["step"] == self.step and "train/loss" in row:
             os.kill(os.getpid(), signal.SIGTERM)
 
+    def start(self, folder):
+        pass
+
     def frame(self, kind, epoch, path):
         pass
 

@@ -34,7 +34,7 @@ def main(argv: list[str]) -> int:
     if flags.seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {flags.seeds}")
     roots = [f"--{name}={getattr(flags, name)}" for name in ("artifacts", "data") if getattr(flags, name)]
-    _, place = config.parse(roots)
+    _, place = config.parse([*roots, "--wandb=off"])
     if flags.if_empty and Store(place.artifacts).models():
         return 0
     print(f"training the starter models into {place.artifacts} (a few minutes; done ones are skipped)", file=sys.stderr)

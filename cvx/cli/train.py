@@ -6,9 +6,11 @@ def main(argv: list[str]) -> int:
     from cvx import config
 
     given, place = config.parse(argv)
+    from cvx.tracking import tracked
     from cvx.training import train
 
-    summary = train(given, place)
+    with tracked(place.wandb, place.project) as sinks:
+        summary = train(given, place, sinks)
     if summary:
         print_summary(summary, place.artifacts)
     return 0

@@ -1,0 +1,127 @@
+"""Whether there is an account, and which project is meant."""
+
+import dataclasses
+import math
+import os
+import re
+from pathlib import Path
+from typing import Any
+
+DEFAULT_PROJECT = "cvx"
+OFFLINE_MODES = ("offline", "dryrun", "disabled")
+
+
+@dataclasses.dataclass(frozen=True)
+class Patience:
+    """How long W&B is waited for, in seconds: wandb itself would wait for minutes, or for ever."""
+
+    connect: float = 20
+    """For the answer to a question."""
+    finish: float = 60
+    """For what a run still has to send at its end; an artifact has more, by its size."""
+    appear: float = 20
+    """For rows to become readable that W&B has taken."""
+
+
+PATIENT = Patience()
+
+
+@dataclasses.dataclass(frozen=True)
+class Target:
+    """A project of W&B; an empty entity is the user's own."""
+
+    entity: str
+    project: str
+
+    def __str__(self) -> str:
+        return f"{self.entity}/{self.project}" if self.entity else self.project
+
+
+def target(text: str) -> Target:
+    """Read `[ENTITY/]PROJECT`; what is left out comes from WANDB_ENTITY and WANDB_PROJECT.
+
+    Raises:
+        ValueError: If a part holds what W&B does not allow in a name.
+    """
+    entity, _, project = text.rpartition("/")
+    entity = entity or os.environ.get("WANDB_ENTITY", "")
+    project = project or os.environ.get("WANDB_PROJECT", "") or DEFAULT_PROJECT
+    for part in (entity or "-", project):
+        if not re.fullmatch(r"[^/\\#?%:\s]{1,128}", part):
+            raise ValueError(f"a project is [ENTITY/]PROJECT without spaces or any of / \\ # ? % :, got {text!r}")
+    return Target(entity, project)
+
+
+def reason_not_online(mode: str) -> str:
+    """Return why a run is not streamed, or nothing if it is.
+
+    Args:
+        mode: `auto` streams where there is an account, `on` insists on one, `off` never does.
+
+    Raises:
+        ValueError: If streaming is asked for and there is no account.
+    """
+    if mode == "off":
+        return "--wandb=off"
+    if (asked := os.environ.get("WANDB_MODE", "")) in OFFLINE_MODES:
+        return f"WANDB_MODE={asked}"
+    if not logged_in():
+        if mode == "on":
+            raise ValueError("--wandb=on needs an account: run `wandb login` or set WANDB_API_KEY")
+        return "not logged in to W&B"
+    return ""
+
+
+def logged_in() -> bool:
+    """Tell whether credentials lie ready; nobody is asked for any, and no server is spoken to."""
+    if not _any_credentials():
+        return False
+    try:
+        return bool(client().login(prompt=False, verify=False))
+    except (client().Error, ValueError):  # a key of the wrong form
+        return False
+
+
+def _any_credentials() -> bool:
+    """Look whether anything could hold a key: without one, wandb and its service process need not even start."""
+    if any(os.environ.get(name) for name in ("WANDB_API_KEY", "WANDB_IDENTITY_TOKEN_FILE")):
+        return True
+    home = Path.home()
+    netrc = [Path(os.environ["NETRC"])] if os.environ.get("NETRC") else [home / ".netrc", home / "_netrc"]
+    settings = Path(os.environ.get("WANDB_CONFIG_DIR") or home / ".config" / "wandb") / "settings"
+    return any(path.is_file() for path in (*netrc, settings))
+
+
+def client() -> Any:
+    """Import wandb, and keep its own lines off the screen: what a person needs to know is said here, once."""
+    import wandb
+
+    wandb.setup(wandb.Settings(silent=True))
+    return wandb
+
+
+def api(patience: Patience = PATIENT) -> Any:
+    """Open W&B's public API.
+
+    Raises:
+        OSError: If there is no account, or no answer.
+    """
+    if not logged_in():
+        raise OSError("not logged in to W&B: run `wandb login` or set WANDB_API_KEY")
+    try:
+        return client().Api(timeout=math.ceil(patience.connect))
+    except client().Error as error:
+        raise OSError(f"W&B does not answer: {one_line(error)}") from None
+
+
+def answers(patience: Patience = PATIENT) -> bool:
+    """Ask W&B anything, and tell whether a word came back."""
+    try:
+        return bool(api(patience).default_entity)
+    except (OSError, ValueError, client().Error):
+        return False
+
+
+def one_line(error: BaseException) -> str:
+    """Return what an error says, shortly."""
+    return " ".join(str(error).split())[:300] or type(error).__name__

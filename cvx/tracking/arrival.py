@@ -1,0 +1,92 @@
+"""What W&B has of a run, compared with what was recorded."""
+
+import dataclasses
+import hashlib
+import time
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from cvx.records import Run
+from cvx.tracking.account import PATIENT, Patience, api, client, one_line
+from cvx.tracking.connection import Link
+
+
+@dataclasses.dataclass(frozen=True)
+class Arrival:
+    """What of a run can be read from W&B."""
+
+    steps: frozenset[int]
+    files: frozenset[str]
+    wanted: frozenset[str]
+    """Pictures that the rows name."""
+    keys: frozenset[str]
+    """What the rows hold."""
+
+    @property
+    def missing_files(self) -> list[str]:
+        """Return the pictures that rows name and that have not come."""
+        return sorted(self.wanted - self.files)
+
+
+def recorded_steps(folder: Path) -> frozenset[int]:
+    """Return the steps that a run's folder has rows of."""
+    return frozenset(int(row["step"]) for row in Run(folder).rows())
+
+
+def arrived(link: Link, expected: Iterable[int] = (), patience: Patience = PATIENT) -> Arrival | None:
+    """Read what W&B has of a run, waiting a little for what is expected; None if it has no such run.
+
+    Raises:
+        OSError: If W&B does not answer.
+    """
+    expected, deadline = frozenset(expected), time.monotonic() + patience.appear
+    while True:
+        found = _read(link, patience)
+        whole = found is not None and expected <= found.steps and not found.missing_files
+        if whole or time.monotonic() > deadline:
+            return found
+        time.sleep(1)
+
+
+def _read(link: Link, patience: Patience) -> Arrival | None:
+    wandb = client()
+    try:
+        run = api(patience).run(link.path)
+        rows = list(run.scan_history())
+        files = frozenset(file.name for file in run.files(per_page=1000))
+    except (wandb.Error, ValueError, TimeoutError) as error:
+        if "not find run" in str(error) or "404" in str(error):
+            return None
+        raise OSError(f"W&B does not answer: {one_line(error)}") from None
+    wanted = frozenset(name for row in rows for value in row.values() for name in _media(value))
+    keys = frozenset(key for row in rows for key in row)
+    return Arrival(frozenset(int(row["_step"]) for row in rows), files, wanted, keys)
+
+
+def _media(value: Any) -> list[str]:
+    """Return the files that a value of a row stands for."""
+    if not isinstance(value, Mapping):
+        return []
+    if value.get("_type") == "images/separated":
+        return list(value.get("filenames") or [])
+    return [value["path"]] if isinstance(value.get("path"), str) else []
+
+
+def send_pictures(link: Link, missing: Iterable[str], scratch: Path) -> list[str]:
+    """Send pictures whose rows arrived without them; return the names of those that cannot be drawn again.
+
+    W&B names a picture by the start of its sha256, and the same records give the same bytes.
+    """
+    drawn = {hashlib.sha256(path.read_bytes()).hexdigest()[:20]: path for path in scratch.rglob("*.png")}
+    lost, run = [], api().run(link.path)
+    for name in missing:
+        source = drawn.get(Path(name).stem.rpartition("_")[2])
+        if source is None:
+            lost.append(name)
+            continue
+        place = scratch / "again" / name
+        place.parent.mkdir(parents=True, exist_ok=True)
+        place.write_bytes(source.read_bytes())
+        run.upload_file(str(place), root=str(scratch / "again"))
+    return lost

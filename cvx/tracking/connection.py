@@ -1,0 +1,131 @@
+"""A run folder's counterpart on W&B: opened, and remembered in the folder's `wandb.json`."""
+
+import contextlib
+import dataclasses
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from cvx.files import read_json, write_json
+from cvx.records import Run
+from cvx.tracking.account import PATIENT, Patience, Target, client, one_line
+
+FILE = "wandb.json"
+
+
+@dataclasses.dataclass
+class Link:
+    """Where a run is on W&B, and what of it has arrived."""
+
+    entity: str
+    project: str
+    id: str
+    url: str = ""
+    complete: bool = False
+    """Every step, picture and artifact has been seen on W&B."""
+    steps: int = 0
+    """Steps seen there."""
+    artifacts: dict[str, str] = dataclasses.field(default_factory=dict)
+    """W&B's name and version of what was sent, by role: samples, best, last, records."""
+
+    @property
+    def path(self) -> str:
+        """Return the run as W&B's API names it."""
+        return f"{self.entity}/{self.project}/{self.id}"
+
+    def save(self, folder: Path) -> None:
+        """Write it into the run's folder."""
+        write_json(folder / FILE, dataclasses.asdict(self))
+
+
+def read_link(folder: Path) -> Link | None:
+    """Return where a run is on W&B, or None if it was never sent there."""
+    if not (folder / FILE).is_file():
+        return None
+    content = read_json(folder / FILE)
+    known = {field.name for field in dataclasses.fields(Link)}
+    return Link(**{key: value for key, value in content.items() if key in known})
+
+
+def link_for(folder: Path, target: Target) -> Link:
+    """Return the run's place on W&B, or choose one: its folder's name is its id, unless a sweep gave it one.
+
+    Raises:
+        ValueError: If it already lies in another project.
+    """
+    known = read_link(folder)
+    if known is None:
+        return Link(target.entity, target.project, os.environ.get("WANDB_RUN_ID") or folder.name)
+    other_entity = target.entity and known.entity and target.entity != known.entity
+    if other_entity or target.project != known.project:
+        raise ValueError(
+            f"run {folder.name} is already on W&B as {known.path}, not in {target};"
+            f" give --project={known.entity}/{known.project}, or delete {folder / FILE} to publish it anew"
+        )
+    return known
+
+
+@contextlib.contextmanager
+def scratch_folder() -> Iterator[Path]:
+    """Give a folder for wandb's own files and for pictures on their way; it is removed at the end."""
+    folder = Path(tempfile.mkdtemp(prefix="cvx-wandb-"))
+    try:
+        yield folder
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+def open_run(folder: Path, link: Link, scratch: Path, *, live: bool, patience: Patience = PATIENT) -> Any:
+    """Create the run on W&B or continue it, and note where it is.
+
+    Args:
+        live: The run is at work in this process: its output, machine and code state are recorded too.
+
+    Raises:
+        OSError: If W&B does not answer, or does not let us in.
+    """
+    wandb, content = client(), Run(folder).config
+    where = content.get("place", {})
+    try:
+        run = wandb.init(
+            **_identity(link),
+            name=folder.name,
+            config={**content["config"], "key": content["key"]},
+            tags=list(where.get("tags") or ()) or None,
+            group=where.get("group") or None,
+            notes=where.get("notes") or None,
+            job_type="train",
+            dir=os.environ.get("WANDB_DIR") or str(scratch),
+            reinit="create_new",
+            settings=_settings(wandb, content, live, patience),
+        )
+    except (wandb.Error, TimeoutError, OSError) as error:
+        raise OSError(f"W&B cannot be reached ({one_line(error)})") from None
+    link.entity, link.project, link.id, link.url = run.entity, run.project, run.id, run.url or ""
+    link.complete = False
+    link.save(folder)
+    return run
+
+
+def _identity(link: Link) -> dict[str, Any]:
+    if os.environ.get("WANDB_SWEEP_ID"):  # the agent has chosen project and id
+        return {}
+    return {"entity": link.entity or None, "project": link.project, "id": link.id, "resume": "allow"}
+
+
+def _settings(wandb: Any, content: dict[str, Any], live: bool, patience: Patience) -> Any:
+    chosen: dict[str, Any] = {
+        "silent": True,
+        "init_timeout": patience.connect,
+        "finish_timeout": patience.finish,
+        "x_start_time": datetime.fromisoformat(content["created"]).timestamp(),
+    }
+    if not live:  # a replay says nothing of the machine and the code that the run was made with
+        chosen |= {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
+        chosen |= {"save_code": False, "git_commit": content.get("git_commit", "").removesuffix("-dirty") or None}
+    asked = {name.lower() for name in os.environ}  # WANDB_CONSOLE=off and the like are the user's word
+    return wandb.Settings(**{name: value for name, value in chosen.items() if f"wandb_{name}" not in asked})

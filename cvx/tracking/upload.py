@@ -1,0 +1,222 @@
+"""One run on its way to W&B: the same for a run at work and for a finished folder."""
+
+import math
+from collections.abc import Mapping
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from cvx.data.splits import NUM_FILM, NUM_GALLERY
+from cvx.embedding import METHODS
+from cvx.records import Run
+from cvx.store import Samples, Store
+from cvx.tracking import pictures
+from cvx.tracking.account import client
+
+FILM, TABLE, CONFUSION, PER_CLASS, CALIBRATION = (
+    "film",
+    "embedding/table",
+    "test/confusion",
+    "test/per_class",
+    "test/calibration",
+)
+"""Keys of media, beside those of the rows: the report and the workspace name them too."""
+FINAL = "test"
+"""The frame of embeddings that is of the test images, drawn with the best weights."""
+NUM_CONFUSED = 100
+"""Classes up to which the confusion matrix is an interactive chart too; a table of W&B's holds 10,000 rows."""
+
+
+class Upload:
+    """Sends rows, pictures and final numbers of one run, each W&B step once and whole.
+
+    What falls on one step is gathered and logged when the next step begins: a W&B step that has arrived lacks nothing,
+    so that what is missing after an outage are whole steps at the end.
+
+    Args:
+        folder: The run's folder, which already has what is sent.
+        run: The wandb run.
+        first_step: Steps before it have arrived earlier.
+        has_final: The pictures of the end have arrived earlier, too.
+        scratch: Where pictures are written; it must outlive the wandb run.
+    """
+
+    def __init__(self, folder: Path, run: Any, first_step: int, scratch: Path, has_final: bool = False):
+        self.folder = folder
+        self.num_sent = 0
+        self._run = run
+        self._first = first_step
+        self._has_final = has_final
+        self._scratch = scratch
+        self._store = Store(folder.parent.parent)
+        content = Run(folder).config
+        self._dataset = str(content["config"]["dataset"])
+        self._started = datetime.fromisoformat(content["created"]).timestamp()
+        self._pending: dict[str, Any] = {}
+        self._step, self._time, self._best = -1, 0.0, -math.inf
+        self._samples: Samples | None = None
+        define_axes(run)
+
+    def row(self, row: Mapping[str, float | None]) -> None:
+        """Take one row of metrics."""
+        if (step := int(row["step"] or 0)) != self._step:
+            self.flush()
+        self._step, self._time = step, float(row["time"] or 0.0)
+        self._pending |= {
+            key: math.nan if value is None else value for key, value in row.items() if key not in ("step", "time")
+        }
+        if (acc1 := row.get("val/acc1")) is not None and acc1 > self._best:
+            self._best = acc1
+            self._run.summary["val/acc1"] = acc1
+
+    def frame(self, kind: str, path: Path) -> None:
+        """Take a frame of the film or of the embeddings, of the step whose row came last."""
+        arrived = self._step < self._first and path.stem != FINAL
+        if arrived or (samples := self.samples()) is None:
+            return
+        with np.load(path) as stored:
+            arrays = {name: stored[name] for name in stored.files}
+        if kind == "film":
+            self._pending[FILM] = self._film(samples, arrays)
+        else:
+            methods = [method for method in METHODS if method in arrays]
+            self._pending |= {f"embedding/{method}": self._scatter(samples, arrays, method) for method in methods}
+            if path.stem == FINAL:
+                self._pending |= self._table(samples, arrays) | self._calibration(arrays)
+
+    def finish(self, summary: Mapping[str, Any]) -> None:
+        """Take the final numbers; nothing follows."""
+        self._pending |= self._judged(summary)
+        if self._has_final:
+            self._pending = {}
+        elif self._step < self._first:  # all steps have arrived before: what is final gets one of its own
+            self._step = self._first
+        self.flush()
+        numbers = {key: value for key, value in summary["metrics"].items() if value is not None and key != "val/acc1"}
+        facts = {"best_epoch": summary["best_epoch"], "time/run_s": summary["time_s"]}
+        spread = {f"embedding/{key}": value for key, value in summary["separability"].items()}
+        self._run.summary.update({**numbers, **facts, **spread})
+
+    def flush(self) -> None:
+        """Log what was gathered for the step, unless it has arrived before."""
+        if self._pending and self._step >= self._first:
+            row = {**self._pending, "_timestamp": self._started + self._time}
+            self._run.log(row, step=self._step, commit=True)
+            self.num_sent += 1
+        self._pending = {}
+
+    def hold_back(self) -> None:
+        """Leave what was gathered for the last step to `publish`."""
+        self._pending = {}
+
+    def samples(self) -> Samples | None:
+        """Return the dataset's stored samples, or None where the store has lost them."""
+        if self._samples is None:
+            try:
+                self._samples = self._store.samples(self._dataset)
+            except ValueError:
+                return None
+        return self._samples
+
+    def _image(self, image: np.ndarray, name: str, caption: str | None = None) -> Any:
+        return client().Image(str(pictures.write(image, self._scratch, f"{name}-{self._step}")), caption=caption)
+
+    def _film(self, samples: Samples, arrays: Mapping[str, np.ndarray]) -> list[Any]:
+        split, logits, targets = samples.split.head(NUM_FILM), arrays["logits"], arrays["targets"]
+        tiles = pictures.film_tiles(split.images, arrays["attribution"])
+        captions = pictures.film_captions(split.labels, targets, logits, samples.classes)
+        return [
+            self._image(tile, f"film-{i}", caption)
+            for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True))
+        ]
+
+    def _scatter(self, samples: Samples, arrays: Mapping[str, np.ndarray], method: str) -> Any:
+        drawn = pictures.scatter(arrays[method], arrays["labels"], samples.classes)
+        return self._image(drawn, method, f"{method} of the logits of {len(arrays['labels'])} images")
+
+    def _table(self, samples: Samples, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        """Make the table that W&B's 2-D projection reads: one numeric column per logit, and our own projections."""
+        split, num = samples.split, min(NUM_GALLERY, len(arrays["ids"]))
+        columns = ["id", "image", "label", "prediction", "correct"]
+        columns += [f"{method}/{axis}" for method in METHODS for axis in "xy"]
+        columns += [f"logit/{name}" for name in samples.classes]
+        table = client().Table(columns=columns)
+        for i in range(num):
+            label, pred = int(arrays["labels"][i]), int(arrays["logits"][i].argmax())
+            thumbnail = self._image(split.images[i], f"thumbnail-{i}")
+            places = [float(value) for method in METHODS for value in arrays[method][i]]
+            named = (samples.classes[label], samples.classes[pred], label == pred)
+            table.add_data(int(arrays["ids"][i]), thumbnail, *named, *places, *map(float, arrays["logits"][i]))
+        return {TABLE: table}
+
+    def _calibration(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
+        bins = pictures.calibration_bins(arrays["logits"], arrays["labels"])
+        columns = ["confidence from", "confidence to", "images", "mean confidence", "accuracy"]
+        drawn = self._image(pictures.calibration(bins), "calibration", f"{len(arrays['labels'])} test images")
+        table = client().Table(columns=columns, data=[list(one) for one in bins])
+        return {CALIBRATION: drawn, f"{CALIBRATION}_table": table}
+
+    def _judged(self, summary: Mapping[str, Any]) -> dict[str, Any]:
+        """Make the charts of what the test split's images were taken for."""
+        wandb, counts = client(), np.array(summary["confusion"], dtype=np.int64)
+        classes = list(summary["per_class_accuracy"])
+        rows = [[name, math.nan if value is None else value] for name, value in summary["per_class_accuracy"].items()]
+        table = wandb.Table(columns=["class", "accuracy"], data=rows)
+        bar = wandb.plot.bar(table, "class", "accuracy", title="test accuracy per class")
+        drawn = self._image(
+            pictures.confusion(counts), "confusion", "rows: label, columns: prediction, shares of the row"
+        )
+        found = {PER_CLASS: bar, CONFUSION: drawn}
+        if len(classes) <= NUM_CONFUSED:
+            labels, preds = (np.repeat(index.ravel(), counts.ravel()).tolist() for index in np.indices(counts.shape))
+            chart = wandb.plot.confusion_matrix(y_true=labels, preds=preds, class_names=classes, title="test confusion")
+            found[f"{CONFUSION}_chart"] = chart
+        return found
+
+
+def define_axes(run: Any) -> None:
+    """Tell W&B the axes: validation over epochs, all else over steps.
+
+    The summary's `val/acc1` is the best one as a plain number: W&B's own `summary="max"` would make it `{"max": …}`,
+    which sweeps that optimize `val/acc1` cannot read.
+    """
+    run.define_metric("epoch")
+    run.define_metric("val/*", step_metric="epoch")
+    run.define_metric("val/acc1", step_metric="epoch", summary="none")
+
+
+def replay(upload: Upload) -> None:
+    """Hand a folder's rows and frames over as if the run were at work."""
+    run = Run(upload.folder)
+    frames = {kind: run.frames(kind) for kind in ("film", "embeddings")}
+    for row in run.rows():
+        upload.row(row)
+        if "val/acc1" in row:
+            for kind, paths in frames.items():
+                if (path := paths.get(int(row["epoch"]))) is not None:
+                    upload.frame(kind, path)
+    if run.summary is not None and (final := upload.folder / "embeddings" / f"{FINAL}.npz").is_file():
+        upload.frame("embeddings", final)
+
+
+def draw_all(folder: Path, scratch: Path) -> None:
+    """Draw every picture of a run into a folder, and send nothing."""
+    upload = Upload(folder, _Nowhere(), 0, scratch)
+    replay(upload)
+    if (summary := Run(folder).summary) is not None:
+        upload.finish(summary)
+
+
+class _Nowhere:
+    """Stands where a wandb run would."""
+
+    def __init__(self) -> None:
+        self.summary: dict[str, Any] = {}
+
+    def define_metric(self, *names: str, **options: Any) -> None:
+        pass
+
+    def log(self, row: Mapping[str, Any], step: int, commit: bool) -> None:
+        pass

@@ -1,0 +1,300 @@
+"""What is recorded arrives on W&B, whole and once, and W&B never costs a run anything."""
+
+import json
+import math
+import os
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+from recorded_run import CREATED, EPOCHS, LOGS, record
+
+from cvx.records import read_rows
+from cvx.store import Store
+from cvx.tracking import Patience, Target, WandbSink, publish, target, tracked
+from cvx.tracking.connection import read_link
+
+HASTY = Patience(connect=5, finish=3, appear=3)
+WHERE = Target("", "maps")
+
+
+def stream(root, **options):
+    """Record a run while a sink streams it; return its folder and what a person read."""
+    said = []
+    sink = WandbSink(WHERE, HASTY, said.append)
+    folder = record(root, sinks=[sink], **options)
+    sink.close()
+    return folder, said
+
+
+def by_step(rows):
+    """Merge recorded rows of one step, as W&B shows one row a step."""
+    merged = {}
+    for row in rows:
+        merged.setdefault(row["step"], {}).update({k: v for k, v in row.items() if k not in ("step", "time")})
+    return merged
+
+
+def numbers(row):
+    """Return a W&B row's numbers, without W&B's own and without media."""
+    plain = {key: value for key, value in row.items() if not key.startswith("_") and not isinstance(value, dict)}
+    return {key: None if value != value else value for key, value in plain.items()}
+
+
+def assert_arrived(server, folder, project="maps"):
+    """Every recorded number is there, each step once, in order."""
+    recorded, history = by_step(read_rows(folder)), server.history(project, folder.name)
+    assert [row["_step"] for row in history] == sorted(recorded)
+    for row in history:
+        assert numbers(row) == pytest.approx(recorded[row["_step"]]), f"step {row['_step']}"
+    names = [name for row in history for value in row.values() for name in media(value)]
+    run = server.run(project, folder.name)
+    lost = [name for name in names if run.files.get(name) not in server.state.storage]
+    assert names and not lost
+
+
+def media(value):
+    if not isinstance(value, dict):
+        return []
+    return value.get("filenames") or ([value["path"]] if "path" in value else [])
+
+
+@pytest.fixture
+def streamed(wandb_server, tmp_path):
+    folder, said = stream(tmp_path / "store")
+    return wandb_server, folder, said
+
+
+def test_a_streamed_run_is_on_wandb_as_it_was_recorded(streamed):
+    server, folder, said = streamed
+    assert_arrived(server, folder)
+    run = server.run("maps", folder.name)
+    assert (run.state, run.tags, run.fields["groupName"], run.fields["notes"]) == (
+        "finished",
+        ["quick"],
+        "few",
+        "why not",
+    )
+    assert run.fields["jobType"] == "train" and run.fields["displayName"] == folder.name
+    config = {key: value["value"] for key, value in json.loads(run.fields["config"]).items() if key != "_wandb"}
+    assert config == {"dataset": "tiles", "model": "test_resnet", "lr": 0.1, "epochs": EPOCHS, "key": "k" * 12}
+    assert said[0].startswith("W&B: streaming to http") and said[-1].startswith(
+        f"W&B: all {EPOCHS * LOGS + 1} steps are at"
+    )
+    check_times(server.history("maps", folder.name), read_rows(folder))
+    check_film(server.history("maps", folder.name))
+    check_table(server, folder)
+    check_summary(run)
+    check_axes(run)
+    check_artifacts(server, run)
+
+
+def check_times(history, rows):
+    from datetime import datetime
+
+    times = {row["step"]: datetime.fromisoformat(CREATED).timestamp() + row["time"] for row in rows}
+    assert {row["_step"]: row["_timestamp"] for row in history} == pytest.approx(times)
+
+
+def check_film(history):
+    frames = {row["_step"]: row["film"] for row in history if "film" in row}
+    assert sorted(frames) == [epoch * LOGS for epoch in range(EPOCHS + 1)]
+    for frame in frames.values():
+        assert len(frame["captions"]) == 32
+        assert all(
+            "label " in text and "predicted " in text and "gradient of the logit of" in text
+            for text in frame["captions"]
+        )
+    assert frames[0]["width"] == 128 and frames[0]["height"] == 64
+
+
+def check_table(server, folder):
+    value = server.history("maps", folder.name)[-1]["embedding/table"]
+    table = json.loads(server.state.storage[server.run("maps", folder.name).files[value["path"]]])
+    with np.load(folder / "embeddings" / "test.npz") as stored:
+        logits, ids = stored["logits"], stored["ids"]
+    column = table["columns"].index
+    assert [row[column("id")] for row in table["data"]] == ids.tolist()
+    first = column("logit/red")
+    np.testing.assert_allclose([row[first : first + 4] for row in table["data"]], logits)
+    np.testing.assert_allclose([row[column("umap/y")] for row in table["data"]], logits[:, 1])
+    assert [row[column("correct")] for row in table["data"]] == [
+        row[column("label")] == row[column("prediction")] for row in table["data"]
+    ]
+
+
+def check_summary(run):
+    summary = json.loads(run.fields["summaryMetrics"])
+    assert summary["val/acc1"] == 0.5, "the best one, as a number that a sweep can read"
+    assert (summary["test/acc1"], summary["best_epoch"], summary["embedding/pca/knn"]) == (0.75, 1, 0.5)
+
+
+def check_axes(run):
+    defined = json.loads(run.fields["config"])["_wandb"]["value"]["m"]
+    names = [one.get("1") or one.get("2") for one in defined]
+    axes = {name: defined[int(one["5"]) - 1]["1"] for name, one in zip(names, defined, strict=True) if "5" in one}
+    assert axes == {"val/*": "epoch", "val/acc1": "epoch"}
+
+
+def check_artifacts(server, run):
+    collections = server.state.project(None, "maps").collections
+    models = collections["model", "tiles-test_resnet"].committed
+    assert [one.aliases for one in models] == [["best"], ["latest"]]
+    assert json.loads(models[0].metadata)["metrics"]["val/acc1"] == 0.5 and models[0].created_by is run
+    assert collections["dataset", "tiles-samples"].committed[0].used_by == [run]
+    records = collections["records", "run-a-records"].committed[0]
+    assert {"config.json", "metrics.jsonl", "summary.json", "film/0000.npz", "embeddings/test.npz"} <= set(
+        records.contents
+    )
+
+
+@pytest.mark.slow
+def test_best_moves_to_a_better_run_only_and_nothing_is_sent_twice(streamed, tmp_path):
+    server, _, _ = streamed
+    before = len(server.state.uploads)
+    stream(tmp_path / "store", name="run-b", acc1=0.4, last=False)
+    models = server.state.project(None, "maps").collections["model", "tiles-test_resnet"]
+    assert models.find("best").index == 0 and models.find("latest").index == 2
+    stream(tmp_path / "store", name="run-c", acc1=0.9, last=False)
+    assert models.find("best").index == 3 == models.find("latest").index
+    samples = server.state.project(None, "maps").collections["dataset", "tiles-samples"]
+    assert len(samples.committed) == 1 and len(samples.committed[0].used_by) == 3
+    images = samples.committed[0].contents["images.npy"]["digest"].encode().hex()
+    assert not any(images in path for path in server.state.uploads[before:])
+
+
+@pytest.mark.slow
+def test_a_row_that_is_not_a_number_arrives_as_such(streamed):
+    server, folder, _ = streamed
+    row = server.history("maps", folder.name)[2]
+    assert row["_step"] == 2 and math.isnan(row["train/grad_norm"]) and math.isfinite(row["train/loss"])
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("kind", ["down", 500, 429, 404], ids=str)
+def test_what_an_outage_kept_from_wandb_publish_sends(wandb_server, tmp_path, kind):
+    middle = LOGS
+
+    def after(step):
+        if step == middle:
+            wandb_server.wait_for(
+                lambda: wandb_server.state.project(None, "maps") and wandb_server.history("maps", "run-a")
+            )
+            wandb_server.fail(kind)
+
+    folder, said = stream(tmp_path / "store", after=after)
+    assert len(wandb_server.history("maps", "run-a")) < EPOCHS * LOGS + 1, "the outage must have kept something away"
+    assert "python -m cvx publish run-a" in said[-1]
+    assert not read_link(folder).complete
+    wandb_server.heal()
+    published = publish(folder, WHERE, HASTY)
+    assert (published.missing, published.steps) == ("", published.recorded)
+    assert_arrived(wandb_server, folder)
+    assert read_link(folder).complete
+    check_artifacts(wandb_server, wandb_server.run("maps", "run-a"))
+
+
+@pytest.mark.slow
+def test_a_server_that_does_not_answer_at_the_start_costs_the_run_nothing(wandb_server, tmp_path):
+    wandb_server.fail("down")
+    folder, said = stream(tmp_path / "store")
+    assert len(read_rows(folder)) == EPOCHS * (LOGS + 1) + 1 and (folder / "summary.json").is_file()
+    assert len(said) == 1 and "cannot be reached" in said[0] and "python -m cvx publish run-a" in said[0]
+
+
+@pytest.mark.slow
+def test_a_slow_server_loses_nothing(wandb_server, tmp_path):
+    wandb_server.fail("slow", seconds=0.3, times=12)
+    folder, _ = stream(tmp_path / "store")
+    assert_arrived(wandb_server, folder)
+
+
+@pytest.mark.slow
+def test_an_interrupted_run_sends_its_rows_and_goes_on_where_it_stopped(wandb_server, tmp_path):
+    said = []
+    sink = WandbSink(WHERE, HASTY, said.append)
+    folder = record(tmp_path / "store", sinks=[sink], stop=6)
+    sink.close(exit_code=143)
+    assert_arrived(wandb_server, folder)
+    assert wandb_server.run("maps", "run-a").state == "failed"
+    assert not read_link(folder).complete
+
+
+def test_without_an_account_a_run_records_locally_and_says_how_to_publish(tmp_path, capsys):
+    with tracked("auto", "") as sinks:
+        assert capsys.readouterr().err == ""
+        record(tmp_path / "store", sinks=sinks)
+    said = capsys.readouterr().err
+    assert said.count("\n") == 1 and f"python -m cvx publish run-a --artifacts={tmp_path / 'store'}" in said
+
+
+def test_off_says_nothing_and_on_insists(capsys):
+    with tracked("off", "") as sinks:
+        assert sinks == []
+    assert capsys.readouterr().err == ""
+    with pytest.raises(ValueError, match="wandb login"), tracked("on", ""):
+        pass
+
+
+@pytest.mark.parametrize("mode", ["offline", "disabled"])
+def test_wandb_mode_means_what_it_means_elsewhere(monkeypatch, wandb_server, tmp_path, mode, capsys):
+    monkeypatch.setenv("WANDB_MODE", mode)
+    with tracked("auto", "") as sinks:
+        record(tmp_path / "store", sinks=sinks)
+    assert f"WANDB_MODE={mode}" in capsys.readouterr().err
+    assert wandb_server.requests == []
+
+
+def test_only_the_first_rank_streams(monkeypatch, wandb_server):
+    monkeypatch.setenv("RANK", "1")
+    with tracked("auto", "") as sinks:
+        assert sinks == []
+
+
+def test_a_project_comes_from_the_flag_or_from_wandbs_variables(monkeypatch):
+    assert target("") == Target("", "cvx")
+    monkeypatch.setenv("WANDB_ENTITY", "team")
+    monkeypatch.setenv("WANDB_PROJECT", "theirs")
+    assert target("") == Target("team", "theirs")
+    assert target("maps") == Target("team", "maps")
+    assert target("me/maps") == Target("me", "maps")
+
+
+@pytest.mark.parametrize("text", ["a/b/c", "a b", "me/what?", "me/100%"])
+def test_a_project_that_wandb_cannot_have_is_refused(text):
+    with pytest.raises(ValueError, match=r"\[ENTITY/\]PROJECT"):
+        target(text)
+
+
+def test_a_wrong_key_costs_the_run_nothing(monkeypatch, wandb_server, tmp_path):
+    monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
+    _, said = stream(tmp_path / "store", last=False)
+    assert len(said) == 1 and "publish" in said[0]
+    assert len(Store(tmp_path / "store").models()) == 1
+
+
+@pytest.mark.slow
+def test_a_trial_that_is_stopped_early_sends_every_row_it_recorded(wandb_server, tmp_path, data_root):
+    command = [sys.executable, "-m", "cvx", "train", "--dataset=digits", "--model=test_resnet", "--epochs=500"]
+    command += ["--precision=fp32", "--wandb=on", "--project=maps", f"--artifacts={tmp_path / 'store'}"]
+    process = subprocess.Popen(
+        command, stderr=subprocess.PIPE, text=True, env={**os.environ, "CVX_DATA": str(data_root)}
+    )
+    try:
+        wandb_server.wait_for(lambda: runs_with_rows(wandb_server), seconds=120)
+        process.send_signal(signal.SIGTERM)
+        _, said = process.communicate(timeout=120)
+    finally:
+        process.kill()
+    assert process.returncode == 128 + signal.SIGTERM, said
+    (name,) = runs_with_rows(wandb_server)
+    folder = tmp_path / "store" / "runs" / name
+    assert_arrived(wandb_server, folder)
+    assert wandb_server.run("maps", name).state == "failed" and f"all {read_link(folder).steps} steps are at" in said
+
+
+def runs_with_rows(server):
+    project = server.state.project(None, "maps")
+    return [name for name in (project.runs if project else ()) if len(server.history("maps", name)) > 3]
