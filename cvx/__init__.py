@@ -4,6 +4,7 @@
     config           TrainConfig and Place: flags and preset files become one
     pipeline         many configs through everything
     sweeps/          a W&B sweep file run with no account: space, ledger, trials, plots
+    report/          one list of sections, two renderings: a page of its own, a W&B workspace and report
     training         the loop; session opens a run, learner is what a step changes, resume its saved state
     explain  figures  models over a split: maps, PNG tree, class pages; their pictures
     measures/        models x images: agreement, localization, faithfulness, sanity, with intervals, kept in the store

@@ -1,4 +1,4 @@
-"""Take many presets through training, evaluation, maps and embeddings; skips what is done."""
+"""Take many presets through training, evaluation, maps and embeddings to one report; skips what is done."""
 
 import sys
 from collections.abc import Callable
@@ -12,6 +12,7 @@ USAGE = """usage: python -m cvx pipeline FILE [FILE …] [--field=value …]
 
 Every preset is trained, tested and projected, and its maps are written; flags hold for all of them.
 Finished ones are skipped, interrupted ones continue, and a failed one does not stop the others.
+At the end all that the store holds is written into one page, reports/report.html.
 
 example: python -m cvx pipeline configs/digits_*.yaml --epochs=5
 """
@@ -33,7 +34,15 @@ def main(argv: list[str]) -> int:
     failed = [one for one in outcomes if one.status == "failed"]
     for one in failed:
         print(f"failed: {one.label}: {one.error}", file=sys.stderr)
+    if len(failed) < len(outcomes):
+        _report(place)
     return 1 if failed else 0
+
+
+def _report(place: "Place") -> None:
+    from cvx.cli import report
+
+    report.main([f"--artifacts={place.artifacts}", f"--device={place.device}"])
 
 
 def _attribute(place: "Place") -> Callable[[str], object]:

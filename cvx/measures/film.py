@@ -1,5 +1,6 @@
 """How the maps of a run's film settle while it trains, beside its accuracy."""
 
+import zipfile
 from dataclasses import dataclass
 
 import numpy as np
@@ -71,9 +72,9 @@ def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -
     maps = []
     for path in frames.values():
         try:
-            with np.load(path, allow_pickle=False) as arrays:
+            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
                 maps.append(arrays["attribution"])
-        except (OSError, ValueError, KeyError, EOFError) as error:
+        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
             raise ValueError(f"{path} is damaged ({error}); delete it, the film does without") from None
     accuracy = {round(row["epoch"]): row["val/acc1"] for row in run.rows() if "val/acc1" in row}
     to_last, to_previous = through_epochs(maps)

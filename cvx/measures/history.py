@@ -1,7 +1,9 @@
 """What models' runs recorded while they trained: where the maps settle, how the classes come apart."""
 
+import zipfile
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -112,9 +114,9 @@ def _film_masks(store: Store, entry: ModelEntry) -> np.ndarray | None:
     return None if masks is None else np.asarray(masks[:NUM_FILM])
 
 
-def _separability(path: Any, layout: str) -> dict[str, float]:
+def _separability(path: Path, layout: str) -> dict[str, float]:
     try:
-        with np.load(path, allow_pickle=False) as arrays:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
             return separability(arrays["logits"], arrays[layout], arrays["labels"])
-    except (OSError, ValueError, KeyError, EOFError) as error:
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
         raise ValueError(f"{path} is damaged ({error}); train the model again") from None

@@ -1,0 +1,41 @@
+"""Sections filled with what a store holds: made once, drawn by both renderings."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+from cvx.report import alike, films, lesson, numbers, pictures
+from cvx.report.blocks import Block
+from cvx.report.sections import SECTIONS, Section
+from cvx.report.study import Study
+
+PARTS: dict[str, Callable[[Study], list[Block]]] = {
+    "runs": numbers.what_was_trained,
+    "lesson": lesson.lesson,
+    "curves": numbers.learning_curves,
+    "confusion": numbers.confusion,
+    "maps": pictures.maps,
+    "classes": pictures.classes,
+    "film": films.film,
+    "agreement": alike.agreement,
+    "embeddings": films.embeddings,
+    "sweeps": numbers.sweeps,
+    "reproduce": numbers.reproduce,
+}
+"""What each section shows of a store."""
+
+
+@dataclass(frozen=True, eq=False)
+class Filled:
+    """A section and what it shows of this store; no blocks where the store has nothing for it, such as sweeps."""
+
+    section: Section
+    blocks: tuple[Block, ...]
+
+
+def fill(study: Study, tell: Callable[[str], None] = lambda _: None) -> list[Filled]:
+    """Make every section's blocks, in the order of the list."""
+    filled = []
+    for section in SECTIONS:
+        tell(section.title)
+        filled.append(Filled(section, tuple(PARTS[section.key](study))))
+    return filled

@@ -1,0 +1,137 @@
+"""The sections of time and place: the film through training, the logits in the plane."""
+
+import zipfile
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from cvx import measures, render
+from cvx.attribution import rescale, to_heatmap
+from cvx.embedding import METHODS
+from cvx.figures import CLIP, percent
+from cvx.report import plots
+from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri, png_uri
+from cvx.report.study import Part, Past, Study, placeless
+
+NUM_FILM = 8
+"""Images of the film that the page shows."""
+DAMAGE = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged frame may end in."""
+MAX_FRAMES = 13
+LAYOUT_WORDS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
+
+
+def film(study: Study) -> list[Block]:
+    """Put every model's film side by side, and tell whether its maps settle before its accuracy."""
+    blocks = [block for part in study.parts if part.samples is not None for block in _of_dataset(study, part)]
+    return blocks or [Text("No run of this store has a film.", "note")]
+
+
+def _of_dataset(study: Study, part: Part) -> list[Block]:
+    reels, figures, problems = [], [], []
+    for name, past in _filmed(part):
+        try:
+            reel, settling = _reel(name, past), measures.through_training(past.run)
+        except DAMAGE as error:
+            told = placeless(f"the film of {past.run.name} cannot be shown: {error}", study.store)
+            problems.append(Text(told, "problem"))
+            continue
+        reels.append(reel)
+        if settling is not None:
+            figures.append(_settling_figure(name, settling, f"film-{part.dataset}-{name}"))
+    blocks: list[Block] = [Heading(part.dataset), _film(part, reels)] if reels else []
+    if figures:
+        words = ("validation accuracy", "agreement of the maps with the final ones (Spearman)")
+        legend = tuple((plots.css_color(i), text) for i, text in enumerate(words))
+        blocks.append(Figures(tuple(figures), legend, layout="pairs"))
+    return [*blocks, *problems]
+
+
+def _film(part: Part, reels: Sequence[Reel]) -> Film:
+    assert part.samples is not None
+    split = part.samples.split.head(NUM_FILM)
+    images = tuple(data_uri(render.gray_or_rgb(np.asarray(image))) for image in split.images)
+    labels = tuple(part.samples.classes[label] for label in split.labels)
+    return Film(f"film-{part.dataset}", images, labels, tuple(reels))
+
+
+def _settling_figure(name: str, settling: measures.Settling, salt: str) -> Figure:
+    drawn = plots.two_curves(settling.epochs, settling.accuracy, settling.curve(), salt)
+    sentence = settling.sentence().partition(": ")[2]
+    return Figure(name, drawn, sentence[:1].upper() + sentence[1:])
+
+
+def _filmed(part: Part) -> list[tuple[str, Past]]:
+    return [(name, past) for name, past in part.judged() if past.run.frames("film")]
+
+
+def _reel(name: str, past: Past) -> Reel:
+    frames = past.run.frames("film")
+    every = list(frames)
+    epochs = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_FRAMES).round().astype(int))]
+    accuracy = dict(zip(*past.curve("val/acc1"), strict=True))
+    columns: list[list[UInt8[np.ndarray, "h w 3"]]] = [[] for _ in range(NUM_FILM)]
+    strengths = []
+    for epoch in epochs:
+        attribution = _attribution(frames[epoch])
+        heat = to_heatmap(attribution)
+        for column, one in zip(columns, rescale(list(heat), mode="each", clip=CLIP), strict=False):
+            column.append(render.colorize(one.values))
+        norms = np.linalg.norm(attribution.reshape(len(attribution), -1).astype(np.float64), axis=1)
+        strengths.append(render.number(float(norms.mean())))
+    sprites = tuple(data_uri(np.concatenate(column)) for column in columns if column)
+    told = tuple(percent(accuracy[epoch]) if epoch in accuracy else "–" for epoch in epochs)
+    return Reel(name, tuple(epochs), told, tuple(strengths), sprites)
+
+
+def _attribution(path: Path) -> Float32[np.ndarray, "m c h w"]:
+    return _arrays(path)["attribution"][:NUM_FILM]
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    """Read a frame; numpy itself leaves a damaged file open."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
+
+
+def embeddings(study: Study) -> list[Block]:
+    """Draw the test images' logits by PCA, t-SNE and UMAP, with the numbers that say how far to trust it."""
+    blocks: list[Block] = []
+    for part in study.parts:
+        found: list[Figure] = []
+        problems: list[Block] = []
+        for name, past in _embedded(part):
+            try:
+                found += _planes(name, past)
+            except DAMAGE as error:
+                told = placeless(f"the embeddings of {past.run.name} cannot be shown: {error}", study.store)
+                problems.append(Text(told, "problem"))
+        if found:
+            names = part.samples.classes if part.samples else ()
+            legend = tuple(zip(plots.class_colors(len(names)), names, strict=True))[:30]
+            blocks += [Heading(part.dataset), Figures(tuple(found), (*legend, ("", "× misclassified")))]
+        blocks += problems
+    return blocks or [Text("No finished run of this store has embeddings.", "note")]
+
+
+def _embedded(part: Part) -> list[tuple[str, Past]]:
+    return [(name, past) for name, past in part.judged() if (past.run.folder / "embeddings" / "test.npz").is_file()]
+
+
+def _planes(name: str, past: Past) -> list[Figure]:
+    numbers = (past.summary or {}).get("separability", {})
+    arrays = _arrays(past.run.folder / "embeddings" / "test.npz")
+    labels, wrong = arrays["labels"], arrays["logits"].argmax(axis=1) != arrays["labels"]
+    colors = plots.class_colors(arrays["logits"].shape[1])
+    figures = []
+    for method in (method for method in METHODS if method in arrays):
+        told = [
+            f"{words} {value:.2f}"
+            for key, words in (("silhouette", "silhouette"), ("knn", "kNN"), ("trustworthiness", "trust"))
+            if (value := numbers.get(f"{method}/{key}")) is not None
+        ]
+        uri = png_uri(plots.scatter(arrays[method], labels, colors, wrong))
+        figures.append(Figure(f"{name} · {LAYOUT_WORDS[method]}", note=", ".join(told), uri=uri))
+    return figures

@@ -1,0 +1,242 @@
+"""The one list of sections, read by both renderings: what each is called, how to read it, what W&B shows for it."""
+
+from dataclasses import dataclass, field
+
+
+@dataclass(frozen=True)
+class Lines:
+    """A line per run."""
+
+    title: str
+    y: str
+    x: str = "Step"
+
+
+@dataclass(frozen=True)
+class Bars:
+    """A bar per model: the mean over its runs."""
+
+    title: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Points:
+    """A point per run, a hyperparameter against a metric."""
+
+    title: str
+    parameter: str
+    metric: str
+
+
+@dataclass(frozen=True)
+class Media:
+    """Pictures as a grid: runs × images, with a slider over the steps."""
+
+    title: str
+    keys: tuple[str, ...]
+    columns: int = 4
+
+
+@dataclass(frozen=True)
+class Parallel:
+    """A line per run over hyperparameters to a metric."""
+
+    title: str
+    parameters: tuple[str, ...]
+    metric: str
+
+
+@dataclass(frozen=True)
+class Importance:
+    """How much each hyperparameter goes with a metric."""
+
+    metric: str
+
+
+@dataclass(frozen=True)
+class Comparer:
+    """Runs side by side, what differs first."""
+
+
+@dataclass(frozen=True)
+class Grid:
+    """A table that runs log; from its settings a person chooses W&B's own 2-D projection."""
+
+    key: str
+
+
+@dataclass(frozen=True)
+class Chart:
+    """Bars drawn from a table that runs log."""
+
+    title: str
+    key: str
+    label: str
+    value: str
+
+
+Panel = Lines | Bars | Points | Media | Parallel | Importance | Comparer | Grid | Chart
+
+
+@dataclass(frozen=True)
+class Section:
+    """One part of the report."""
+
+    key: str
+    title: str
+    text: tuple[str, ...]
+    """What is shown and how to read it, a paragraph each."""
+    panels: tuple[Panel, ...] = field(default=())
+    """W&B's counterpart; a section without panels is text there."""
+
+
+def metric_keys(panel: Panel) -> tuple[str, ...]:
+    """Return the names of what a panel shows that runs must log."""
+    if isinstance(panel, Lines):
+        return (panel.y, *(() if panel.x == "Step" else (panel.x,)))
+    if isinstance(panel, Bars | Points | Parallel | Importance):
+        return (panel.metric,)
+    if isinstance(panel, Grid | Chart):
+        return (panel.key,)
+    return panel.keys if isinstance(panel, Media) else ()
+
+
+PARAMETERS = ("lr", "weight_decay", "batch_size", "label_smoothing", "mixup", "epochs")
+"""Hyperparameters that W&B's panels compare."""
+
+SECTIONS = (
+    Section(
+        "runs",
+        "What was trained",
+        (
+            "One row per model and dataset: the recipe with the best validation accuracy, averaged over its seeds, "
+            "with the smallest and largest in brackets. Test images were scored once, with the weights that were best "
+            "on validation images; nothing was chosen by them. ECE is the gap between confidence and accuracy: 0 is a "
+            "model that is right as often as it says.",
+        ),
+        (
+            Bars("Test accuracy", "test/acc1"),
+            Bars("Test calibration error (ECE)", "test/ece"),
+            Bars("Images per second while training", "time/images_per_s"),
+            Comparer(),
+        ),
+    ),
+    Section(
+        "lesson",
+        "What a vanilla gradient is, and how to read it",
+        (
+            "A classifier turns an image into one score per class. The vanilla gradient asks of every pixel: if it "
+            "became a little brighter, how much would the score of one class rise or fall? That is the derivative of "
+            "the score with respect to the pixel (Simonyan et al., 2013, arXiv:1312.6034). It needs one backward pass, "
+            "has no settings, and says something true about the model rather than about the method.",
+            "How to read a map: bright pixels are those the score is sensitive to, right here, to small changes. That "
+            "is not the same as “important”, not the same as “this is why”, and a dark pixel may still matter together "
+            "with others. Look for where a map lies, how concentrated it is, and how it differs from another model's "
+            "map of the same image; scattered noise in it is normal.",
+        ),
+    ),
+    Section(
+        "curves",
+        "Learning curves",
+        (
+            "Validation images are held out of the training set. Runs of one recipe with other seeds share a color: "
+            "the line is their mean, the band runs from the lowest to the highest. Where the band is wide, a "
+            "difference between two single runs says little.",
+        ),
+        (
+            Lines("Validation accuracy", "val/acc1", "epoch"),
+            Lines("Validation loss", "val/loss", "epoch"),
+            Lines("Training loss", "train/loss"),
+            Lines("Gradient norm", "train/grad_norm"),
+            Lines("Learning rate", "lr"),
+            Lines("Validation calibration error (ECE)", "val/ece", "epoch"),
+        ),
+    ),
+    Section(
+        "confusion",
+        "What is taken for what",
+        (
+            "Rows are the true classes, columns the predicted ones; the stronger a cell's color, the larger its share "
+            "of the row. The diagonal is what was recognized. Numbers are test images.",
+        ),
+        (Media("Confusion, accuracy per class, calibration", ("test/confusion", "test/calibration"), 2),),
+    ),
+    Section(
+        "maps",
+        "Gradient maps: models × images",
+        (
+            "Every model looks at the same images, the first of their class in stored order, so not chosen by looks. "
+            "The score that is explained is the logit of the true class. On one scale, brightness can be compared "
+            "between models and images; on each map's own scale only places can. Below a map stands how sure the model "
+            "is of its prediction, and the prediction itself where it is wrong.",
+        ),
+        (Media("Maps of the fixed images; the slider is the training step", ("film",), 4),),
+    ),
+    Section(
+        "classes",
+        "What region each class draws on",
+        (
+            "The mean map of a class averages the maps of its images, each divided by its sum, and is drawn in "
+            "multiples of a map that is the same everywhere. It assumes that objects lie in the same place of every "
+            "image; where they do not, it shows where they lie. Center bias is the map's mean distance from the center "
+            "over a uniform map's: below 1 the model looks at the middle. Where masks are known, the mass on the mask "
+            "stands beside what a map that knows nothing would get.",
+        ),
+        (Chart("Test accuracy per class", "test/per_class_table", "class", "accuracy"),),
+    ),
+    Section(
+        "film",
+        "The film: maps through training",
+        (
+            "The same images after every epoch, from the untrained network to the end. Each map is on its own scale: "
+            "the film shows where the network looks, and the number below how strongly its score hangs on the pixels.",
+        ),
+        (Media("Film of the fixed images", ("film",), 8),),
+    ),
+    Section(
+        "agreement",
+        "Do the models look at the same places?",
+        (
+            "Agreement is computed image by image and averaged; brackets hold a 95 % bootstrap interval over images. A "
+            "number means something only between its ceiling, the same recipe from another seed, and its floors: the "
+            "image's edges, noise, and the model's own maps of other images. Two models with one accuracy may well "
+            "look at different places.",
+        ),
+    ),
+    Section(
+        "embeddings",
+        "Logits in the plane",
+        (
+            "Each point is one test image, placed by the model's logits and colored by its true class. PCA is a "
+            "projection: distances along its two axes are real. t-SNE and UMAP are layouts: they keep neighbors "
+            "together, but distances between groups, sizes of groups and empty space mean nothing. The numbers are "
+            "computed in the layout: silhouette (1: compact, separate classes), kNN (share of points whose 10 "
+            "neighbors vote for their class) and trustworthiness (how far neighbors in the picture are neighbors in "
+            "logits).",
+        ),
+        (
+            Media("PCA, t-SNE and UMAP of the logits", ("embedding/pca", "embedding/tsne", "embedding/umap"), 3),
+            Grid("embedding/table"),
+        ),
+    ),
+    Section(
+        "sweeps",
+        "Sweeps",
+        (
+            "Each line is one trial, from its hyperparameters to its score. Importance says how "
+            "much of the score went with a hyperparameter in these trials, not what causes it.",
+        ),
+        (
+            Parallel("Hyperparameters to validation accuracy", PARAMETERS, "val/acc1"),
+            Importance("val/acc1"),
+            Points("Learning rate and validation accuracy", "lr", "val/acc1"),
+        ),
+    ),
+    Section(
+        "reproduce",
+        "How to reproduce this",
+        ("The commands, seeds, versions and commit that the numbers above came from.",),
+    ),
+)
+"""All sections, in the order in which they are read."""
