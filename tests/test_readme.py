@@ -47,3 +47,7 @@ def test_the_example_of_the_demo_from_a_program_runs(folder):
         said = run(example("gradio_client").replace("http://127.0.0.1:7860", address), folder)
     answers = said.splitlines()[-2:]
     assert [line.split()[0].partition(":")[0] for line in answers] == ["digits-resnet18", "digits-vit_mini"]
+
+
+def test_the_example_of_agreement_runs(folder):
+    assert run(example("measures.agreement"), folder).startswith("resnet18 and vit_mini agree to")
