@@ -3,14 +3,22 @@
     app          layout, wiring, flags: `python demo/app.py`
     compare      the tab Compare
     class_view   the tab Class view
+    agreement    the tab Agreement; its HTML is in matrix
+    through_training  embeddings  runs    the tabs of what runs recorded
     about        the tab About
     starter      the empty store: trains the starter models from the page
-    api          endpoints for scripts: /models and /compare
+    pulling      a project of W&B, whose models come into the store in the background
+    api          endpoints for scripts: /models, /samples and /compare
+    later        what the page asks of a tab that is drawn when it is opened
     choice       what a visitor asked for, and the link that says so
+    link         the same for the other tabs
     looking      a choice answered: rows of cells
     shelf        the store as the page sees it: fresh listing, loaded models, results seen before
+    history      the store's runs as the page sees them
     grid  picker  classes    HTML of rows, of sample strips, of class cards
+    film  points  curves     HTML and data of films, of scatter plots, of learning curves
     markup       escaping, pixels and colour bars as HTML
 
-Imports point down this list.
+Each tab with a file of JavaScript beside it (film.js, points.js, curves.js, …) hands it data as JSON; page.js is what
+they share, vendor/ what others wrote. Imports point down this list.
 """

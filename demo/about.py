@@ -62,6 +62,7 @@ SCRIPT = """from gradio_client import Client, handle_file
 client = Client("http://127.0.0.1:7860")
 held = client.predict(api_name="/models")
 names = [model["reference"] for model in held["models"]]
+zeros = client.predict("digits", class_name="0", api_name="/samples")
 answer = client.predict(names, sample="digits:0", api_name="/compare")
 answer = client.predict(names, image=handle_file("cat.jpg"), target="pred", api_name="/compare")"""
 
@@ -74,7 +75,7 @@ def about() -> str:
         f'<div class="cvx-scales"><figure>{color_bar(1, False)}<figcaption>magnitude: no influence to strong'
         f"</figcaption></figure><figure>{color_bar(1, True)}<figcaption>signed: lowers or raises the score"
         f'</figcaption></figure></div><div class="cvx-questions">{items}</div>'
-        "<h3>From a script</h3><p>What the page can do, a script can: <code>/models</code> lists the store,"
-        " <code>/compare</code> answers with predictions, maps and pictures.</p>"
-        f"<pre><code>{SCRIPT.replace('<', '&lt;')}</code></pre></div>"
+        "<h3>From a script</h3><p>Scripts can ask, too: <code>/models</code> and <code>/samples</code> list"
+        " the store, <code>/compare</code> answers with predictions, maps and pictures.</p>"
+        f"<pre tabindex='0'><code>{SCRIPT.replace('<', '&lt;')}</code></pre></div>"
     )

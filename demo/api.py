@@ -1,4 +1,4 @@
-"""Endpoints for scripts: /models says what the store holds, /compare asks models about an image."""
+"""Endpoints for scripts: /models and /samples say what the store holds, /compare asks models about an image."""
 
 from pathlib import Path
 from typing import Any, TypedDict
@@ -37,6 +37,15 @@ class Held(TypedDict):
 
     models: list[StoredModel]
     samples: list[StoredSamples]
+
+
+class Sample(TypedDict):
+    """One stored test image."""
+
+    sample: str
+    """What `/compare` takes: DATASET:INDEX."""
+    label: str
+    image_png: str
 
 
 class Prediction(TypedDict):
@@ -79,6 +88,7 @@ class Endpoints:
     def __init__(self, opening: Opening):
         self._opening = opening
         gr.api(self.models, api_name="models", concurrency_limit=4)
+        gr.api(self.samples, api_name="samples", concurrency_limit=4)
         gr.api(self.compare, api_name="compare", concurrency_id="looking", concurrency_limit=1)
 
     def models(self) -> Held:
@@ -86,6 +96,25 @@ class Endpoints:
         from demo import script
 
         return script.held(self._opening.shelf.listing())
+
+    def samples(self, dataset: str, class_name: str = "", first: int = 0, num: int = 20) -> list[Sample]:
+        """List stored test images of a dataset.
+
+        Args:
+            dataset: One that `/models` lists under samples.
+            class_name: Only images of this class; empty means all.
+            first: How many to leave out before the first.
+            num: How many to list, at most 100.
+
+        Returns:
+            Each image's name for `/compare`, its label, and the image itself as a PNG data URI.
+        """
+        from demo import script
+
+        try:
+            return script.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
 
     def compare(
         self,

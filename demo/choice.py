@@ -15,6 +15,8 @@ CHOICES = {
     "reduction": ("max", "sum", "signed"),
     "scale": ("shared", "each", "absolute"),
 }
+PER_PAGE = 18
+"""Samples that a strip offers at a time."""
 RANGES = {"limit": (1e-12, 1e12), "clip": (50.0, 100.0), "opacity": (0.0, 100.0)}
 
 

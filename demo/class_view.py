@@ -1,14 +1,15 @@
 """The tab Class view: what region each model draws a class on."""
 
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import gradio as gr
 
-from demo.compare import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of
+from demo.choice import CHOICES
+from demo.compare import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
+from demo.link import Link
 from demo.opening import Opening
 
-if TYPE_CHECKING:
-    from demo.shelf import Listing
+DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient"}
 
 
 class ClassTab:
@@ -26,8 +27,8 @@ class ClassTab:
                 self.score = gr.Dropdown(SCORES, value="logit", label="Score")
                 self.method = gr.Dropdown(METHODS, value="gradient", label="Method")
             with gr.Column(elem_classes="cvx-stage"):
-                self.cards = gr.HTML(apply_default_css=False)
-        self._asked = [
+                self.cards = gr.HTML(js_on_load=script_of("cards.js"), apply_default_css=False)
+        self.asked = [
             self.dataset,
             self.class_name,
             self.models,
@@ -36,39 +37,42 @@ class ClassTab:
             self.score,
             self.method,
         ]
-        self.outputs = [self.dataset, self.class_name, self.models]
+        self.outputs = self.kept = self.asked
+        self.drawn = [self.cards]
         self._wire()
 
     def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.cards}
-        self.dataset.input(self.change_dataset, self.dataset, self.outputs[1:], **quiet).then(
-            self.draw, self._asked, self.cards, **quiet
+        self.dataset.input(self.change_dataset, self.dataset, self.outputs[1:3], **quiet).then(
+            self.draw, self.asked, self.cards, **quiet
         )
         for control in (self.class_name, self.models, self.reduction, self.score, self.method):
-            control.input(self.draw, self._asked, self.cards, **quiet)
-        self.num.release(self.draw, self._asked, self.cards, **quiet)
+            control.input(self.draw, self.asked, self.cards, **quiet)
+        self.num.release(self.draw, self.asked, self.cards, **quiet)
 
-    def open(self, tab: gr.Tab) -> None:
-        """Draw when the tab is opened: a class takes longer than an image, so not before it is looked at."""
-        tab.select(self.draw, self._asked, self.cards, **QUIET)
-
-    def fill(self, listing: "Listing", dataset: str | None, class_name: str | None, models: list[str]) -> list[Any]:
+    def fill(self, link: Link) -> list[Any]:
         """Bring the controls up to the store as it is now, keeping what still exists."""
-        if not listing.datasets:
-            return [gr.update(choices=[], value=None)] * 2 + [gr.update(choices=[], value=[])]
-        name = dataset if dataset in listing.datasets else next(iter(listing.datasets))
-        classes = listing.datasets[name].classes
-        chosen = class_name if class_name in classes else classes[0]
-        kept, offered = _kept(listing, name, models)
+        listing = self._opening.shelf.listing()
+        name = link.one("dataset", list(listing.datasets))
+        classes = list(listing.datasets[name].classes) if name else []
+        offered = columns_of(listing, [name]) if name else []
+        models = link.some("model", offered) or [one for one in offered if ":" not in one][:MAX_COLUMNS] or offered[:1]
         return [
             gr.update(choices=list(listing.datasets), value=name),
-            gr.update(choices=list(classes), value=chosen),
-            gr.update(choices=offered, value=kept),
+            gr.update(choices=classes, value=link.one("class", classes)),
+            gr.update(choices=offered, value=models),
+            min(200, max(5, link.number("num", 50))),
+            *(link.one(field, CHOICES[field]) for field in ("reduction", "score", "method")),
         ]
+
+    def link(self, *values: Any) -> str:
+        """Write down what was chosen."""
+        fields = ("dataset", "class", "model", "num", "reduction", "score", "method")
+        return Link.write("classes", dict(zip(fields, values, strict=True)), DEFAULTS)
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the classes and models of another dataset."""
-        return self.fill(self._opening.shelf.listing(), dataset, None, [])[1:]
+        return self.fill(Link("classes", [("classes.dataset", dataset)]))[1:3]
 
     def draw(
         self,
@@ -79,20 +83,15 @@ class ClassTab:
         reduction: str,
         score: str,
         method: str,
-    ) -> str:
+    ) -> list[str]:
         """Draw one card per model."""
         from demo.classes import cards
         from demo.markup import notice
 
         shown = self._opening.shelf.listing().datasets.get(dataset or "")
         if shown is None or not class_name:
-            return notice("Choose a dataset and a class")
+            return [notice("Choose a dataset and a class")]
         if not models:
-            return notice("Choose a model", "Tick one or more models.")
-        return cards(self._opening.shelf, shown, class_name, models, int(num), reduction, score, method)
-
-
-def _kept(listing: "Listing", dataset: str, models: list[str]) -> tuple[list[str], list[str]]:
-    offered = columns_of(listing, [dataset])
-    kept = [name for name in offered if name in models]
-    return kept or [name for name in offered if ":" not in name][:MAX_COLUMNS] or offered[:1], offered
+            return [notice("Choose a model", "Tick one or more models.")]
+        link = self.link(dataset, class_name, models, int(num), reduction, score, method)
+        return [cards(self._opening.shelf, shown, class_name, models, int(num), reduction, score, method, link)]

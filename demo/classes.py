@@ -29,6 +29,7 @@ def cards(
     reduction: str,
     score: str,
     method: str,
+    link: str = "",
 ) -> str:
     """Draw a card per model, the mean maps on one scale; a model that cannot answer says why in its own."""
     samples = shown.samples
@@ -45,7 +46,8 @@ def cards(
     body = "".join(_card(name, shown.columns[name], view, limit) for name, view in found.items())
     signed = reduction == "signed"
     return (
-        f'<div class="cvx-classes"><header><h2>{text(class_name)}</h2><p>{text(shown.name)}</p></header>'
+        f'<div class="cvx-classes" data-link="{text(link)}"><header>'
+        f"<h2>{text(class_name)}</h2><p>{text(shown.name)}</p></header>"
         f"{_legend(signed, score, method, reduction)}"
         f'<div class="cvx-cards" style="--columns:{len(found)}">{body}</div>'
         f"<p class='cvx-small'>{text(ALIGNED)}</p></div>"
@@ -101,7 +103,8 @@ def _facts(view: ClassView) -> str:
     if view.num_zero:
         facts.append(("zero maps", str(view.num_zero), "maps that are zero everywhere, left out of the mean"))
     items = "".join(
-        f'<div title="{text(hint)}"><dt>{text(name)}</dt><dd>{text(value)}</dd><p>{text(hint)}</p></div>'
+        f'<div title="{text(hint)}"><dt>{text(name)}</dt><dd>{text(value)}</dd>'
+        f'<dd class="cvx-hint">{text(hint)}</dd></div>'
         for name, value, hint in facts
     )
     return f'<dl class="cvx-facts-list">{items}</dl>'

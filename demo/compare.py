@@ -56,7 +56,7 @@ class CompareTab:
                 self._build_rail()
             with gr.Column(elem_classes="cvx-stage"):
                 self._build_toolbar()
-                self.grid = gr.HTML(js_on_load=_script("grid.js"), apply_default_css=False)
+                self.grid = gr.HTML(js_on_load=script_of("grid.js"), apply_default_css=False)
         self.controls: dict[str, Any] = {
             "datasets": self.datasets,
             "models": self.models,
@@ -94,7 +94,7 @@ class CompareTab:
             height=200,
             elem_classes="cvx-upload",
         )
-        self.picker = gr.HTML(js_on_load=_script("picker.js"), apply_default_css=False, elem_classes="cvx-picker")
+        self.picker = gr.HTML(js_on_load=script_of("picker.js"), apply_default_css=False, elem_classes="cvx-picker")
 
     def _build_toolbar(self) -> None:
         with gr.Row(elem_classes="cvx-toolbar"):
@@ -151,7 +151,7 @@ class CompareTab:
         listing, choice = self._opening.shelf.listing(), self.choice(values)
         if choice.source == "upload" and choice.target == "label":
             choice = dataclasses.replace(choice, target="pred")
-        choice = dataclasses.replace(choice, models=tuple(_with_a_model_each(listing, choice)))
+        choice = self.with_models(listing, choice)
         picker, grid = self._drawn(listing, choice, picks, upload)
         own = choice.source == "upload"
         targets = [pair for pair in TARGETS if not own or pair[1] != "label"]
@@ -174,6 +174,10 @@ class CompareTab:
             pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"])
             picks = {**picks, shown.name: pick}
         return picks, *self._drawn(listing, choice, picks, upload)
+
+    def with_models(self, listing: "Listing", choice: Choice) -> Choice:
+        """Tick models for a dataset that has none of those that are ticked."""
+        return dataclasses.replace(choice, models=tuple(_with_a_model_each(listing, choice)))
 
     def choice(self, values: Sequence[Any]) -> Choice:
         """Gather the controls' values; a number field that was emptied means its default."""
@@ -231,5 +235,6 @@ def _path(payload: dict[str, Any] | None) -> str | None:
     return payload["path"] if payload else None
 
 
-def _script(name: str) -> str:
+def script_of(name: str) -> str:
+    """Return a component's JavaScript."""
     return (ASSETS / name).read_text(encoding="utf-8")

@@ -5,7 +5,9 @@ from collections.abc import Sequence
 import numpy as np
 
 from cvx import render
-from cvx.comparison import View, top_classes
+from cvx.attribution import to_heatmap
+from cvx.attribution.agreement import spearman, traits
+from cvx.comparison import View, fit, top_classes
 from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.choice import Choice
 from demo.looking import Cell, Line
@@ -65,7 +67,7 @@ def _cell(cell: Cell, line: Line, choice: Choice) -> str:
     return (
         f'<article class="cvx-cell" aria-label="{name}"><header><h3>{name}</h3>{_facts(cell.view)}</header>'
         f'<div class="cvx-quad">{_pictures(cell, choice)}{top5(cell.view, line.label)}</div>'
-        f"<footer>{_numbers(cell, choice)}</footer></article>"
+        f"<footer>{_numbers(cell, choice)}{_beside(cell, line, choice)}</footer></article>"
     )
 
 
@@ -131,6 +133,26 @@ def _numbers(cell: Cell, choice: Choice) -> str:
     largest = float(np.abs(view.attribution[0]).max())
     norms = f"L2 norm {render.number(_norm(view))}, largest {render.number(largest)}"
     return f"<p>{asked}</p><p>{text(drawn)}</p><p>{text(norms)}</p>"
+
+
+def _beside(cell: Cell, line: Line, choice: Choice) -> str:
+    """Say how alike the map is to the row's first, and how much of it lies on the mask, where both are known."""
+    facts, view = [], cell.view
+    first = next((one for one in line.cells if one.view is not None), cell)
+    assert view is not None and first.view is not None
+    if first is not cell and first.view.attribution.shape == view.attribution.shape:
+        alike = float(spearman(traits(first.view.attribution), traits(view.attribution))[0])
+        facts.append(f"Spearman correlation with {first.column} {_or_dash(alike)}")
+    if line.subject is not None and line.subject.mask is not None:
+        mask = fit(line.subject.mask[None, ..., None].astype(np.uint8) * 255, view.card.image_size, 1)[..., 0] > 127
+        heat = np.abs(to_heatmap(view.attribution, choice.reduction)[0]).astype(np.float64)
+        share = float(heat[mask[0]].sum() / heat.sum()) if heat.any() else float("nan")
+        facts.append(f"mass on the mask {_or_dash(100 * share, 1)} %, by chance {100 * mask.mean():.1f} %")
+    return f"<p>{text('; '.join(facts))}</p>" if facts else ""
+
+
+def _or_dash(value: float, digits: int = 2) -> str:
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "–"
 
 
 def _norm(view: View) -> float:

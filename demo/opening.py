@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from demo.history import History
     from demo.shelf import Shelf
 
-LATER = ("demo.looking", "demo.grid", "demo.picker", "demo.classes", "timm", "matplotlib")
+LATER = ("demo.looking", "demo.grid", "demo.picker", "demo.classes", "timm", "matplotlib", "demo.film")
 """What the first answers need, imported while a visitor reads the page."""
 
 
@@ -18,21 +19,27 @@ class Opening:
 
     def __init__(self, root: Path):
         self.root = root
-        self._shelf: Future[Shelf] = Future()
+        self._opened: Future[tuple[Shelf, History]] = Future()
         threading.Thread(target=self._open, daemon=True).start()
 
     @property
     def shelf(self) -> "Shelf":
         """Return the shelf, as soon as there is one."""
-        return self._shelf.result()
+        return self._opened.result()[0]
+
+    @property
+    def history(self) -> "History":
+        """Return the runs, as soon as they can be read."""
+        return self._opened.result()[1]
 
     def _open(self) -> None:
         try:
+            from demo.history import History
             from demo.shelf import Shelf
 
-            self._shelf.set_result(Shelf(self.root))
+            self._opened.set_result((Shelf(self.root), History(self.root)))
         except BaseException as error:
-            self._shelf.set_exception(error)
+            self._opened.set_exception(error)
             raise
         for name in LATER:
             importlib.import_module(name)

@@ -4,15 +4,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
-from jaxtyping import Int64, UInt8
+from jaxtyping import Int64
 
 from cvx import render
 from cvx.comparison import fit
-from demo.choice import Choice, Pick
+from cvx.data.splits import NUM_FILM
+from demo.choice import PER_PAGE, Choice, Pick
 from demo.markup import data_uri, text
 from demo.shelf import Shown
 
-PER_PAGE = 18
 THUMB = 64
 """Larger samples are shrunk to this for the strip."""
 
@@ -45,6 +45,17 @@ def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0) ->
     return pick
 
 
+def film_strip(shown: Shown, index: int, num: int = NUM_FILM) -> str:
+    """Draw the images whose maps runs keep through training."""
+    if shown.gallery is None:
+        return ""
+    name, rows = text(shown.name), np.arange(min(num, len(shown.gallery)), dtype=np.int64)
+    return (
+        f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of the film"><header><h2>Image</h2>'
+        f"</header>{thumbs(shown, rows, index)}</section>"
+    )
+
+
 def picker(shown: Sequence[Shown], choice: Choice, picks: Mapping[str, Pick]) -> str:
     """Draw one strip per dataset."""
     return "".join(_strip(one, choice, picks.get(one.name, Pick())) for one in shown)
@@ -55,11 +66,12 @@ def _strip(shown: Shown, choice: Choice, pick: Pick) -> str:
     target = _target_select(shown, pick) if choice.target == "class" else ""
     if not offers_images and not target:
         return ""
-    thumbs = _thumbs(shown, pick) if offers_images else ""
+    rows = rows_of(shown, pick.shown)[pick.page * PER_PAGE : (pick.page + 1) * PER_PAGE]
+    strip = thumbs(shown, rows, pick.index) if offers_images else ""
     tools = _tools(shown, pick) if offers_images else ""
     return (
         f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of {text(shown.title)}">'
-        f"<header><h2>{name}</h2>{tools}</header>{target}{thumbs}</section>"
+        f"<header><h2>{name}</h2>{tools}</header>{target}{strip}</section>"
     )
 
 
@@ -90,18 +102,17 @@ def _select(action: str, label: str, values: Sequence[str], chosen: str, empty: 
     return f'<select data-action="{action}" aria-label="{label}" value="{text(chosen)}">{options}</select>'
 
 
-def _thumbs(shown: Shown, pick: Pick) -> str:
+def thumbs(shown: Shown, rows: Int64[np.ndarray, "n"], chosen: int) -> str:
+    """Draw a strip of buttons, one per sample, on one picture."""
     gallery = shown.gallery
     assert gallery is not None
-    rows = rows_of(shown, pick.shown)[pick.page * PER_PAGE : (pick.page + 1) * PER_PAGE]
     if not len(rows):
         return "<p>no sample of this class</p>"
-    small = fit(np.asarray(gallery.images[rows]), min(THUMB, gallery.images.shape[1]), gallery.images.shape[3])
     buttons = "".join(
-        _thumb(place, len(rows), int(row), shown.classes[int(gallery.labels[row])], int(row) == pick.index)
+        _thumb(place, len(rows), int(row), shown.classes[int(gallery.labels[row])], int(row) == chosen)
         for place, row in enumerate(rows)
     )
-    style = f"--sprite:url({data_uri(_sprite(small))});--count:{len(rows)}"
+    style = f"--sprite:url({sprite_of(shown, rows)});--count:{len(rows)}"
     return f'<div class="cvx-thumbs" style="{style}">{buttons}</div>'
 
 
@@ -114,6 +125,9 @@ def _thumb(place: int, count: int, row: int, label: str, chosen: bool) -> str:
     )
 
 
-def _sprite(images: UInt8[np.ndarray, "n h w c"]) -> UInt8[np.ndarray, "h width c"]:
-    """Put images side by side: one picture instead of many."""
-    return np.concatenate([render.gray_or_rgb(image) for image in images], axis=1)
+def sprite_of(shown: Shown, rows: Int64[np.ndarray, "n"]) -> str:
+    """Put samples side by side, small, in one picture instead of many, and return it as a data URI."""
+    gallery = shown.gallery
+    assert gallery is not None
+    small = fit(np.asarray(gallery.images[rows]), min(THUMB, gallery.images.shape[1]), gallery.images.shape[3])
+    return data_uri(np.concatenate([render.gray_or_rgb(image) for image in small], axis=1))

@@ -11,14 +11,14 @@ from cvx.attribution import to_heatmap
 from cvx.comparison import top_classes
 from cvx.figures import unit
 from cvx.store import ModelEntry
-from demo import looking
+from demo import looking, picker
 from demo.choice import Choice
 from demo.looking import Cell
 from demo.markup import data_uri
 from demo.shelf import Listing, Shelf, Subject
 
 if TYPE_CHECKING:
-    from demo.api import Answer, Comparison, Held, StoredModel, StoredSamples
+    from demo.api import Answer, Comparison, Held, Sample, StoredModel, StoredSamples
 
 
 def held(listing: Listing) -> "Held":
@@ -46,6 +46,32 @@ def _stored(entry: ModelEntry) -> "StoredModel":
         "metrics": {name: float(value) for name, value in card.metrics.items()} if card else {},
         "error": entry.error,
     }
+
+
+def samples(listing: Listing, dataset: str, class_name: str, first: int, num: int) -> "list[Sample]":
+    """List some of a dataset's images.
+
+    Raises:
+        ValueError: If there is no such dataset or class, or more than 100 are asked for.
+    """
+    shown = listing.datasets.get(dataset)
+    if shown is None or shown.gallery is None:
+        known = [name for name, one in listing.datasets.items() if one.gallery is not None]
+        raise ValueError(f"no samples of {dataset!r}; datasets with samples: {', '.join(known) or 'none'}")
+    if class_name and class_name not in shown.classes:
+        raise ValueError(f"{dataset} has no class {class_name!r}; known: {', '.join(shown.classes)}")
+    if first < 0 or not 1 <= num <= 100:
+        raise ValueError(f"first must be at least 0 and num in 1…100, got {first} and {num}")
+    images, labels = shown.gallery.images, shown.gallery.labels
+    rows = picker.rows_of(shown, class_name)[first : first + num]
+    return [
+        {
+            "sample": f"{dataset}:{row}",
+            "label": shown.classes[int(labels[row])],
+            "image_png": data_uri(render.gray_or_rgb(np.array(images[row]))),
+        }
+        for row in rows
+    ]
 
 
 def compare(

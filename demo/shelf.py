@@ -9,13 +9,14 @@ from pathlib import Path
 from typing import Generic, TypeVar
 
 import numpy as np
+import torch
 from jaxtyping import Bool, UInt8
 
 from cvx import comparison
 from cvx.checkpoint import Card
 from cvx.comparison import ClassView, View
 from cvx.data.image_file import read_image
-from cvx.data.splits import NUM_GALLERY, Split
+from cvx.data.splits import Split
 from cvx.distributed import pick_device
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Samples, Store, slug
@@ -39,7 +40,7 @@ class Shown:
     @property
     def gallery(self) -> Split | None:
         """Return the images to choose from."""
-        return None if self.samples is None else self.samples.split.head(NUM_GALLERY)
+        return None if self.samples is None else self.samples.split
 
     def subject(self, index: int) -> "Subject":
         """Return a sample by its place in the gallery.
@@ -132,6 +133,11 @@ class Shelf:
         self._uploads: Bounded[Subject] = Bounded(result_bytes)
         self._listing = Listing(stamp=None)
         self._lock = threading.RLock()
+
+    @property
+    def device(self) -> torch.device:
+        """Return where models look."""
+        return self._device
 
     def listing(self) -> Listing:
         """List the store; it is read again only if a file that names its content has changed."""

@@ -117,7 +117,7 @@ def welcome(job: StarterJob, root: Path) -> str:
         f'<div class="cvx-welcome"><h2>No models yet</h2>{trouble}'
         f"<p>The store <code>{text(root)}</code> holds no model to look with. Four small ones, a ResNet-18 and a ViT"
         f" on digits and on shapes, train in {MINUTES}; nothing is downloaded. Press the button, or run</p>"
-        f"<pre><code>{text(typed)}</code></pre>"
+        f"<pre tabindex='0'><code>{text(typed)}</code></pre>"
         "<p>and this page shows them as they arrive. Models that you train with <code>python -m cvx train</code> or"
         " bring with <code>python -m cvx import</code> appear here, too.</p></div>"
     )

@@ -1,38 +1,27 @@
 """The demo in a real browser: every tab's main path, its empty and broken states, and what must not happen."""
 
-import contextlib
-import shutil
 import subprocess
-from urllib.parse import urlsplit
 
 import pytest
+from browsing import DESK, PHONE, PROJECTOR, chromium, visits
 from gradio_client import Client
 from PIL import Image
-from playwright.sync_api import expect, sync_playwright
+from playwright.sync_api import expect
 from small_store import NASTY, break_card, cut_weights, make_store, served
 
 pytestmark = pytest.mark.browser
 
-FLAGS = [
-    "--no-sandbox",
-    "--disable-gpu",
-    "--disable-background-networking",
-    "--disable-component-update",
-    "--disable-sync",
-    "--no-first-run",
-]
-expect.set_options(timeout=90_000)
-DESK, PHONE, PROJECTOR = (1440, 900), (390, 844), (1920, 1080)
-
 
 @pytest.fixture(scope="module")
 def browser():
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "the browser tests need Chromium: run `make setup-system`"
-    with sync_playwright() as playwright:
-        browser = playwright.chromium.launch(executable_path=found, args=FLAGS)
+    with chromium() as browser:
         yield browser
-        browser.close()
+
+
+@pytest.fixture
+def visit(browser):
+    with visits(browser) as visit:
+        yield visit
 
 
 @pytest.fixture(scope="module")
@@ -42,34 +31,6 @@ def address(tmp_path_factory):
         models = [entry.reference for entry in store.models()]
         Client(address, verbose=False).predict(models, sample="tiles:0", api_name="/compare")  # all is imported
         yield address
-
-
-@pytest.fixture
-def visit(browser):
-    """Open pages; at the end, no request may have left the machine and no script may have failed."""
-    troubles = []
-    with contextlib.ExitStack() as pages:
-
-        def open_page(address, size=DESK, scheme="light"):
-            context = browser.new_context(viewport={"width": size[0], "height": size[1]}, color_scheme=scheme)
-            pages.callback(context.close)
-            page = context.new_page()
-            page.set_default_timeout(90_000)
-            page.on("request", lambda request: troubles.append(request.url) if leaves(request.url) else None)
-            page.on("pageerror", lambda error: troubles.append(str(error)))
-            page.goto(address)
-            expect(page.locator(".cvx-grid, .cvx-welcome").locator("visible=true").first).to_be_visible()
-            return page
-
-        yield open_page
-    assert troubles == []
-
-
-def leaves(url):
-    return urlsplit(url).scheme in ("http", "https", "ws", "wss") and urlsplit(url).hostname not in (
-        "127.0.0.1",
-        "localhost",
-    )
 
 
 def cell(page, row, model):
@@ -145,6 +106,13 @@ def test_datasets_and_models_are_ticked_on_and_off(visit, address):
     expect(page.locator(".cvx-strip")).to_have_count(1)
 
 
+def test_in_a_low_window_the_strips_of_samples_stay_below_the_controls(visit, address):
+    page = visit(address, (1440, 500))
+    strip = page.locator('.cvx-strip[data-dataset="tiles"]')
+    strip.scroll_into_view_if_needed()
+    assert strip.bounding_box()["x"] < page.get_by_role("checkbox", name="tiles").bounding_box()["x"]
+
+
 def test_opacity_moves_without_a_new_picture(visit, address):
     page = visit(address)
     veil = cell(page, "Tiles", "resnet10t").locator(".cvx-veil")
@@ -198,11 +166,21 @@ def test_about_says_what_a_gradient_is(visit, address):
     expect(page.locator(".cvx-about")).to_contain_text("vanilla gradient")
 
 
+def open_tab(page, name):
+    """Open a tab; where there is no room for all of them, some are in a menu."""
+    menu = page.locator(".overflow-menu > button")
+    if menu.is_visible() and page.locator(".overflow-dropdown button", has_text=name).count():
+        menu.click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
+    else:
+        page.get_by_role("tab", name=name).click()
+
+
 @pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESK, "dark"), (PROJECTOR, "light")])
 def test_the_page_fits_its_width_in_light_and_dark(visit, address, size, scheme):
     page = visit(address, size, scheme)
     for tab, inside in (("Compare", ".cvx-quad"), ("Class view", ".cvx-card"), ("About", ".cvx-about")):
-        page.get_by_role("tab", name=tab).click()
+        open_tab(page, tab)
         expect(page.locator(inside).first).to_be_visible()
         assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     light = page.evaluate("getComputedStyle(document.body).backgroundColor")

@@ -4,6 +4,8 @@ import base64
 import io
 import json
 import struct
+import subprocess
+import sys
 import time
 import urllib.request
 import zlib
@@ -16,7 +18,7 @@ from gradio_client.exceptions import AppError
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_store import CLASSES, NASTY, add_model, break_card, cut_weights, make_splits, make_store, served
+from small_store import CLASSES, NASTY, ROOT, add_model, break_card, cut_weights, make_splits, make_store, served
 
 from cvx import attribution, render
 from demo import classes, frame, grid, looking, markup, picker
@@ -230,6 +232,21 @@ def test_numbers_under_a_map_are_those_of_the_gradient(shelf):
         assert f"0 … {render.number(float(cell.scaled.limit))}" in html
 
 
+def test_each_cell_says_how_alike_it_is_to_the_first_and_how_much_of_it_lies_on_the_mask(shelf, store):
+    from scipy.stats import spearmanr
+
+    line = looking.lines(shelf, shelf.listing(), EVERYTHING, {"tiles": Pick(index=5)})[1]
+    html = grid.grid([line], EVERYTHING)
+    heats = [np.abs(cell.view.attribution[0]).max(axis=0) for cell in line.cells]
+    alike = f"{spearmanr(heats[0].ravel(), heats[1].ravel()).statistic:.2f}".replace("-", "\N{MINUS SIGN}")
+    assert html.count("Spearman") == 1 and f"Spearman correlation with resnet10t {alike}" in html
+    mask = store.samples("tiles").split.masks[5]
+    for heat in heats:
+        assert (
+            f"mass on the mask {100 * heat[mask].sum() / heat.sum():.1f} %, by chance {100 * mask.mean():.1f} %" in html
+        )
+
+
 def test_a_map_that_is_zero_everywhere_is_said_to_be_so(shelf):
     from dataclasses import replace
 
@@ -388,9 +405,9 @@ def client(address):
     return Client(address, verbose=False)
 
 
-def test_scripts_see_two_typed_and_documented_endpoints(client):
+def test_scripts_see_typed_and_documented_endpoints(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert sorted(named) == ["/compare", "/models"]
+    assert {"/compare", "/models", "/samples"} <= set(named)
     parameters = {one["parameter_name"]: one["python_type"]["type"] for one in named["/compare"]["parameters"]}
     assert parameters["models"] == "list[str]" and parameters["clip"] == "float"
     assert "filepath" in parameters["image"]
@@ -401,6 +418,16 @@ def test_the_endpoint_models_says_what_the_store_holds(client, store):
     held = client.predict(api_name="/models")
     assert [one["reference"] for one in held["models"]] == [entry.reference for entry in store.models()]
     assert held["samples"][1] == {"dataset": "tiles", "num": 40, "classes": list(CLASSES["tiles"])}
+
+
+def test_the_endpoint_samples_lists_images_of_a_class_with_the_names_that_compare_takes(client, store):
+    found = client.predict("tiles", class_name="green", first=1, num=3, api_name="/samples")
+    assert [one["sample"] for one in found] == ["tiles:5", "tiles:9", "tiles:13"]
+    assert {one["label"] for one in found} == {"green"}
+    assert np.array_equal(decoded(found[1]["image_png"]), store.samples("tiles").split.images[9])
+    for asked, said in (({"dataset": "birds"}, "dots, tiles"), ({"dataset": "tiles", "num": 101}, "num in 1…100")):
+        with pytest.raises(AppError, match=said):
+            client.predict(**asked, api_name="/samples")
 
 
 def decoded(uri):
@@ -464,6 +491,15 @@ def call(address, *values):
         event = json.load(answer)["event_id"]
     with urllib.request.urlopen(f"{address}/gradio_api/call/compare/{event}") as answer:
         return answer.read().decode()
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("flag", ["--auth=secret", "--auth=:secret"])
+def test_a_login_without_a_name_or_password_is_refused_and_not_repeated(flag, tmp_path):
+    command = [sys.executable, str(ROOT / "demo" / "app.py"), flag, f"--artifacts={tmp_path}", "--port=0"]
+    ended = subprocess.run(command, capture_output=True, text=True, timeout=100)
+    assert ended.returncode == 1 and "secret" not in ended.stderr
+    assert ended.stderr.startswith("demo: auth must be NAME:PASSWORD") and len(ended.stderr.splitlines()) == 1
 
 
 def test_the_first_page_names_no_other_host(store):

@@ -1,0 +1,108 @@
+"""The tab Agreement: how alike the models of a dataset look, and on which images they differ most."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from demo.compare import MAX_COLUMNS, QUIET, columns_of, script_of
+from demo.link import Link
+from demo.opening import Opening
+
+MEASURES = [
+    ("Spearman, magnitude", "spearman"),
+    ("Spearman, signed", "spearman_signed"),
+    ("Cosine", "cosine"),
+    ("Top 10 %", "topk"),
+    ("SSIM", "ssim"),
+    ("HOG", "hog"),
+]
+CONDITIONS = [("All images", "all"), ("Both right", "both_right"), ("They disagree", "disagree")]
+DEFAULTS = {"measure": "spearman", "condition": "all", "num": 200}
+
+
+class AgreementTab:
+    """Components and events of the tab."""
+
+    def __init__(self, opening: Opening):
+        self._opening = opening
+        self.pair = gr.State([])
+        with gr.Row(elem_id="cvx-agreement", elem_classes="cvx-split"):
+            with gr.Column(elem_classes="cvx-rail"):
+                self.dataset = gr.Dropdown(label="Dataset")
+                self.models = gr.CheckboxGroup(label="Models", elem_classes="cvx-ticks cvx-many")
+                self.measure = gr.Dropdown(MEASURES, value="spearman", label="Measure")
+                self.condition = gr.Radio(CONDITIONS, value="all", label="Images", elem_classes="cvx-segments")
+                self.num = gr.Slider(50, 1000, 200, step=50, label="Images, at most", buttons=[])
+            with gr.Column(elem_classes="cvx-stage"):
+                self.stage = gr.HTML(js_on_load=script_of("agreement.js"), apply_default_css=False)
+        self.asked = [self.pair, self.dataset, self.models, self.measure, self.condition, self.num]
+        self.outputs = self.kept = self.asked
+        self.drawn = [self.stage]
+        self._wire()
+
+    def _wire(self) -> None:
+        quiet = {**QUIET, "show_progress_on": self.stage}
+        self.dataset.input(self.change_dataset, self.dataset, [self.pair, self.models], **quiet).then(
+            self.draw, self.asked, self.drawn, **quiet
+        )
+        for control in (self.models, self.measure, self.condition):
+            control.input(self.draw, self.asked, self.drawn, **quiet)
+        self.num.release(self.draw, self.asked, self.drawn, **quiet)
+        self.stage.pair(self.choose, self.asked, [self.pair, *self.drawn], **quiet)
+
+    def fill(self, link: Link) -> list[Any]:
+        """Bring the controls up to the store as it is now, as a link says."""
+        listing = self._opening.shelf.listing()
+        name = link.one("dataset", list(listing.datasets))
+        offered = columns_of(listing, [name]) if name else []
+        models = link.some("model", offered) or [one for one in offered if ":" not in one][:MAX_COLUMNS]
+        if len(models) < 2:
+            models = offered[:2]
+        return [
+            link.some("pair", models)[:2],
+            gr.update(choices=list(listing.datasets), value=name),
+            gr.update(choices=offered, value=models),
+            link.one("measure", [value for _, value in MEASURES]),
+            link.one("condition", [value for _, value in CONDITIONS]),
+            min(1000, max(50, link.number("num", 200))),
+        ]
+
+    def change_dataset(self, dataset: str) -> list[Any]:
+        """Offer the models of another dataset."""
+        pair, _, models, *_ = self.fill(Link("agreement", [("agreement.dataset", dataset)]))
+        return [pair, models]
+
+    def link(self, pair: Sequence[str], dataset: str | None, models: Sequence[str], *rest: Any) -> str:
+        """Write down what was chosen."""
+        measure, condition, num = rest
+        said = {"dataset": dataset, "model": list(models), "pair": list(pair)}
+        numbers = {"measure": measure, "condition": condition, "num": int(num)}
+        return Link.write("agreement", {**said, **numbers}, DEFAULTS)
+
+    def choose(self, event: gr.EventData, pair: Sequence[str], *rest: Any) -> list[Any]:
+        """Show where the two models of a cell differ."""
+        chosen = [str(event._data.get(name, "")) for name in ("first", "second")]
+        return [chosen, *self.draw(chosen, *rest)]
+
+    def draw(
+        self,
+        pair: Sequence[str],
+        dataset: str | None,
+        models: Sequence[str],
+        measure: str,
+        condition: str,
+        num: float,
+    ) -> list[str]:
+        """Draw the matrix, and the images on which two models differ most."""
+        from demo import matrix
+        from demo.markup import notice
+
+        shown = self._opening.shelf.listing().datasets.get(dataset or "")
+        if shown is None:
+            return [notice("Choose a dataset")]
+        known = [name for name in models if name in shown.columns]
+        if len(known) < 2:
+            return [notice("Choose two models", "Agreement is between models: tick two or more of this dataset.")]
+        link = self.link(pair, dataset, known, measure, condition, num)
+        return [matrix.page(self._opening.shelf, shown, known, pair, measure, condition, int(num), link)]

@@ -1,0 +1,88 @@
+"""The tab Embeddings: where each model's logits put the test images, models side by side."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from demo.compare import MAX_COLUMNS, QUIET, script_of
+from demo.link import Link
+from demo.opening import Opening
+from demo.through_training import newest_of_each_model
+
+LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
+COLORS = [("Label", "label"), ("Prediction", "prediction"), ("Right or wrong", "correct"), ("Confidence", "confidence")]
+RECOLOR = "(layout, color) => { cvx.recolor?.(layout, color); return []; }"
+
+
+class EmbeddingsTab:
+    """Components and events of the tab."""
+
+    def __init__(self, opening: Opening):
+        self._opening = opening
+        with gr.Row(elem_id="cvx-embeddings", elem_classes="cvx-split"):
+            with gr.Column(elem_classes="cvx-rail"):
+                self.dataset = gr.Dropdown(label="Dataset")
+                self.runs = gr.CheckboxGroup(label="Runs", elem_classes="cvx-ticks cvx-many")
+                self.layout = gr.Radio(LAYOUTS, value="tsne", label="Layout", elem_classes="cvx-segments")
+                self.color = gr.Radio(COLORS, value="label", label="Color", elem_classes="cvx-segments")
+            with gr.Column(elem_classes="cvx-stage"):
+                self.stage = gr.HTML(
+                    js_on_load=script_of("points.js"), apply_default_css=False, server_functions=[self._thumbs()]
+                )
+        self.outputs = self.kept = self.asked = [self.dataset, self.runs, self.layout, self.color]
+        self.drawn = [self.stage]
+        self._wire()
+
+    def _wire(self) -> None:
+        quiet = {**QUIET, "show_progress_on": self.stage}
+        self.dataset.input(self.change_dataset, self.dataset, self.runs, **quiet).then(
+            self.draw, self.asked, self.drawn, **quiet
+        )
+        self.runs.input(self.draw, self.asked, self.drawn, **quiet)
+        for control in (self.layout, self.color):
+            control.input(None, [self.layout, self.color], None, js=RECOLOR)
+
+    def _thumbs(self) -> Any:
+        """Return what the browser calls for pictures of samples: a plain function, as Gradio marks it as its own."""
+
+        def thumbs(asked: dict[str, Any]) -> str:
+            from demo import points
+
+            shown = self._opening.shelf.listing().datasets.get(str(asked.get("dataset", "")))
+            return points.thumbs(shown, list(asked.get("rows", [])))
+
+        return thumbs
+
+    def fill(self, link: Link) -> list[Any]:
+        """Bring the controls up to the runs as they are now, as a link says."""
+        chronicle = self._opening.history.chronicle()
+        dataset = link.one("dataset", chronicle.datasets)
+        runs = chronicle.of(dataset) if dataset else []
+        chosen = link.some("run", [past.name for past in runs]) or newest_of_each_model(runs)
+        layouts = ["tsne", "pca", "umap"]
+        return [
+            gr.update(choices=chronicle.datasets, value=dataset),
+            gr.update(choices=[(past.label, past.name) for past in reversed(runs)], value=chosen),
+            link.one("layout", layouts),
+            link.one("color", [value for _, value in COLORS]),
+        ]
+
+    def change_dataset(self, dataset: str) -> Any:
+        """Offer the runs of another dataset."""
+        return self.fill(Link("points", [("points.dataset", dataset)]))[1]
+
+    def link(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> str:
+        """Write down what was chosen."""
+        said = {"dataset": dataset, "run": list(runs), "layout": layout, "color": color}
+        return Link.write("points", said, {"layout": "tsne", "color": "label"})
+
+    def draw(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> list[str]:
+        """Draw the panels."""
+        from demo import points
+
+        shown = self._opening.shelf.listing().datasets.get(dataset or "")
+        named = self._opening.history.chronicle().named(runs)
+        chosen = [past for past in named if past.dataset == dataset][:MAX_COLUMNS]
+        link = self.link(dataset, runs, "tsne", "label")  # the page adds layout and color, which it changes itself
+        return [points.panels(self._opening.history, shown, chosen, layout, color, link)]

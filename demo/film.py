@@ -1,0 +1,220 @@
+"""The film of maps of the tab Through training as HTML: all frames at once, played in the browser."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, UInt8
+
+from cvx import render
+from cvx.attribution import Scaled, rescale
+from cvx.figures import CLIP, REDUCTION_WORDS
+from demo.history import History, Past, Reel
+from demo.markup import data_uri, gradient, notice, picture, text
+from demo.shelf import Shown
+
+SCALES = ("film", "run", "epoch", "each")
+METRICS = {"val/acc1": "validation accuracy", "val/loss": "validation loss", "train/loss": "training loss"}
+MOSTLY = 0.5
+"""Share of zero pixels above which a frame is said to be mostly zero."""
+UNTRAINED = (
+    "an untrained ResNet's residual branches start at zero, and the strided shortcuts that are left see only some of"
+    " the pixels"
+)
+
+
+@dataclass(frozen=True, eq=False)
+class Strip:
+    """One run's maps of one image, ready to be drawn."""
+
+    past: Past
+    reel: Reel
+    scaled: Sequence[Scaled]
+
+
+def film(
+    history: History, shown: Shown | None, runs: Sequence[Past], index: int, scale: str, reduction: str, link: str = ""
+) -> str:
+    """Draw the player, a curve and one card per run; a run that has no film says why in its own card."""
+    if not runs:
+        return notice("Choose a run", "Tick one or more runs; every run that cvx trains keeps a film of its maps.")
+    reels, errors = _reels(history, runs, reduction)
+    index = min(index, min((reel.heatmaps.shape[1] for _, reel in reels), default=1) - 1)
+    strips = _strips(reels, index, scale)
+    signed = reduction == "signed"
+    image = _image(shown, reels, index)
+    classes = shown.classes if shown else ()
+    cards = "".join(_card(strip, image, classes, index, signed) for strip in strips)
+    cards += "".join(_broken(past, error) for past, error in errors)
+    data = json.dumps(_data(history, strips, classes, index))
+    return (
+        f'<div class="cvx-film" data-link="{text(link)}">{_player(strips)}'
+        f'<div hidden data-json="{text(data)}"></div>{_legend(signed, reduction, scale)}'
+        f'<div class="cvx-cards" style="--columns:{len(runs)}">{cards}</div></div>'
+    )
+
+
+def _image(shown: Shown | None, reels: Sequence[tuple[Past, Reel]], index: int) -> UInt8[np.ndarray, "h w c"] | None:
+    """Return the image of the maps, unless the stored samples are not those that the runs were trained beside."""
+    gallery = shown.gallery if shown else None
+    if gallery is None or any(not np.array_equal(gallery.labels[: len(r.targets)], r.targets) for _, r in reels):
+        return None
+    return np.array(gallery.images[index])
+
+
+def _reels(history: History, runs: Sequence[Past], reduction: str) -> tuple[list[Any], list[Any]]:
+    reels, errors = [], []
+    for past in runs:
+        try:
+            reels.append((past, history.reel(past, reduction)))
+        except (ValueError, OSError) as error:
+            errors.append((past, str(error)))
+    return reels, errors
+
+
+def _strips(reels: Sequence[tuple[Past, Reel]], index: int, scale: str) -> list[Strip]:
+    """Scale every map of one image: on one scale for all runs and epochs, for a run, for an epoch, or alone."""
+    maps = [reel.heatmaps[:, index] for _, reel in reels]
+    whole = [float(rescale([frames.reshape(-1, frames.shape[-1])], "each", CLIP)[0].limit) for frames in maps]
+    by_epoch = _limits_by_epoch(reels, maps) if scale == "epoch" else {}
+    strips = []
+    for (past, reel), frames, own in zip(reels, maps, whole, strict=True):
+        ends = {"film": max(whole), "run": own}
+        limits = [ends.get(scale, by_epoch.get(epoch, 0.0)) for epoch in reel.epochs]
+        strips.append(Strip(past, reel, [_scaled(one, limit) for one, limit in zip(frames, limits, strict=True)]))
+    return strips
+
+
+def _scaled(heatmap: Float32[np.ndarray, "h w"], limit: float) -> Scaled:
+    """Scale one map to a limit, or to its own where there is none."""
+    return rescale([heatmap], "absolute", limit=limit)[0] if limit > 0 else rescale([heatmap], "each", CLIP)[0]
+
+
+def _limits_by_epoch(
+    reels: Sequence[tuple[Past, Reel]], maps: Sequence[Float32[np.ndarray, "_ _ _"]]
+) -> dict[int, float]:
+    """Return the end of the scale at every epoch; a run without a frame there counts with its newest before."""
+    limits = {}
+    for epoch in sorted({epoch for _, reel in reels for epoch in reel.epochs}):
+        seen = [
+            frames[max(0, int(np.searchsorted(reel.epochs, epoch, "right")) - 1)]
+            for (_, reel), frames in zip(reels, maps, strict=True)
+        ]
+        limits[epoch] = float(rescale(seen, "shared", CLIP)[0].limit)
+    return limits
+
+
+def _player(strips: Sequence[Strip]) -> str:
+    epochs = sorted({epoch for strip in strips for epoch in strip.reel.epochs}) or [0]
+    options = "".join(f'<option value="{name}">{words}</option>' for name, words in METRICS.items())
+    return (
+        '<div class="cvx-player" role="group" aria-label="film of the maps">'
+        '<button type="button" class="cvx-play" aria-label="play">▶</button>'
+        f'<input type="range" min="0" max="{len(epochs) - 1}" value="{len(epochs) - 1}" step="1" aria-label="epoch">'
+        f"<output>epoch {epochs[-1]}</output>"
+        '<select class="cvx-speed" aria-label="speed"><option value="2">2 a second</option>'
+        '<option value="6" selected>6 a second</option><option value="15">15 a second</option></select></div>'
+        '<section class="cvx-card cvx-curve" aria-label="learning curve"><header><h3>Learning curve</h3>'
+        f'<select class="cvx-metric" aria-label="metric of the curve">{options}</select></header>'
+        '<div class="cvx-plot" style="height:200px"></div>'
+        '<p class="cvx-small">Click the curve to go there. Space plays and stops, arrows step.</p></section>'
+    )
+
+
+def _legend(signed: bool, reduction: str, scale: str) -> str:
+    ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
+    what = {
+        "film": "one scale for all runs and epochs",
+        "run": "one scale for all epochs of a run",
+        "epoch": "one scale for all runs, another at every epoch",
+        "each": "every map on its own scale: brightness cannot be compared",
+    }[scale]
+    return (
+        f'<div class="cvx-legend" role="note"><span class="cvx-bar"><span>{ends[0]}</span>'
+        f'<i style="background:{gradient(signed)}"></i><span>{ends[1]}</span></span><span>Vanilla gradient of the'
+        f" label's logit, {REDUCTION_WORDS[reduction]}; {what}, ending at the 99th percentile</span></div>"
+    )
+
+
+def _card(
+    strip: Strip, image: UInt8[np.ndarray, "_ _ _"] | None, classes: Sequence[str], index: int, signed: bool
+) -> str:
+    past, (height, width) = strip.past, strip.reel.heatmaps.shape[2:]
+    label = _name(classes, int(strip.reel.targets[index]))
+    sprite = data_uri(np.concatenate([render.colorize(one.values, signed) for one in strip.scaled], axis=1))
+    canvas = f'<canvas class="cvx-pixels" width="{width}" height="{height}" data-sprite="{sprite}"'
+    said = f'role="img" aria-label="map of {text(past.label)} for {text(label)}"'
+    over, shown = "", ""
+    if image is not None:
+        gray = render.overlay(image, np.zeros(image.shape[:2], np.float32), signed, 0)
+        shown = (
+            f"<figure>{picture(render.gray_or_rgb(image), 'the image')}<figcaption>{text(label)}</figcaption></figure>"
+        )
+        over = (
+            f'<figure><div class="cvx-over">{picture(gray, "map over the image")}'
+            f'<canvas class="cvx-pixels cvx-veil" width="{width}" height="{height}"></canvas></div>'
+            "<figcaption>overlay</figcaption></figure>"
+        )
+    return (
+        f'<article class="cvx-card cvx-reel" data-run="{text(past.name)}" aria-label="{text(past.label)}"><h3>'
+        f'<i class="cvx-key"></i>{text(past.label)}</h3><div class="cvx-trio">{shown}<figure>{canvas} {said}></canvas>'
+        '<figcaption class="cvx-scale"></figcaption></figure>'
+        f'{over}</div><p class="cvx-small cvx-facts-line"></p><p class="cvx-small cvx-zero"></p></article>'
+    )
+
+
+def _broken(past: Past, error: str) -> str:
+    return f'<article class="cvx-card"><h3>{text(past.label)}</h3>{notice("No film", error, "error")}</article>'
+
+
+def _data(history: History, strips: Sequence[Strip], classes: Sequence[str], index: int) -> dict[str, Any]:
+    """Gather what the browser needs to play: the epochs, every run's curve, and what is said below each frame."""
+    epochs = sorted({epoch for strip in strips for epoch in strip.reel.epochs})
+    return {"epochs": epochs, "runs": [_run(history, strip, classes, index) for strip in strips]}
+
+
+def _run(history: History, strip: Strip, classes: Sequence[str], index: int) -> dict[str, Any]:
+    reel, target = strip.reel, int(strip.reel.targets[index])
+    logits = reel.logits[:, index].astype(np.float64)
+    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
+    probs = powers / powers.sum(axis=1, keepdims=True)
+    return {
+        "name": strip.past.name,
+        "label": strip.past.label,
+        "epochs": reel.epochs,
+        "limits": [render.number(float(one.limit)) for one in strip.scaled],
+        "facts": [_facts(prob, target, classes) for prob in probs],
+        "zeros": [
+            _zeros(heat, epoch == 0 and "resnet" in strip.past.model)
+            for epoch, heat in zip(reel.epochs, reel.heatmaps[:, index], strict=True)
+        ],
+        "curves": {name: _curve(history.rows(strip.past), name) for name in METRICS},
+    }
+
+
+def _facts(prob: np.ndarray, target: int, classes: Sequence[str]) -> str:
+    pred = int(prob.argmax())
+    sign = "✓" if pred == target else "✗"
+    return f"{sign} predicts {_name(classes, pred)}; {_name(classes, target)} gets {100 * prob[target]:.1f} %"
+
+
+def _zeros(heat: Float32[np.ndarray, "h w"], fresh: bool) -> str:
+    """Say that a map is zero, and why where it is known: a ResNet begins with residual branches that are zero."""
+    share = float((heat == 0).mean())
+    if share == 1:
+        return "This map is zero everywhere: no pixel moves the score."
+    why = f": {UNTRAINED}" if fresh else ""
+    return f"{100 * share:.0f} % of the pixels are exactly zero, not just dark{why}." if share >= MOSTLY else ""
+
+
+def _curve(rows: Sequence[dict[str, float]], metric: str, most: int = 400) -> list[list[float]]:
+    found = [(row["epoch"], row[metric]) for row in rows if metric in row and np.isfinite(row[metric])]
+    step = max(1, -(-len(found) // most))
+    kept = found[::step] if step == 1 or not found else [*found[::step], found[-1]]
+    return [[x for x, _ in kept], [round(y, 5) for _, y in kept]]
+
+
+def _name(classes: Sequence[str], index: int) -> str:
+    return classes[index] if index < len(classes) else f"class {index}"

@@ -1,0 +1,211 @@
+"""The store's runs as the page sees them: listed afresh when they change, their rows and maps kept within bounds."""
+
+import threading
+from collections.abc import Hashable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jaxtyping import Float32, Int64
+
+from cvx import records
+from cvx.attribution import to_heatmap
+from cvx.embedding import METHODS
+from cvx.records import Run
+from demo.shelf import Bounded
+
+
+@dataclass(frozen=True, eq=False)
+class Past:
+    """One run, finished or under way."""
+
+    run: Run
+    config: dict[str, Any]
+    """The fields that decide the result, by name."""
+    summary: dict[str, Any] | None
+    stamp: Hashable
+    """Another when the run has recorded more."""
+
+    @property
+    def name(self) -> str:
+        """Return the run's folder name, which no other run has."""
+        return self.run.name
+
+    @property
+    def dataset(self) -> str:
+        """Return what it was trained on."""
+        return str(self.config.get("dataset", ""))
+
+    @property
+    def model(self) -> str:
+        """Return what was trained."""
+        return str(self.config.get("model", ""))
+
+    @property
+    def label(self) -> str:
+        """Return a short name that tells it from its siblings."""
+        return f"{self.model} · seed {self.config.get('seed', 0)} · {self.name.rpartition('-')[2]}"
+
+    @property
+    def metrics(self) -> dict[str, float]:
+        """Return the final numbers; none while it goes on."""
+        return dict((self.summary or {}).get("metrics", {}))
+
+
+@dataclass(frozen=True, eq=False)
+class Reel:
+    """A run's film: maps of the same images after one epoch after the other."""
+
+    epochs: tuple[int, ...]
+    heatmaps: Float32[np.ndarray, "frames n h w"]
+    logits: Float32[np.ndarray, "frames n k"]
+    targets: Int64[np.ndarray, "n"]
+    """The class whose logit was explained: the label."""
+
+
+@dataclass(frozen=True, eq=False)
+class Points:
+    """A run's logits of the stored test samples, and where each layout puts them."""
+
+    ids: Int64[np.ndarray, "n"]
+    labels: Int64[np.ndarray, "n"]
+    logits: Float32[np.ndarray, "n k"]
+    layouts: dict[str, Float32[np.ndarray, "n 2"]]
+
+    @property
+    def probs(self) -> Float32[np.ndarray, "n k"]:
+        """Return the softmax of the logits."""
+        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
+        return powers / powers.sum(axis=1, keepdims=True)
+
+
+@dataclass(frozen=True)
+class Chronicle:
+    """All runs, oldest first, and what is wrong with those that cannot be read."""
+
+    stamp: Hashable
+    runs: tuple[Past, ...] = ()
+    broken: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def datasets(self) -> list[str]:
+        """Return the datasets that have runs, by name."""
+        return sorted({past.dataset for past in self.runs})
+
+    def of(self, dataset: str) -> list[Past]:
+        """Return the runs of one dataset, oldest first."""
+        return [past for past in self.runs if past.dataset == dataset]
+
+    def named(self, names: Sequence[str]) -> list[Past]:
+        """Return runs by name, in the order of the names; those that are gone are left out."""
+        known = {past.name: past for past in self.runs}
+        return [known[name] for name in names if name in known]
+
+
+class History:
+    """The runs of one store, for all visitors."""
+
+    def __init__(self, root: Path, num_bytes: int = 2**28):
+        self._root = root
+        self._kept: Bounded[Any] = Bounded(num_bytes)
+        self._chronicle = Chronicle(stamp=None)
+        self._lock = threading.RLock()
+
+    def chronicle(self) -> Chronicle:
+        """List the runs; they are read again only if one has begun, recorded something or ended."""
+        with self._lock:
+            stamp = tuple(sorted((str(path), _stamp(path)) for path in self._root.glob("runs/*")))
+            if stamp != self._chronicle.stamp:
+                self._chronicle = _read(self._root, stamp)
+            return self._chronicle
+
+    def rows(self, past: Past) -> list[dict[str, float]]:
+        """Return a run's rows of metrics.
+
+        Raises:
+            ValueError: If the file is damaged.
+        """
+
+        def make() -> tuple[list[dict[str, float]], int]:
+            rows = past.run.rows()
+            return rows, 600 * len(rows)
+
+        with self._lock:
+            found: list[dict[str, float]] = self._kept.get(("rows", past.name, past.stamp), make)
+        return found
+
+    def reel(self, past: Past, reduction: str) -> Reel:
+        """Return a run's film, its channels reduced.
+
+        Raises:
+            ValueError: If it has none, or a frame is damaged.
+        """
+
+        def make() -> tuple[Reel, int]:
+            reel = _reel(past, reduction)
+            return reel, reel.heatmaps.nbytes + reel.logits.nbytes
+
+        with self._lock:
+            found: Reel = self._kept.get(("reel", past.name, past.stamp, reduction), make)
+        return found
+
+    def points(self, past: Past) -> Points:
+        """Return a run's embedded test samples.
+
+        Raises:
+            ValueError: If it has none yet, or they are damaged.
+        """
+
+        def make() -> tuple[Points, int]:
+            points = _points(past)
+            return points, 2 * points.logits.nbytes
+
+        with self._lock:
+            found: Points = self._kept.get(("points", past.name, past.stamp), make)
+        return found
+
+
+def _stamp(folder: Path) -> Hashable:
+    files = [folder / name for name in ("config.json", "metrics.jsonl", "summary.json")]
+    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+
+
+def _read(root: Path, stamp: Hashable) -> Chronicle:
+    found, broken = [], {}
+    for run in records.runs(root):
+        try:
+            found.append(Past(run, dict(run.config.get("config", {})), run.summary, _stamp(run.folder)))
+        except (ValueError, OSError) as error:
+            broken[run.name] = str(error)
+    return Chronicle(stamp, tuple(found), broken)
+
+
+def _arrays(path: Path) -> dict[str, np.ndarray]:
+    try:
+        with np.load(path, allow_pickle=False) as stored:
+            return dict(stored)
+    except Exception as error:  # noqa: BLE001 (zipfile, zlib and numpy raise whatever they stumble over)
+        raise ValueError(f"{path} is damaged ({error}); train the run again") from None
+
+
+def _reel(past: Past, reduction: str) -> Reel:
+    frames = past.run.frames("film")
+    if not frames:
+        raise ValueError(f"{past.name} has no film: it was written by a run that kept none, or has not begun")
+    stored = [_arrays(path) for path in frames.values()]
+    return Reel(
+        epochs=tuple(frames),
+        heatmaps=np.stack([to_heatmap(one["attribution"], reduction) for one in stored]),
+        logits=np.stack([one["logits"] for one in stored]),
+        targets=stored[0]["targets"],
+    )
+
+
+def _points(past: Past) -> Points:
+    path = past.run.folder / "embeddings" / "test.npz"
+    if not path.is_file():
+        raise ValueError(f"{past.name} has no test logits yet: they are embedded when a run ends")
+    stored = _arrays(path)
+    layouts = {str(name): stored[name] for name in METHODS if name in stored}
+    return Points(stored["ids"], stored["labels"], stored["logits"], layouts)

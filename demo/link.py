@@ -1,0 +1,40 @@
+"""Links of the tabs that look at runs: what was chosen, in query parameters that begin with the tab's name."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+from urllib.parse import urlencode
+
+
+class Link:
+    """What a link says about one tab; what it does not say, or what no longer exists, falls back to what does."""
+
+    def __init__(self, tab: str, pairs: Iterable[tuple[str, str]]):
+        self._said: dict[str, list[str]] = {}
+        for key, value in pairs:
+            name, _, field = key.partition(".")
+            if name == tab and field:
+                self._said.setdefault(field, []).append(value)
+
+    def one(self, field: str, offered: Sequence[str]) -> str | None:
+        """Return the value of a field, or the first that is offered."""
+        said = self._said.get(field, [""])[-1]
+        return said if said in offered else next(iter(offered), None)
+
+    def some(self, field: str, offered: Sequence[str]) -> list[str]:
+        """Return those values of a field that are offered, in the order of the offer."""
+        said = self._said.get(field, [])
+        return [value for value in offered if value in said]
+
+    def number(self, field: str, default: int = 0, most: int = 10**6) -> int:
+        """Return a whole number from 0 to `most`."""
+        said = self._said.get(field, [""])[-1]
+        return int(said) if said.isdecimal() and len(said) < 9 and int(said) <= most else default
+
+    @staticmethod
+    def write(tab: str, said: Mapping[str, Any], defaults: Mapping[str, Any]) -> str:
+        """Write a query string; a field at its default is left out."""
+        pairs = []
+        for field, value in said.items():
+            if value != defaults.get(field, "") and value is not None:
+                pairs += [(f"{tab}.{field}", each) for each in (value if isinstance(value, list) else [value])]
+        return urlencode(pairs)

@@ -1,0 +1,170 @@
+"""The matrix of the tab Agreement, and the images below it, as HTML."""
+
+import json
+from collections.abc import Sequence
+from dataclasses import replace
+
+import numpy as np
+
+from cvx import measures, render
+from cvx.attribution import rescale, to_heatmap
+from cvx.comparison import View
+from cvx.figures import CLIP
+from cvx.measures import AGREEMENT_WORDS, FLOORS, Agreement, Interval, Options
+from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
+from demo.markup import notice, picture, text
+from demo.shelf import Shelf, Shown
+
+NUM_SHOWN = 8
+SIGNED = ("spearman_signed", "cosine")
+READING = (
+    "Read a number between its ends. On the diagonal, framed, stands how far the same recipe agrees with itself when"
+    " trained from other seeds: two models cannot be expected to agree better. To the right stand the model's maps"
+    " against the edges of the image, against noise, and against its own maps of other images: what agrees no better"
+    " than that says nothing about this image."
+)
+
+
+def page(
+    shelf: Shelf,
+    shown: Shown,
+    models: Sequence[str],
+    pair: Sequence[str],
+    measure: str,
+    condition: str,
+    num: int,
+    link: str,
+) -> str:
+    """Draw the matrix, what it says of two models, and where these differ most; trouble becomes a notice."""
+    try:
+        references = [shown.columns[name].reference for name in models]
+        found = measures.agreement(shelf.store, references, Options(num=num), device=shelf.device)
+        found = replace(found, columns=tuple(models))
+    except (ValueError, OSError, RuntimeError) as error:
+        return notice("These models cannot be compared", str(error), "error")
+    chosen = [models.index(name) for name in pair if name in models]
+    i, j = chosen if len(set(chosen)) == 2 else _least_alike(found, measure, condition)
+    return (
+        f'<div class="cvx-agree" data-link="{text(link)}"><header><h2>{text(AGREEMENT_WORDS[measure][0])}</h2>'
+        f"<p>{text(AGREEMENT_WORDS[measure][1])}</p></header>"
+        f'<div class="cvx-scroll" tabindex="0" role="region" aria-label="matrix of models">'
+        f"{_matrix(found, models, measure, condition, {i, j})}</div>"
+        f'<p class="cvx-small">{text(_about(found, condition))} {text(READING)}</p>'
+        f"{_pair(shelf, shown, found, models, (min(i, j), max(i, j)), measure, condition)}</div>"
+    )
+
+
+def _least_alike(found: Agreement, measure: str, condition: str) -> tuple[int, int]:
+    means = {pair: found.interval(measure, *pair, condition).mean for pair in found.pairs()}
+    known = {pair: mean for pair, mean in means.items() if not np.isnan(mean)}
+    return min(known, key=lambda pair: known[pair]) if known else (0, 1)
+
+
+def _about(found: Agreement, condition: str) -> str:
+    few = f"{len(found.labels)} test samples of {found.dataset}, {CONDITION_WORDS[condition]}"
+    return f"{few}; vanilla gradient of the true class's logit; mean and 95 % interval over the images."
+
+
+def _matrix(found: Agreement, models: Sequence[str], measure: str, condition: str, chosen: set[int]) -> str:
+    floors = "".join(f'<th scope="col" class="cvx-floor">{FLOOR_WORDS[kind]}</th>' for kind in FLOORS)
+    head = "".join(f'<th scope="col">{text(name)}</th>' for name in models)
+    rows = "".join(_row(found, models, i, measure, condition, chosen) for i in range(len(models)))
+    return f'<table class="cvx-matrix"><thead><tr><td></td>{head}{floors}</tr></thead><tbody>{rows}</tbody></table>'
+
+
+def _row(found: Agreement, models: Sequence[str], i: int, measure: str, condition: str, chosen: set[int]) -> str:
+    cells = []
+    for j, name in enumerate(models):
+        if i == j:
+            seeds = ", ".join(found.siblings[i])
+            said = f"against the same recipe from other seeds: {seeds}" if seeds else "no other seed in the store"
+            cells.append(_cell(found.ceiling(measure, i), said, "cvx-ceiling"))
+            continue
+        one = found.interval(measure, i, j, condition)
+        pressed = str({i, j} == chosen).lower()
+        said = f"{models[i]} and {name}: {one.text()}; show where they differ"
+        cells.append(
+            f'<td style="{_fill(one)}"><button type="button" data-first="{text(models[i])}" data-second="{text(name)}"'
+            f' aria-pressed="{pressed}" aria-label="{text(said)}">{_value(one)}</button></td>'
+        )
+    for kind in FLOORS:
+        cells.append(_cell(found.floor(measure, i, kind), f"against {FLOOR_WORDS[kind]}", "cvx-floor"))
+    return f'<tr><th scope="row">{text(models[i])}</th>{"".join(cells)}</tr>'
+
+
+def _cell(one: Interval | None, said: str, classes: str) -> str:
+    body = "–" if one is None else _value(one)
+    style = "" if one is None else _fill(one)
+    return f'<td class="{classes}" style="{style}" title="{text(said)}"><div>{body}</div></td>'
+
+
+def _value(one: Interval) -> str:
+    mean, _, rest = one.text().partition(" ")
+    return f"<b>{mean}</b><small>{rest.strip('[]').replace(', ', ' … ')}</small>"
+
+
+def _fill(one: Interval) -> str:
+    """Tint a cell by its mean; never so much that the number on it is hard to read."""
+    share = 0 if np.isnan(one.mean) else round(55 * min(1.0, max(0.0, one.mean)))
+    return f"background-color:color-mix(in srgb, var(--accent) {share}%, var(--card))"
+
+
+def _pair(
+    shelf: Shelf,
+    shown: Shown,
+    found: Agreement,
+    models: Sequence[str],
+    pair: tuple[int, int],
+    measure: str,
+    condition: str,
+) -> str:
+    """Say what was found of two models, and show the images on which they differ most."""
+    i, j = pair
+    first, second = text(models[i]), text(models[j])
+    head = f"<header><h2>Where {first} and {second} differ most</h2><p>least alike first; click to compare</p></header>"
+    rows = [row for row in found.most_different(i, j, measure, len(found.labels)) if found.mask(i, j, condition)[row]]
+    if not rows:
+        empty = notice("No such image", f"None of these images is one where {CONDITION_WORDS[condition]} holds.")
+        return f'<section class="cvx-differ">{head}{empty}</section>'
+    try:
+        cards = "".join(_card(shelf, shown, found, models, pair, measure, int(row)) for row in rows[:NUM_SHOWN])
+    except (ValueError, OSError, RuntimeError) as error:
+        cards = notice("The maps cannot be shown", str(error), "error")
+    return (
+        f'<section class="cvx-differ">{head}<p class="cvx-said">{text(found.sentence(i, j, measure))}</p>'
+        f'<div class="cvx-differ-cards">{cards}</div></section>'
+    )
+
+
+def _card(
+    shelf: Shelf,
+    shown: Shown,
+    found: Agreement,
+    models: Sequence[str],
+    pair: tuple[int, int],
+    measure: str,
+    row: int,
+) -> str:
+    subject = shown.subject(row)
+    views = [shelf.look(shown.columns[models[k]], subject, "label", "logit", "gradient") for k in pair]
+    signed = measure in SIGNED
+    value = measures.decimal(float(found.values[measure][pair[0], pair[1], row]))
+    maps = "".join(_map(view, models[k], signed, subject.name) for view, k in zip(views, pair, strict=True))
+    image = picture(render.gray_or_rgb(views[0].images[0]), "")
+    said = f"sample {row + 1}, label {subject.name}, agreement {value}: compare"
+    return (
+        f'<button type="button" class="cvx-card" data-of="{text(shown.name)}" data-row="{row}"'
+        f' data-models="{text(json.dumps([models[k] for k in pair]))}" aria-label="{text(said)}">'
+        f"<span class='cvx-differ-head'><b>{value}</b><span>sample {row + 1} · {text(subject.name)}</span></span>"
+        f"<span class='cvx-trio'><span>{image}<small>input</small></span>{maps}</span></button>"
+    )
+
+
+def _map(view: View, name: str, signed: bool, label: str) -> str:
+    scaled = rescale([to_heatmap(view.attribution, "signed" if signed else "max")[0]], "each", CLIP)[0]
+    pred = view.card.classes[int(view.preds[0])]
+    verdict = "✓" if pred == label else f"✗ {pred}"
+    return (
+        f"<span>{picture(render.colorize(scaled.values, signed), '')}"
+        f"<small>{text(name)} {text(verdict)}{' · zero' if scaled.zero else ''}</small></span>"
+    )

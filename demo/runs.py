@@ -1,0 +1,86 @@
+"""The tab Runs: learning curves, hyperparameters and results of the store's runs."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from demo.compare import QUIET, script_of
+from demo.link import Link
+from demo.opening import Opening
+
+X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
+LOGS = [("Logarithmic x", "x"), ("Logarithmic y", "y")]
+DEFAULTS = {"metric": "val/acc1", "x": "epoch", "smoothing": 0, "log": []}
+
+
+class RunsTab:
+    """Components and events of the tab."""
+
+    def __init__(self, opening: Opening):
+        self._opening = opening
+        with gr.Row(elem_id="cvx-runs", elem_classes="cvx-split"):
+            with gr.Column(elem_classes="cvx-rail"):
+                self.datasets = gr.CheckboxGroup(label="Datasets", elem_classes="cvx-ticks")
+                self.models = gr.CheckboxGroup(label="Models", elem_classes="cvx-ticks cvx-many")
+                self.metric = gr.Dropdown(["val/acc1"], value="val/acc1", label="Metric")
+                self.x = gr.Radio(X_AXES, value="epoch", label="Along", elem_classes="cvx-segments")
+                self.smoothing = gr.Slider(0, 99, 0, step=1, label="Smoothing, %", buttons=[])
+                self.log = gr.CheckboxGroup(LOGS, label="Axes", elem_classes="cvx-ticks")
+            with gr.Column(elem_classes="cvx-stage"):
+                self.stage = gr.HTML(js_on_load=script_of("curves.js"), apply_default_css=False)
+        self.asked = [self.datasets, self.models, self.metric, self.x, self.smoothing, self.log]
+        self.outputs = self.kept = self.asked
+        self.drawn = [self.stage]
+        quiet = {**QUIET, "show_progress_on": self.stage}
+        self.datasets.input(self.change_datasets, self.asked, self.outputs[1:3], **quiet).then(
+            self.draw, self.asked, self.drawn, **quiet
+        )
+        for control in (self.models, self.metric, self.x, self.log):
+            control.input(self.draw, self.asked, self.drawn, **quiet)
+        self.smoothing.release(self.draw, self.asked, self.drawn, **quiet)
+
+    def fill(self, link: Link) -> list[Any]:
+        """Bring the controls up to the runs as they are now, as a link says."""
+        from demo.curves import metrics_of
+
+        chronicle = self._opening.history.chronicle()
+        datasets = link.some("dataset", chronicle.datasets) or chronicle.datasets[:1]
+        runs = [past for past in chronicle.runs if past.dataset in datasets]
+        models = sorted({past.model for past in runs})
+        metrics = metrics_of(self._opening.history, runs) or ["val/acc1"]
+        preferred = [name for name in ("val/acc1", *metrics) if name in metrics]
+        return [
+            gr.update(choices=chronicle.datasets, value=datasets),
+            gr.update(choices=models, value=link.some("model", models) or models),
+            gr.update(choices=metrics, value=link.one("metric", preferred)),
+            link.one("x", [value for _, value in X_AXES]),
+            link.number("smoothing", most=99),
+            link.some("log", ["x", "y"]),
+        ]
+
+    def change_datasets(self, datasets: list[str], _: list[str], metric: str, *__: Any) -> list[Any]:
+        """Offer the models and metrics of other datasets, all of the models ticked."""
+        pairs = [("runs.dataset", one) for one in datasets] + [("runs.metric", metric)]
+        return self.fill(Link("runs", pairs))[1:3]
+
+    def link(
+        self, datasets: list[str], models: list[str], metric: str, x: str, smoothing: float, log: list[str]
+    ) -> str:
+        """Write down what was chosen."""
+        said = {"dataset": datasets, "model": models, "metric": metric, "x": x, "smoothing": int(smoothing), "log": log}
+        return Link.write("runs", said, DEFAULTS)
+
+    def draw(
+        self, datasets: Sequence[str], models: Sequence[str], metric: str, x: str, smoothing: float, log: list[str]
+    ) -> list[str]:
+        """Draw curves and tables."""
+        from demo import curves
+        from demo.markup import notice
+
+        chronicle = self._opening.history.chronicle()
+        runs = [p for p in chronicle.runs if p.dataset in datasets and p.model in models]
+        drawn = curves.Drawn(metric=metric, x=x, smoothing=smoothing / 100, log_x="x" in log, log_y="y" in log)
+        link = self.link(list(datasets), list(models), metric, x, smoothing, log)
+        broken = "".join(notice(f"{name} cannot be read", why, "error") for name, why in chronicle.broken.items())
+        return [broken + curves.page(self._opening.history, runs, drawn, link)]

@@ -1,0 +1,210 @@
+"""What the demo tells of runs: films, embeddings, curves, tables and their links; no browser."""
+
+import base64
+import io
+import json
+import re
+from html import unescape
+from urllib.parse import parse_qsl
+
+import numpy as np
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from PIL import Image
+from small_runs import EPOCHS, add_run, add_runs
+from small_store import make_splits, make_store
+
+from cvx import render
+from demo import curves, film, points
+from demo.history import History
+from demo.link import Link
+from demo.shelf import Shelf
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    store = make_store(tmp_path_factory.mktemp("runs") / "artifacts")
+    add_runs(store)
+    return store
+
+
+@pytest.fixture
+def history(store):
+    return History(store.root)
+
+
+@pytest.fixture
+def tiles(history):
+    return history.chronicle().of("tiles")
+
+
+@pytest.fixture
+def shown(store):
+    return Shelf(store.root).listing().datasets["tiles"]
+
+
+def data_of(html):
+    """Return what a page hands to its JavaScript."""
+    return json.loads(unescape(re.search(r'data-json="([^"]*)"', html)[1]))
+
+
+def numbers(packed, kind):
+    return np.frombuffer(base64.b64decode(packed), kind)
+
+
+# Links
+
+words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_size=8)
+
+
+@given(st.lists(words.filter(bool), unique=True, max_size=4), words, st.integers(0, 10**6))
+def test_a_link_of_a_tab_says_what_was_chosen(some, one, number):
+    written = Link.write("tab", {"some": some, "one": one, "number": number}, {"number": 3})
+    link = Link("tab", parse_qsl(written, keep_blank_values=True))
+    assert link.some("some", [*some, "another"]) == some
+    assert link.one("one", [one, "another"]) == one
+    assert link.number("number", default=3) == number
+
+
+@pytest.mark.parametrize("said", ["-1", "1e9", "99999999999", "½", ""])
+def test_a_number_that_makes_no_sense_falls_back(said):
+    assert Link("tab", [("tab.n", said)]).number("n", default=7) == 7
+
+
+def test_what_no_longer_exists_falls_back_to_what_does():
+    link = Link("tab", [("tab.run", "gone"), ("other.run", "kept")])
+    assert (
+        link.one("run", ["kept", "new"]) == "kept" and link.some("run", ["kept"]) == [] and link.one("run", []) is None
+    )
+
+
+# The runs
+
+
+def test_runs_are_listed_anew_when_one_begins_or_ends(tmp_path):
+    store = make_store(tmp_path / "artifacts")
+    history = History(store.root)
+    assert history.chronicle().runs == () and history.chronicle() is history.chronicle()
+    name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny", done=False)
+    (past,) = history.chronicle().runs
+    assert (past.name, past.dataset, past.model, past.summary) == (name, "tiles", "vit_tiny", None)
+    (past.run.folder / "summary.json").write_text('{"format": 1, "metrics": {"test/acc1": 0.5}}')
+    assert history.chronicle().runs[0].metrics == {"test/acc1": 0.5}
+    (past.run.folder / "config.json").write_text("{")
+    assert list(history.chronicle().broken) == [name]
+
+
+# The film
+
+
+def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(history, tiles, shown):
+    html = film.film(history, shown, tiles, 3, "film", "max")
+    told = data_of(html)
+    sprites = re.findall(r'data-sprite="data:image/png;base64,([^"]*)"', html)
+    assert told["epochs"] == list(range(EPOCHS + 1)) and len(sprites) == 2
+    for past, run, sprite in zip(tiles, told["runs"], sprites, strict=True):
+        pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprite))))
+        for place, (epoch, path) in enumerate(past.run.frames("film").items()):
+            heat = np.abs(np.load(path)["attribution"][3]).max(axis=0)
+            limit = float(run["limits"][place])
+            drawn = render.colorize((heat / np.float32(limit)).astype(np.float32))
+            frame = pixels[:, place * 16 : (place + 1) * 16]
+            assert np.abs(frame.astype(int) - drawn).mean() < 2 and run["epochs"][place] == epoch
+    assert len({limit for run in told["runs"] for limit in run["limits"]}) == 1
+
+
+@pytest.mark.parametrize(("scale", "num_limits"), [("film", 1), ("run", 2), ("epoch", EPOCHS), ("each", 6)])
+def test_a_scale_is_shared_by_as_many_maps_as_it_says(history, tiles, shown, scale, num_limits):
+    runs = data_of(film.film(history, shown, tiles, 0, scale, "max"))["runs"]
+    assert len({limit for run in runs for limit in run["limits"][1:]}) == num_limits
+
+
+def test_a_map_of_zeros_is_said_to_be_zero(history, tiles, shown):
+    runs = data_of(film.film(history, shown, tiles, 0, "each", "signed"))["runs"]
+    for run in runs:
+        assert "zero everywhere" in run["zeros"][0] and not any(run["zeros"][1:])
+
+
+def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
+    store = make_store(tmp_path / "artifacts")
+    splits = make_splits("tiles", 40, 16, 3, True)
+    add_run(store, splits, "vit_tiny", film=False), add_run(store, splits, "resnet10t", seed=1)
+    history = History(store.root)
+    html = film.film(history, shown, history.chronicle().runs, 0, "film", "max")
+    assert "has no film" in html and len(data_of(html)["runs"]) == 1
+    (history.chronicle().runs[1].run.folder / "film" / "0001.npz").write_bytes(b"?")
+    assert "is damaged" in film.film(History(store.root), shown, history.chronicle().runs, 0, "film", "max")
+
+
+# Embeddings
+
+
+def test_the_panels_hold_every_test_image_with_its_place_label_and_prediction(history, tiles, shown):
+    told = data_of(points.panels(history, shown, tiles, "tsne", "label"))
+    stored = [np.load(past.run.folder / "embeddings" / "test.npz") for past in tiles]
+    assert np.array_equal(numbers(told["labels"], "<i4"), stored[0]["labels"])
+    assert np.array_equal(shown.gallery.ids[numbers(told["rows"], "<i4")], stored[0]["ids"])
+    for run, one in zip(told["runs"], stored, strict=True):
+        assert np.array_equal(numbers(run["preds"], "<i4"), one["logits"].argmax(1))
+        found, real = numbers(run["layouts"]["umap"], "<f4").reshape(-1, 2), one["umap"]
+        ratio = np.linalg.norm(found[1:] - found[0], axis=1) / np.linalg.norm(real[1:] - real[0], axis=1)
+        assert np.allclose(ratio, ratio[0], rtol=1e-3)
+
+
+def test_a_run_of_other_test_images_is_not_drawn_beside_the_first(tmp_path, shown):
+    store = make_store(tmp_path / "artifacts")
+    add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny")
+    add_run(store, make_splits("tiles", 30, 16, 3, True), "resnet10t", seed=1)
+    add_run(store, make_splits("tiles", 40, 16, 3, True), "resnet10t", seed=2, done=False)
+    history = History(store.root)
+    html = points.panels(history, shown, history.chronicle().runs, "pca", "label")
+    assert "show it alone" in html and "embedded when a run ends" in html and len(data_of(html)["runs"]) == 1
+
+
+def test_thumbnails_are_those_of_the_stored_samples_and_of_nothing_else(shown):
+    uri = points.thumbs(shown, [5, -1, 10**9, "6", 7])
+    pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
+    assert np.array_equal(pixels, np.concatenate([shown.gallery.images[5], shown.gallery.images[7]], axis=1))
+    assert points.thumbs(shown, ["x"]) == points.thumbs(None, [1]) == ""
+
+
+# Curves and tables
+
+
+def test_curves_are_the_recorded_metrics(history, tiles):
+    told = data_of(curves.page(history, tiles, curves.Drawn(metric="val/loss", x="step")))
+    for past, curve in zip(tiles, told["curves"], strict=True):
+        rows = past.run.rows()
+        assert curve["x"] == [row["step"] for row in rows]
+        assert np.allclose(curve["y"], [row["val/loss"] for row in rows], rtol=1e-5)
+
+
+def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
+    assert np.allclose(curves.smooth(np.full(9, 3.0), 0.9), 3)
+    values = np.random.default_rng(0).normal(size=50)
+    smoothed = curves.smooth(values, 0.9)
+    assert smoothed[0] == pytest.approx(values[0]) and smoothed.std() < values.std() / 2
+    assert curves.smooth(values, 0.0) is values
+
+
+def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
+    store = make_store(tmp_path / "artifacts")
+    splits = make_splits("tiles", 40, 16, 3, True)
+    for seed in (0, 1):
+        folder = store.root / "runs" / add_run(store, splits, "vit_tiny", seed=seed)
+        config = json.loads((folder / "config.json").read_text())
+        config["config"]["lr"] = 0.5
+        (folder / "config.json").write_text(json.dumps(config))
+        (folder / "summary.json").write_text(json.dumps({"format": 1, "metrics": {"test/acc1": 0.5 + 0.25 * seed}}))
+    history = History(store.root)
+    html = curves.page(history, history.chronicle().runs, curves.Drawn())
+    table = re.search(r'aria-label="test accuracy by setting">.*?</table>', html)[0]
+    assert "62.5 %" in table and f"{100 * np.std([0.5, 0.75], ddof=1):.2f}" in table and table.count("<tr>") == 2
+
+
+def test_hyperparameters_over_two_decades_lie_on_a_logarithmic_axis():
+    axis = curves._axis("lr", [1e-4, 1e-1, 1e-2])
+    assert np.allclose(axis["values"], [-4, -1, -2]) and axis["ticktext"] == ["0.0001", "0.01", "0.1"]
+    words = curves._axis("model", ["vit", "cnn", "vit"])
+    assert words["values"] == [1, 0, 1] and words["ticktext"] == ["cnn", "vit"]
