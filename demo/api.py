@@ -1,4 +1,4 @@
-"""Endpoints for scripts: /models and /samples say what the store holds, /compare asks models about an image."""
+"""Endpoints for scripts: /models and /samples say what the store holds, /compare and /agreement ask models."""
 
 from pathlib import Path
 from typing import Any, TypedDict
@@ -82,6 +82,25 @@ class Comparison(TypedDict):
     answers: list[Answer]
 
 
+class Agreement(TypedDict):
+    """How alike two models' maps are by one measure, over some of the images; null where it is undefined."""
+
+    dataset: str
+    measure: str
+    first: str
+    second: str
+    condition: str
+    mean: float | None
+    low: float | None
+    high: float | None
+    num: int
+    num_undefined: int
+    ceiling: float | None
+    floor_sobel: float | None
+    floor_random: float | None
+    floor_other_image: float | None
+
+
 class Endpoints:
     """What scripts can call."""
 
@@ -89,6 +108,7 @@ class Endpoints:
         self._opening = opening
         gr.api(self.models, api_name="models", concurrency_limit=4)
         gr.api(self.samples, api_name="samples", concurrency_limit=4)
+        gr.api(self.agreement, api_name="agreement", concurrency_id="looking", concurrency_limit=1)
         gr.api(self.compare, api_name="compare", concurrency_id="looking", concurrency_limit=1)
 
     def models(self) -> Held:
@@ -113,6 +133,26 @@ class Endpoints:
 
         try:
             return script.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
+        except (ValueError, OSError) as error:
+            raise gr.Error(str(error), print_exception=False) from None
+
+    def agreement(self, models: list[str], num: int = 200, measure: str = "") -> list[Agreement]:
+        """Say how alike the maps of two or more models of one dataset are, with ceiling and floors.
+
+        Args:
+            models: References: NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN.
+            num: How many stored test images to compare on, at most 1000.
+            measure: spearman, spearman_signed, cosine, topk, ssim or hog; empty means all of them.
+
+        Returns:
+            One entry per pair, measure and condition (all, both_right, disagree): the mean over images with its 95 %
+            bootstrap interval; the ceiling is the same recipe from other seeds, the floors are edges of the image,
+            noise, and the models' own maps of other images.
+        """
+        from demo import script
+
+        try:
+            return script.agreement(self._opening.shelf, models, num, measure)
         except (ValueError, OSError) as error:
             raise gr.Error(str(error), print_exception=False) from None
 

@@ -1,14 +1,16 @@
 """What the endpoints answer, as plain data."""
 
+import math
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cvx import render
+from cvx import measures, render
 from cvx.attribution import to_heatmap
 from cvx.comparison import top_classes
+from cvx.data.splits import NUM_GALLERY
 from cvx.figures import unit
 from cvx.store import ModelEntry
 from demo import looking, picker
@@ -18,7 +20,7 @@ from demo.markup import data_uri
 from demo.shelf import Listing, Shelf, Subject
 
 if TYPE_CHECKING:
-    from demo.api import Answer, Comparison, Held, Sample, StoredModel, StoredSamples
+    from demo.api import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples
 
 
 def held(listing: Listing) -> "Held":
@@ -91,6 +93,24 @@ def compare(
     cells = [looking.look(shelf, entry.reference, entry, subject, target, choice) for entry in entries]
     answers = [_answer(cell, choice) for cell in looking.scale(cells, choice)]
     return {"image": subject.caption, "label": subject.name, "answers": answers}
+
+
+def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str) -> "list[Agreement]":
+    """Say how alike models look.
+
+    Raises:
+        ValueError: If a model or measure does not exist, the models cannot be compared, or num is out of range.
+    """
+    if not 1 <= num <= NUM_GALLERY:
+        raise ValueError(f"num must be in 1…{NUM_GALLERY}, got {num}")
+    options = measures.Options(num=num)
+    found = measures.agreement(shelf.store, models, options, [measure] if measure else None, device=shelf.device)
+    return [cast("Agreement", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
+
+
+def _or_null(value: object) -> object:
+    """JSON has no nan."""
+    return None if isinstance(value, float) and math.isnan(value) else value
 
 
 def _sample(listing: Listing, sample: str) -> Subject:

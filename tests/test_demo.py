@@ -20,7 +20,7 @@ from hypothesis import strategies as st
 from PIL import Image
 from small_store import CLASSES, NASTY, ROOT, add_model, break_card, cut_weights, make_splits, make_store, served
 
-from cvx import attribution, render
+from cvx import attribution, measures, render
 from demo import classes, frame, grid, looking, markup, picker
 from demo.choice import CHOICES, Choice, Pick, read_link
 from demo.compare import arrange
@@ -407,7 +407,7 @@ def client(address):
 
 def test_scripts_see_typed_and_documented_endpoints(client):
     named = client.view_api(return_format="dict")["named_endpoints"]
-    assert {"/compare", "/models", "/samples"} <= set(named)
+    assert {"/agreement", "/compare", "/models", "/samples"} <= set(named)
     parameters = {one["parameter_name"]: one["python_type"]["type"] for one in named["/compare"]["parameters"]}
     assert parameters["models"] == "list[str]" and parameters["clip"] == "float"
     assert "filepath" in parameters["image"]
@@ -449,6 +449,19 @@ def test_the_endpoint_compare_answers_with_the_models_own_gradients(client, stor
         drawn = render.colorize((heat / np.float32(one["limit"])).astype(np.float32))
         assert np.abs(decoded(one["map_png"]).astype(int) - drawn).max() <= 6
         assert one["unit"] == "logit per unit pixel"
+
+
+def test_the_endpoint_agreement_answers_what_the_measures_say(client, store):
+    names = ["tiles-resnet10t", "tiles-vit_tiny"]
+    rows = client.predict(names, num=20, measure="ssim", api_name="/agreement")
+    expected = measures.agreement(store, names, measures.Options(num=20), ["ssim"]).interval("ssim", 0, 1)
+    assert [row["condition"] for row in rows] == ["all", "both_right", "disagree"]
+    assert rows[0]["mean"] == pytest.approx(expected.mean) and rows[0]["ceiling"] is None
+    for asked, said in (({"num": 0}, "num must be in 1…1000"), ({"measure": "mse"}, "unknown measure 'mse'")):
+        with pytest.raises(AppError, match=said):
+            client.predict(names, **asked, api_name="/agreement")
+    with pytest.raises(AppError, match="--measures=properties"):
+        client.predict(["tiles-vit_tiny", "dots-resnet10t"], api_name="/agreement")
 
 
 def test_the_endpoint_compare_takes_an_image_file(client, tmp_path):
