@@ -1,4 +1,4 @@
-"""A project of W&B: its models come into the store in the background, at the start and whenever the button is pressed."""
+"""A project of W&B: its models come into the store in the background, at the start and at the press of a button."""
 
 import functools
 import threading

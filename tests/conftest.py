@@ -44,6 +44,7 @@ def wandb_server(monkeypatch):
     """Be logged in to a stand-in for W&B on this machine, which must have understood all that it was asked."""
     import wandb
 
+    wandb.teardown()  # an earlier test without a server may have told wandb of another address
     with WandbServer() as server:
         monkeypatch.setenv("WANDB_BASE_URL", server.url)
         monkeypatch.setenv("WANDB_API_KEY", KEY)

@@ -87,9 +87,9 @@ def cut_weights(entry):
 
 
 @contextlib.contextmanager
-def served(root, **environ):
+def served(root, *flags, **environ):
     """Run `python demo/app.py` on a free port and give its address; SIGTERM ends it."""
-    command = [sys.executable, str(ROOT / "demo" / "app.py"), f"--artifacts={root}", "--port=0"]
+    command = [sys.executable, str(ROOT / "demo" / "app.py"), f"--artifacts={root}", "--port=0", *flags]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environ}
     process = subprocess.Popen(
         command, cwd=Path(root).parent, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
