@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from cvx.attribution import NotFiniteError, Scaled, attribute, frozen, rescale, to_heatmap
+from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
 from cvx.checkpoint import Card
 from cvx.data.splits import Split, fit_channels, fit_image
 from cvx.models import Classifier
@@ -78,14 +78,15 @@ def look(
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _chunks(len(fitted), card.image_size):
         inputs = torch.tensor(fitted[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
-        targets = _predict(classifier, inputs) if fixed is None else torch.tensor(fixed[rows], device=device)
+        targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
         try:
             pair = attribute(classifier, inputs, targets, score=score, method=method)
         except NotFiniteError as error:
             raise NotFiniteError(rows.start + error.image, error.what) from None
-        parts.append(tuple(array.detach().cpu().numpy() for array in (*pair, targets)))
-    logits, attribution, chosen = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return View(reference, card, fitted, logits, chosen, attribution, score, method)
+        chosen = pair[0].argmax(dim=1) if targets is None else targets
+        parts.append(tuple(array.cpu().numpy() for array in (*pair, chosen)))
+    logits, attribution, explained = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+    return View(reference, card, fitted, logits, explained, attribution, score, method)
 
 
 PIXELS = 2**18
@@ -95,11 +96,6 @@ PIXELS = 2**18
 def _chunks(num: int, image_size: int) -> Iterator[slice]:
     size = max(1, min(256, PIXELS // image_size**2))
     return (slice(start, min(start + size, num)) for start in range(0, num, size))
-
-
-def _predict(classifier: Classifier, inputs: torch.Tensor) -> torch.Tensor:
-    with frozen(classifier, inputs.device), torch.no_grad():
-        return classifier(inputs).argmax(dim=1)
 
 
 def _targets(

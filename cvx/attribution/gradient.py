@@ -30,7 +30,7 @@ class NotFiniteError(ValueError):
 def vanilla_gradient(
     model: nn.Module,
     inputs: Float[Tensor, "n c h w"],
-    targets: Int64[Tensor, "n"],
+    targets: Int64[Tensor, "n"] | None = None,
     score: str = "logit",
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Differentiate one score of each image with respect to the image (Simonyan et al., 2013, arXiv:1312.6034).
@@ -41,7 +41,8 @@ def vanilla_gradient(
 
     Args:
         inputs: Images in [0, 1]; the model normalizes inside.
-        targets: The class that each image's score is taken of.
+        targets: The class that each image's score is taken of; None takes the predicted class, with no forward pass
+            of its own.
         score: One of SCORES.
 
     Returns:
@@ -55,7 +56,7 @@ def vanilla_gradient(
     with frozen(model, inputs.device):
         leaf = own_copy(model, inputs).requires_grad_()
         logits = model(leaf)
-        picked = pick(scores(logits, score), targets)
+        picked = pick(scores(logits, score), logits.argmax(dim=1) if targets is None else targets)
         (attribution,) = torch.autograd.grad(picked.sum(), leaf)
     return finished(logits, attribution)
 
@@ -89,7 +90,7 @@ def pick(values: Float[Tensor, "n k"], targets: Int64[Tensor, "n"]) -> Float[Ten
     return values.gather(1, targets.to(values.device, copy=True)[:, None])[:, 0]
 
 
-def check(inputs: Tensor, targets: Tensor, score: str) -> None:
+def check(inputs: Tensor, targets: Tensor | None, score: str) -> None:
     """Refuse what would give a map of the wrong thing.
 
     Raises:
@@ -102,7 +103,7 @@ def check(inputs: Tensor, targets: Tensor, score: str) -> None:
             f"inputs must be floats [n, c, h, w] in [0, 1], got {inputs.dtype} {list(inputs.shape)};"
             " divide uint8 images by 255 and put the channels first"
         )
-    if targets.dtype != torch.int64 or targets.shape != inputs.shape[:1]:
+    if targets is not None and (targets.dtype != torch.int64 or targets.shape != inputs.shape[:1]):
         raise ValueError(
             f"targets must be one int64 class for each of {len(inputs)} images,"
             f" got {targets.dtype} {list(targets.shape)}"

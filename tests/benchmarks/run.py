@@ -1,0 +1,75 @@
+"""Measure how fast cvx is on this machine and write BENCHMARKS.md: `python tests/benchmarks/run.py [TOPIC …]`."""
+
+import argparse
+import datetime
+import importlib
+import json
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+from measuring import Row, machine
+
+ROOT = Path(__file__).parents[2]
+TOPICS = {
+    "loop": "Training: the whole loop against the bare step",
+    "batches": "Augmented batches of 32-px images",
+    "maps": "Vanilla gradient maps at 32 px, float32, 128 images",
+    "startup": "Start-up",
+}
+HEAD = """# Benchmarks
+
+Written by `make bench`; every ratio is of figures taken in turns within one run, so it says more than they do.
+"""
+
+
+def main() -> None:
+    """Measure the topics named, or all; topics that were not measured keep what the file has of them."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
+    parser.add_argument("--output", type=Path, default=ROOT / "BENCHMARKS.md", help="default: BENCHMARKS.md")
+    parser.add_argument("--topic-as-json", action="store_true", help=argparse.SUPPRESS)
+    given = parser.parse_args()
+    if unknown := [topic for topic in given.topics if topic not in TOPICS]:
+        parser.error(f"unknown topic {unknown[0]!r}; known: {', '.join(TOPICS)}")
+    if given.topic_as_json:
+        found = [vars(row) for row in importlib.import_module(given.topics[0]).rows()]
+        print(json.dumps({"machine": machine(), "rows": found}))
+        return
+    sections = _kept(given.output)
+    for topic in given.topics or TOPICS:
+        sections[topic] = _section(topic)
+        print(sections[topic], flush=True)
+        ordered = [sections[name] for name in TOPICS if name in sections]
+        given.output.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")
+
+
+def _kept(file: Path) -> dict[str, str]:
+    if not file.is_file():
+        return {}
+    parts = file.read_text(encoding="utf-8").split("\n## ")[1:]
+    by_title = {part.partition("\n")[0]: f"## {part.rstrip()}\n" for part in parts}
+    return {topic: by_title[title] for topic, title in TOPICS.items() if title in by_title}
+
+
+def _section(topic: str) -> str:
+    """Measure a topic in a process of its own, so that none finds memory as another left it."""
+    print(f"measuring {topic} …", file=sys.stderr, flush=True)
+    begun = time.perf_counter()
+    command = [sys.executable, __file__, topic, "--topic-as-json"]
+    done = subprocess.run(command, check=True, stdout=subprocess.PIPE, text=True)
+    answer = json.loads(done.stdout.splitlines()[-1])
+    took, date = time.perf_counter() - begun, datetime.date.today().isoformat()
+    lines = [f"## {TOPICS[topic]}", "", f"{date}; {answer['machine']}; measured in {took:.0f} s.", ""]
+    lines += ["| what | result | held against | ratio | predicted or aimed at |", "|---|---|---|---|---|"]
+    lines += [_line(Row(**row)) for row in answer["rows"]]
+    return "\n".join(lines) + "\n"
+
+
+def _line(row: Row) -> str:
+    return f"| {row.what} | {row.result} | {row.against} | {row.ratio} | {row.predicted} |"
+
+
+if __name__ == "__main__":
+    main()
