@@ -2,10 +2,14 @@
 PYTHON ?= python3
 PORT ?= 7860
 ARTIFACTS ?= artifacts
+KILLS ?= 200
+EXAMPLES ?= 1000
 BIN := .venv/bin
 STAMP := .venv/.installed
+# One file's tests stay in one process, since they share what they set up; workers beyond four would only fill the memory.
+PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-.PHONY: help setup setup-system demo test test-quick check format starter clean
+.PHONY: help setup setup-system demo test test-quick test-long bench check format starter clean
 .DEFAULT_GOAL := help
 
 help: ## list the targets
@@ -31,10 +35,17 @@ starter: $(STAMP) ## train the starter models again
 	$(BIN)/python -m cvx starter --artifacts=$(ARTIFACTS)
 
 test: $(STAMP) ## every test that needs no network
-	$(BIN)/python -m pytest
+	$(PYTEST)
 
 test-quick: $(STAMP) ## the tests that take seconds
-	$(BIN)/python -m pytest -m 'not slow and not browser'
+	$(PYTEST) -m 'not slow and not browser'
+
+test-long: $(STAMP) ## hundreds of kills, thousands of malicious files; the outcome goes to tests/long/results.txt
+	CVX_KILLS=$(KILLS) CVX_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_kills.py tests/test_hostile.py \
+		-o addopts= --timeout=20000 --durations=0 -rA > tests/long/results.txt; tail -n 1 tests/long/results.txt
+
+bench: $(STAMP) ## measure speed on this machine and write BENCHMARKS.md (TOPIC=maps for one topic)
+	$(BIN)/python tests/benchmarks/run.py $(TOPIC)
 
 check: $(STAMP) ## lint, format, types, import contracts
 	$(BIN)/ruff check .

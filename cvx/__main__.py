@@ -6,7 +6,21 @@ import signal
 import sys
 from pathlib import Path
 
-COMMANDS = ("train", "starter", "evaluate", "attribute", "import", "pipeline", "sweep")
+COMMANDS = (
+    "train",
+    "starter",
+    "evaluate",
+    "attribute",
+    "compare",
+    "import",
+    "pipeline",
+    "sweep",
+    "publish",
+    "pull",
+    "report",
+    "doctor",
+    "prune",
+)
 
 
 def main(argv: list[str]) -> int:

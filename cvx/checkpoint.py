@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, get_origin, get_type_hints
 
 import torch
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
@@ -156,6 +156,11 @@ def _check(card: Card) -> None:
         raise ValueError(f"mean and std must be finite and std positive, got {card.mean}, {card.std}")
     if card.build.get("num_classes") != len(card.classes) or not isinstance(card.build.get("name"), str):
         raise ValueError("build must name a model and as many classes as the card lists")
+    for name in ("image_size", "in_chans"):
+        if card.build.get(name) != getattr(card, name):
+            raise ValueError(f"{name} is {getattr(card, name)}, but build says {card.build.get(name)!r}")
+    if bad := [name for name, value in card.metrics.items() if not isinstance(value, int | float | None)]:
+        raise ValueError(f"metrics must be numbers, got {type(card.metrics[bad[0]]).__name__} for {bad[0]!r}")
 
 
 _TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Card).items()}
@@ -176,12 +181,28 @@ def load(folder: Path) -> tuple[Classifier, Card]:
             " it was cut short or changed: restore it or delete the folder"
         )
     try:
+        _check_shapes(card, path)
         classifier = build(**{**card.build, "pretrained": False})
         classifier.load_state_dict(load_file(path))
     except (SafetensorError, RuntimeError, TypeError, ValueError) as error:
         reason = " ".join(str(error).split())[:300]
         raise DamagedError(f"{path} does not fit the model its card names: {reason}") from None
     return classifier.eval(), card
+
+
+def _check_shapes(card: Card, path: Path) -> None:
+    """See that names and shapes fit before any memory is spent on a model that a card merely claims."""
+    with torch.device("meta"):
+        expected = build(**{**card.build, "pretrained": False}).state_dict()
+    with safe_open(path, framework="pt") as stored:
+        given = {key: stored.get_slice(key).get_shape() for key in stored.keys()}  # noqa: SIM118
+    misfits = [
+        key for key in {**expected, **given} if key not in expected or list(expected[key].shape) != given.get(key)
+    ]
+    if misfits:
+        raise ValueError(
+            f"{len(misfits)} of {len(given)} tensors are missing, unknown or of another shape, first {misfits[0]!r}"
+        )
 
 
 def digest(path: Path) -> str:

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Literal
 
 import tyro
-import yaml
+
+from cvx.files import read_yaml
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -205,10 +206,7 @@ def preset(file: Path) -> list[str]:
     if not file.is_file():
         beside = ", ".join(sorted(path.name for path in file.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no preset {file}; presets in {file.parent}: {beside}")
-    try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
+    content = read_yaml(file)
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected lines `field: value`, got {type(content).__name__}")
     flags = [_preset_flag(file, key, value) for key, value in content.items()]

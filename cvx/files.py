@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+import yaml
+
 FORMAT = 1
 """The layout of every JSON file cvx writes; a reader refuses a higher number."""
+MAX_YAML = 2**20
+"""Bytes of a YAML file."""
 
 
 @contextlib.contextmanager
@@ -76,6 +80,30 @@ def read_json(path: Path) -> dict[str, Any]:
     if content["format"] > FORMAT:
         raise ValueError(f"{path} is of format {content['format']}, this cvx reads up to {FORMAT}; install a newer cvx")
     return content
+
+
+class _Plain(yaml.SafeLoader):
+    """YAML without aliases: a few lines of them stand for more values than fit into memory."""
+
+    def compose_node(self, parent: Any, index: Any) -> Any:
+        """Refuse an alias."""
+        if self.check_event(yaml.AliasEvent):
+            raise yaml.YAMLError(f"aliases are not read, got *{self.peek_event().anchor}: write the value out")
+        return super().compose_node(parent, index)
+
+
+def read_yaml(path: Path) -> Any:
+    """Read a person's YAML file: plain values, lists and mappings; no tag is obeyed.
+
+    Raises:
+        ValueError: If it cannot be read; the message names the file.
+    """
+    if (size := path.stat().st_size) > MAX_YAML:
+        raise ValueError(f"{path} has {size:,} bytes; a file that a person wrote has at most {MAX_YAML:,}")
+    try:
+        return yaml.load(path.read_text(encoding="utf-8"), _Plain)
+    except (yaml.YAMLError, ValueError, RecursionError) as error:
+        raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 
 
 def _umask() -> int:

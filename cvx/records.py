@@ -144,13 +144,16 @@ def read_rows(folder: Path) -> list[dict[str, float]]:
     path = folder / "metrics.jsonl"
     if not path.is_file():
         return []
-    rows, lines = [], path.read_text(encoding="utf-8").splitlines()
+    rows, lines = [], path.read_bytes().splitlines()
     for number, line in enumerate(lines, start=1):
         try:
-            rows.append(json.loads(line))
-        except json.JSONDecodeError:
-            if number < len(lines):
-                raise ValueError(f"{path} is damaged: line {number} is no JSON") from None
+            row = json.loads(line)
+        except (ValueError, RecursionError):  # no JSON, or no text at all
+            row = None
+        if isinstance(row, dict):
+            rows.append(row)
+        elif number < len(lines):
+            raise ValueError(f"{path} is damaged: line {number} is no JSON object")
     return rows
 
 

@@ -1,6 +1,7 @@
 """The fixed test images that travel with models: a folder of arrays and a card."""
 
 import dataclasses
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -42,6 +43,13 @@ def write_samples(folder: Path, splits: Splits) -> None:
     write_json(folder / CARD, card)
 
 
+def copy_samples(source: Path, folder: Path) -> None:
+    """Copy the files of a folder of samples, and nothing else that may lie there, into an existing folder."""
+    for name in (*(f"{array}.npy" for array in ARRAYS), CARD):
+        if (source / name).is_file():
+            shutil.copyfile(source / name, folder / name)
+
+
 def digests(folder: Path) -> dict[str, str]:
     """Return the sha256 of every array in a folder of samples by file name."""
     files = [folder / f"{name}.npy" for name in ARRAYS]
@@ -56,32 +64,39 @@ def read_samples(folder: Path) -> Samples:
     """
     card = read_json(folder / CARD)
     try:
-        arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in ARRAYS[:3]}
-        masks = folder / "masks.npy"
-        split = Split(**arrays, masks=np.load(masks, mmap_mode="r") if masks.exists() else None)
+        files = {name: folder / f"{name}.npy" for name in ARRAYS}
+        arrays = {
+            name: np.load(file, mmap_mode="r") for name, file in files.items() if file.exists() or name != "masks"
+        }
+        _check_card(card)
+        _check_arrays(arrays, len(card["classes"]))
+        split = Split(**arrays)
         found = Samples(card["dataset"], split, tuple(card["classes"]), card["fingerprint"], folder, card["info"])
-        _check(found)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ValueError(f"samples in {folder} are damaged ({error}); delete the folder and train once more") from None
     return found
 
 
-def _check(samples: Samples) -> None:
-    split, shape = samples.split, samples.split.images.shape
-    for name, value in (("dataset", samples.dataset), ("fingerprint", samples.fingerprint)):
-        if not isinstance(value, str):
-            raise ValueError(f"{name} must be text, got {type(value).__name__}")
-    if not isinstance(samples.info, dict) or not all(isinstance(name, str) for name in samples.classes):
-        raise ValueError("the card needs an object of facts and a list of class names")
-    if len(shape) != 4 or split.images.dtype != np.uint8 or shape[3] not in (1, 3):
-        raise ValueError(f"images must be uint8 [n h w c], got {split.images.dtype} {shape}")
-    for name, array in (("labels", split.labels), ("ids", split.ids)):
-        if array.shape != shape[:1] or array.dtype != np.int64:
-            raise ValueError(f"{name} must be int64 [{shape[0]}], got {array.dtype} {array.shape}")
-    if split.masks is not None and (split.masks.shape != shape[:3] or split.masks.dtype != np.bool_):
-        raise ValueError(f"masks must be bool {list(shape[:3])}, got {split.masks.dtype} {split.masks.shape}")
-    if len(split) and not 0 <= int(split.labels.min()) <= int(split.labels.max()) < len(samples.classes):
-        raise ValueError(f"labels must be from 0 to {len(samples.classes) - 1}")
+def _check_card(card: dict[str, Any]) -> None:
+    for name, kind in (("dataset", str), ("fingerprint", str), ("info", dict), ("classes", list)):
+        if not isinstance(card[name], kind):
+            raise ValueError(f"{name} must be {kind.__name__}, got {type(card[name]).__name__}")
+    if not all(isinstance(name, str) for name in card["classes"]):
+        raise ValueError("classes must be a list of names")
+
+
+def _check_arrays(arrays: dict[str, np.ndarray], num_classes: int) -> None:
+    images, labels = arrays["images"], arrays["labels"]
+    shape = images.shape
+    if len(shape) != 4 or images.dtype != np.uint8 or shape[3] not in (1, 3):
+        raise ValueError(f"images must be uint8 [n h w c], got {images.dtype} {shape}")
+    expected = {"labels": (np.int64, shape[:1]), "ids": (np.int64, shape[:1]), "masks": (np.bool_, shape[:3])}
+    for name, (dtype, fit) in expected.items():
+        if name in arrays and (arrays[name].dtype != dtype or arrays[name].shape != fit):
+            array = arrays[name]
+            raise ValueError(f"{name} must be {np.dtype(dtype)} {list(fit)}, got {array.dtype} {list(array.shape)}")
+    if len(labels) and not 0 <= int(labels.min()) <= int(labels.max()) < num_classes:
+        raise ValueError(f"labels must be from 0 to {num_classes - 1}")
 
 
 def check_samples(folder: Path) -> None:

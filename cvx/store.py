@@ -3,7 +3,6 @@
 import dataclasses
 import difflib
 import re
-import shutil
 from collections.abc import Callable, Iterable
 from pathlib import Path
 
@@ -15,10 +14,10 @@ from cvx.data import slug
 from cvx.data.splits import Splits
 from cvx.files import read_json, whole_folder, write_json
 from cvx.models import Classifier
-from cvx.samples import Samples, read_samples, write_samples
+from cvx.samples import Samples, copy_samples, read_samples, write_samples
 
 _VERSION = re.compile(r"v(\d+)")
-NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]*")
+NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 """What a model or a run may be called: one plain part of a path."""
 
 
@@ -195,7 +194,7 @@ class Store:
             if (known := self._samples_version(folder, given.fingerprint)) is None:
                 known = max(_numbers(folder), default=-1) + 1
                 with whole_folder(folder) as temporary:
-                    shutil.copytree(source, temporary, dirs_exist_ok=True)
+                    copy_samples(source, temporary)
                     temporary.rename(folder / f"v{known}")
         return read_samples(folder / f"v{known}")
 
@@ -259,4 +258,5 @@ def _score(card: Card | None) -> tuple[bool, float]:
     """Order versions by validation accuracy; the last weights of a run never outrank its best."""
     if card is None:
         return False, -1.0
-    return card.role != "last", float(card.metrics.get("val/acc1", -1.0))
+    acc1: float | None = card.metrics.get("val/acc1")  # None, too, where it was written as a NaN
+    return card.role != "last", -1.0 if acc1 is None else float(acc1)

@@ -41,6 +41,8 @@ INFO = Info(
     flip=True,
 )
 
+LARGEST = 2**26
+"""Bytes of one unpacked file at most; the training images are 47 million."""
 _PAGE = "https://github.com/zalandoresearch/fashion-mnist"
 _HUB = Columns("zalando-datasets/fashion_mnist", image="image", label="label")
 _PARTS = {"train": "train", "test": "t10k"}
@@ -131,7 +133,11 @@ def _content(path: Path) -> bytes:
     if not content.startswith(b"\x1f\x8b"):
         return content
     try:
-        return gzip.decompress(content)
+        with gzip.open(path) as stream:
+            content = stream.read(LARGEST + 1)
     except (EOFError, zlib.error, gzip.BadGzipFile) as error:
         what = f"is damaged or was not downloaded to its end ({error})"
         raise ValueError(f"{path} {what}; get it again from {_PAGE}") from None
+    if len(content) > LARGEST:
+        raise ValueError(f"{path} unpacks to more than {LARGEST:,} bytes, which no file of the set has")
+    return content

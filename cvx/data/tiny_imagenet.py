@@ -22,6 +22,8 @@ URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"
 SIZE = 248_100_043
 """Bytes of the official zip."""
 FOLDER = "tiny-imagenet-200"
+LARGEST = 2**26
+"""Bytes of one unpacked member at most; the largest of the set is words.txt with 3 million."""
 
 INFO = Info(
     title="Tiny-ImageNet",
@@ -71,6 +73,8 @@ class _Zip:
     def read(self, path: str) -> bytes:
         try:
             with self._lock:
+                if (size := self._archive.getinfo(f"{FOLDER}/{path}").file_size) > LARGEST:
+                    raise _damaged(self.place, f"{path} unpacks to {size:,} bytes, which no file of the set has")
                 return self._archive.read(f"{FOLDER}/{path}")
         except (zipfile.BadZipFile, EOFError, zlib.error) as error:
             raise _damaged(self.place, f"{path}: {error}") from None
@@ -132,7 +136,10 @@ def _assemble(tree: _Tree) -> Source:
 def _text(tree: _Tree, files: dict[str, str], path: str) -> str:
     if path not in files:
         raise ValueError(f"{tree.place} lacks {path}; unpack or download {FOLDER}.zip again")
-    return tree.read(path).decode("utf-8")
+    try:
+        return tree.read(path).decode("utf-8")
+    except UnicodeDecodeError as error:
+        raise ValueError(f"{path} in {tree.place} is no text ({error}); unpack it again") from None
 
 
 def _train_files(tree: _Tree, files: dict[str, str], number: dict[str, int]) -> list[tuple[str, int]]:

@@ -10,10 +10,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import yaml
-
 from cvx import config
 from cvx.config import Place, TrainConfig
+from cvx.files import read_yaml
 from cvx.sweeps import command, space
 from cvx.sweeps.space import Parameter
 from cvx.sweeps.stopping import Hyperband, hyperband
@@ -106,14 +105,12 @@ def read(file: Path) -> Sweep:
     if not file.is_file():
         beside = ", ".join(sorted(path.name for path in file.parent.glob("*.yaml"))) or "none"
         raise FileNotFoundError(f"no sweep file {file}; files in {file.parent}: {beside}")
+    content = read_yaml(file)
     try:
-        content = yaml.safe_load(file.read_text(encoding="utf-8"))
         if not isinstance(content, dict):
             raise ValueError(f"expected keys such as method and parameters, got {type(content).__name__}")
         sweep = _sweep(file, content)
         check(sweep)
-    except (yaml.YAMLError, UnicodeDecodeError) as error:
-        raise ValueError(f"{file}: not readable as YAML: {' '.join(str(error).split())}") from None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
     return sweep

@@ -1,0 +1,15 @@
+"""A store looked over and cleared up.
+
+finding      what a check has to say, and the small questions that all checks ask of files
+doctor       a whole store → findings; nothing is changed
+shelves      models and samples
+diary        runs
+rest         measures, sweeps, pictures
+prune        what may go, and its going
+"""
+
+from cvx.upkeep.doctor import examine
+from cvx.upkeep.finding import Finding
+from cvx.upkeep.prune import Item, Keep, plan, remove
+
+__all__ = ["Finding", "Item", "Keep", "examine", "plan", "remove"]

@@ -1,0 +1,40 @@
+"""A whole store, checked; nothing is changed."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from cvx.store import Store
+from cvx.upkeep import diary, rest, shelves
+from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, note, problem
+
+FOLDERS = ("models", "samples", "runs", "measures", "sweeps", "attributions", "compare", "reports")
+_KNOWN = (*FOLDERS, "README.md", "wandb")
+
+
+def examine(root: Path) -> Iterator[Finding]:
+    """Check all that a store holds, part by part; what is found comes as it is found.
+
+    Raises:
+        ValueError: If there is no store.
+    """
+    if not root.is_dir():
+        raise ValueError(f"no store {root}; `python -m cvx starter` makes one, --artifacts=DIR names another")
+    store = Store(root)
+    yield from _top(root)
+    yield from shelves.models(store)
+    yield from shelves.samples(store)
+    yield from diary.runs(store)
+    yield from rest.measures(root)
+    yield from rest.sweeps(root)
+    yield from rest.pictures(root)
+
+
+def _top(root: Path) -> Iterator[Finding]:
+    """A folder of the first level may be a link: people put runs or models onto another disk."""
+    for path in entries(root):
+        if is_temporary(path):
+            yield leftover(path)
+        elif path.name in FOLDERS and not path.is_dir():
+            yield problem(path, "is no folder", "delete it, or put the folder back")
+        elif path.name not in _KNOWN:
+            yield note(path, "is nothing that cvx writes", "move it elsewhere if it is not yours to keep here")

@@ -1,0 +1,92 @@
+"""What stands beside models and runs: kept measures, sweeps, pictures, reports."""
+
+import json
+from collections.abc import Iterator
+from pathlib import Path
+
+from PIL import Image
+
+from cvx.files import read_json
+from cvx.upkeep.finding import (
+    PRUNE,
+    Finding,
+    entries,
+    is_held,
+    is_temporary,
+    leftover,
+    note,
+    problem,
+    read_arrays,
+    strays,
+    tried,
+)
+
+_SWEEP = ("sweep.json", "trials.journal", "result.json", "owners", "logs", "args", ".lock", "trials.journal.lock")
+_ANEW = "delete it; it is computed anew when asked for"
+
+
+def measures(root: Path) -> Iterator[Finding]:
+    """Check every kept result of `compare`."""
+    for folder in entries(root / "measures"):
+        yield from strays(folder, lambda path: path.suffix == ".npz", root)
+        for path in entries(folder):
+            if path.suffix == ".npz" and not is_temporary(path):
+                yield from tried(path, lambda path=path: facts_of(path), _ANEW)  # type: ignore[misc]
+
+
+def facts_of(path: Path) -> dict[str, object]:
+    """Return what a kept result is about.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
+    facts = json.loads(str(read_arrays(path)["facts"]))
+    if not isinstance(facts, dict):
+        raise ValueError("it does not say what it is about")
+    return facts
+
+
+def sweeps(root: Path) -> Iterator[Finding]:
+    """Check every sweep's ledger."""
+    for folder in entries(root / "sweeps"):
+        yield from strays(folder, lambda path: path.name in _SWEEP or path.suffix == ".png", root)
+        lost = "restore it from a copy, or start the sweep anew under another --name; its runs stay"
+        for path in (folder / "sweep.json", folder / "result.json"):
+            if path.exists():
+                yield from tried(path, lambda path=path: read_json(path), lost)  # type: ignore[misc]
+        if (folder / "trials.journal").exists() or (folder / "logs").exists():  # else it was killed before a trial
+            yield from tried(folder / "trials.journal", lambda folder=folder: _check_journal(folder), lost)  # type: ignore[misc]
+        for path in entries(folder / "owners"):
+            if not is_held(path):
+                yield note(path, "belongs to a process that is gone", PRUNE)
+
+
+def _check_journal(folder: Path) -> None:
+    path = folder / "trials.journal"
+    lines = path.read_text("utf-8").splitlines()
+    if not lines:
+        raise ValueError("it is empty")
+    for number, line in enumerate(lines, start=1):
+        try:
+            content = json.loads(line)
+        except json.JSONDecodeError:
+            raise ValueError(f"line {number} of {len(lines)} is no JSON") from None
+        if not isinstance(content, dict):
+            raise ValueError(f"line {number} is no record of a trial")
+
+
+def pictures(root: Path) -> Iterator[Finding]:
+    """Check every written PNG, and look for leftovers beside it."""
+    folder = root / "attributions"
+    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
+        if path.is_symlink():
+            yield problem(path, "is a link", "delete it; `python -m cvx attribute` draws the picture anew")
+        elif is_temporary(path):
+            yield leftover(path)
+        elif path.suffix == ".png":
+            yield from tried(path, lambda path=path: _check_png(path), "`python -m cvx attribute` draws it anew")  # type: ignore[misc]
+
+
+def _check_png(path: Path) -> None:
+    with Image.open(path, formats=["PNG"]) as picture:
+        picture.load()

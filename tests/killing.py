@@ -1,0 +1,134 @@
+"""Processes that are killed at random moments, and what must be true of the store after every kill."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import numpy as np
+
+from cvx.checkpoint import load
+from cvx.records import Run, runs
+from cvx.store import Store
+from cvx.upkeep import examine
+
+HERE = Path(__file__).parent
+TRAIN = (
+    "--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=3", "--batch_size=64", "--lr=0.003",
+    "--warmup_epochs=0.5", "--mixup=0.2", "--ema=0.9", "--precision=fp32", "--device=cpu",
+)  # fmt: skip
+
+CHECKPOINT = """
+import sys, torch
+sys.path.insert(0, sys.argv[2])
+from small_store import add_model, make_splits
+from cvx.store import Store
+torch.set_num_threads(1)
+splits = make_splits("tiles", 40, 16, 3, True)
+print("ready", flush=True)
+for seed in range(10_000):
+    Store(sys.argv[1]).add_samples(splits)
+    add_model(Store(sys.argv[1]), splits, "vit_mini", seed=seed, **{"val/acc1": (seed % 7) / 7})
+"""
+STATE = """
+import sys, torch
+from pathlib import Path
+from cvx.resume import save_state
+model = torch.nn.Linear(300, 300)
+optimizer = torch.optim.AdamW(model.parameters())
+model(torch.ones(1, 300)).sum().backward()
+optimizer.step()
+print("ready", flush=True)
+for step in range(10**9):
+    torch.nn.init.constant_(model.weight, step)
+    save_state(Path(sys.argv[1]) / "state.safetensors", {"model": model}, optimizer, {"step": step})
+"""
+MATERIALIZE = """
+import sys
+from pathlib import Path
+from cvx import data
+print("ready", flush=True)
+data.load(sys.argv[2], Path(sys.argv[1]))
+print("done", flush=True)
+"""
+
+
+def start(*arguments, **environ):
+    """Start a Python process that lives on its own."""
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", **environ}
+    return subprocess.Popen(
+        [sys.executable, *map(str, arguments)], env=environ, cwd=HERE.parent, text=True,
+        stdout=subprocess.PIPE, stderr=subprocess.STDOUT,
+    )  # fmt: skip
+
+
+def kill_after(process, seconds):
+    """Kill a process with SIGKILL after some seconds, if it lives so long; return whether it did."""
+    try:
+        process.wait(timeout=seconds)
+    except subprocess.TimeoutExpired:
+        process.send_signal(signal.SIGKILL)
+    process.communicate()
+    return process.returncode == -signal.SIGKILL
+
+
+def kill_when_ready(process, seconds):
+    """Kill a process some seconds after it said `ready`."""
+    assert process.stdout.readline().strip() == "ready", process.communicate()
+    return kill_after(process, seconds)
+
+
+def assert_never_half_written(root):
+    """Hold a store against the promise: each version is whole, each alias leads to one, each file can be read."""
+    if not root.is_dir():
+        return
+    found = [one for one in examine(root) if one.level == "problem"]
+    assert found == [], found
+    store = Store(root)
+    for entry in store.models():
+        load(entry.folder)
+        assert entry.folder.name == f"v{entry.version}"
+    for run in runs(root):
+        run.rows(), run.summary, run.config
+
+
+def train_with_kills(root, data_root, random, num_kills, longest_s):
+    """Train one run to its end over many kills; return its name and how many kills met it alive."""
+    where = [f"--artifacts={root}", f"--data={data_root}"]
+    kills, deadline = 0, time.monotonic() + 3600
+    while time.monotonic() < deadline:
+        resumable = [
+            run for run in runs(root) if run.summary is None and (run.folder / "state/state.safetensors").is_file()
+        ]
+        done = [run for run in runs(root) if run.summary is not None]
+        if done:
+            return done[0].name, kills
+        flags = [f"--resume={resumable[0].name}"] if resumable else TRAIN
+        process = start("-m", "cvx", "train", *flags, *where)
+        if kills >= num_kills:
+            said, _ = process.communicate(timeout=600)
+            assert process.returncode == 0, said
+            continue
+        kills += kill_after(process, float(random.uniform(0, longest_s)))
+        assert process.returncode in (0, -signal.SIGKILL), process.returncode
+        assert_never_half_written(root)
+    raise TimeoutError("an hour was not enough")
+
+
+def differences(one, other):
+    """Name the rows and arrays in which two runs' records are not the same, bit by bit."""
+    (rows, arrays), (other_rows, other_arrays) = timeless(one), timeless(other)
+    names = [name for name in {**arrays, **other_arrays} if arrays.get(name) != other_arrays.get(name)]
+    return names + ([] if rows == other_rows else ["metrics.jsonl"])
+
+
+def timeless(folder):
+    """Return what a run recorded, without what depends on the clock."""
+    rows = [{k: v for k, v in row.items() if not k.startswith("time")} for row in Run(folder).rows()]
+    arrays = {}
+    for path in sorted(folder.glob("*/*.npz")):
+        with np.load(path) as stored:
+            arrays |= {f"{path.parent.name}/{path.name}/{key}": stored[key].tobytes() for key in stored.files}
+    return rows, arrays
