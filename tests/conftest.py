@@ -27,14 +27,15 @@ def _own_folders(monkeypatch, tmp_path, data_root):
 
 
 @pytest.fixture(autouse=True)
-def _no_account(monkeypatch, tmp_path):
+def _no_account(monkeypatch, tmp_path_factory):
     """Be logged in nowhere, whatever the developer's machine is; wandb keeps its files in folders of the test's own."""
     for name in [name for name in os.environ if name.startswith("WANDB_")]:
         monkeypatch.delenv(name)
+    folder = tmp_path_factory.mktemp("wandb")
     for name in ("DIR", "CACHE_DIR", "DATA_DIR", "CONFIG_DIR", "ARTIFACT_DIR"):
-        monkeypatch.setenv(f"WANDB_{name}", str(tmp_path / "wandb" / name.lower()))
-    (tmp_path / "wandb" / "dir").mkdir(parents=True)
-    monkeypatch.setenv("NETRC", str(tmp_path / "wandb" / "netrc"))
+        monkeypatch.setenv(f"WANDB_{name}", str(folder / name.lower()))
+    (folder / "dir").mkdir()
+    monkeypatch.setenv("NETRC", str(folder / "netrc"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
 
