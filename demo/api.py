@@ -6,7 +6,7 @@ from typing import Any, TypedDict
 import gradio as gr
 from gradio.data_classes import FileData
 
-from demo.choice import Choice
+from demo.choice import CHOICES, Choice
 from demo.opening import Opening
 
 
@@ -176,7 +176,8 @@ class Endpoints:
             models: References: NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN.
             sample: DATASET:INDEX, a stored test image. Either this or an image.
             image: An image file of any kind and size.
-            target: pred, label, or the name of a class that every model knows.
+            target: pred, label, runner_up (each model's second most probable class), difference (the predicted class's
+                score less the runner-up's), or the name of a class that every model knows.
             score: logit, logprob or margin (the logit less the mean of all).
             method: gradient, smoothgrad or integrated_gradients.
             reduction: max, sum or signed: how the channels' values become one.
@@ -192,7 +193,7 @@ class Endpoints:
 
         try:
             choice = Choice(
-                target="class" if target not in ("pred", "label") else target,
+                target=target if target in CHOICES["target"] else "class",
                 score=score,
                 method=method,
                 reduction=reduction,

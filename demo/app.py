@@ -58,8 +58,8 @@ class Flags:
     """The store; default: CVX_ARTIFACTS or artifacts."""
     project: str = ""
     """[ENTITY/]PROJECT of W&B, whose models are pulled into the store at the start and at the press of a button."""
-    host: str = "127.0.0.1"
-    """Address to listen on; 0.0.0.0 lets others in."""
+    host: str = dataclasses.field(default_factory=lambda: os.environ.get("GRADIO_SERVER_NAME") or "127.0.0.1")
+    """Address to listen on; 0.0.0.0 lets others in; default: GRADIO_SERVER_NAME, which a Space sets, or 127.0.0.1."""
     port: int = 7860
     """Port to listen on; 0 takes a free one."""
     share: bool = False
@@ -271,6 +271,7 @@ def _head() -> str:
     vendor = FOLDER / "vendor"
     gr.set_static_paths(vendor)
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style += (FOLDER / "tabs.css").read_text(encoding="utf-8")
     return f"<style>{style}</style><script>window.cvxVendor = {json.dumps(vendor.as_posix())};\n{script}</script>"
 
 

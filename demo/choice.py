@@ -9,7 +9,7 @@ from urllib.parse import urlencode
 # compares them.
 CHOICES = {
     "source": ("samples", "upload"),
-    "target": ("pred", "label", "class"),
+    "target": ("pred", "label", "class", "runner_up", "difference"),
     "score": ("logit", "logprob", "margin"),
     "method": ("gradient", "smoothgrad", "integrated_gradients"),
     "reduction": ("max", "sum", "signed"),
@@ -30,6 +30,8 @@ class Pick:
     shown: str = ""
     """The class whose samples are offered; empty means all."""
     page: int = 0
+    which: str = ""
+    """`wrong` or `disagree` offers only samples on which a chosen model errs, or two differ; empty means all."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -17,7 +17,13 @@ ASSETS = Path(__file__).parent
 MAX_ROWS, MAX_COLUMNS = 3, 4
 """Datasets and models that are ticked unasked."""
 
-TARGETS = [("Predicted class", "pred"), ("True label", "label"), ("A class I choose", "class")]
+TARGETS = [
+    ("Predicted class", "pred"),
+    ("True label", "label"),
+    ("A class I choose", "class"),
+    ("Runner-up class", "runner_up"),
+    ("Predicted less runner-up", "difference"),
+]
 SOURCES = [("Test samples", "samples"), ("My own image", "upload")]
 SCORES = [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
 METHODS = [
@@ -56,7 +62,9 @@ class CompareTab:
                 self._build_rail()
             with gr.Column(elem_classes="cvx-stage"):
                 self._build_toolbar()
-                self.grid = gr.HTML(js_on_load=script_of("grid.js"), apply_default_css=False)
+                self.grid = gr.HTML(
+                    js_on_load=script_of("grid.js"), apply_default_css=False, server_functions=[self._saver()]
+                )
         self.controls: dict[str, Any] = {
             "datasets": self.datasets,
             "models": self.models,
@@ -107,12 +115,26 @@ class CompareTab:
             self.clip = gr.Slider(90, 100, 99, step=0.5, label="Clip at percentile", buttons=[])
             self.opacity = gr.Slider(0, 100, 60, step=5, label="Overlay opacity, %", buttons=[])
 
+    def _saver(self) -> Any:
+        """Return what the browser calls to save a row: a plain function, as Gradio marks it as its own."""
+
+        def save(asked: dict[str, Any]) -> dict[str, str]:
+            from demo import downloads
+
+            try:
+                return downloads.save(str(asked.get("kept", "")), str(asked.get("kind", "")))
+            except ValueError as error:
+                return {"error": str(error)}
+
+        return save
+
     def _wire(self) -> None:
         asked = self.asked
         quiet = {**QUIET, "show_progress_on": self.grid}
-        redrawing: list[Any] = [self.models, self.score, self.method, self.reduction, self.clip, self.limit]
+        redrawing: list[Any] = [self.score, self.method, self.reduction, self.clip, self.limit]
         for control in redrawing:
             control.input(self.draw, asked, self.grid, **quiet)
+        self.models.input(self.draw_all, asked, [self.picker, self.grid], **quiet)
         # Gradio's own decoding of an image drops 16 bits and fails on what is none, so the file is taken as it is.
         received = self.image.change(_path, self.image, self.upload, preprocess=False, api_visibility="private")
         received.then(self.draw, asked, self.grid, **quiet)
@@ -131,6 +153,7 @@ class CompareTab:
         offered: tuple[Sequence[str], Sequence[str]],
     ) -> list[Any]:
         """Bring every control up to the store as it is now; the rows are drawn by an event of their own."""
+        from demo.gallery import asker
         from demo.picker import picker
 
         choice = arrange(listing, choice, offered)
@@ -139,12 +162,17 @@ class CompareTab:
         updates["models"] = gr.update(value=list(choice.models), choices=columns_of(listing, choice.datasets))
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
         now = (tuple(listing.datasets), tuple(listing.best))
-        strips = picker([listing.datasets[name] for name in choice.datasets], choice, picks)
+        ask = asker(self._opening.shelf, choice.models)
+        strips = picker([listing.datasets[name] for name in choice.datasets], choice, picks, ask)
         return [picks, now, gr.update(visible=choice.source == "upload"), strips, *updates.values()]
 
     def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
         """Draw the rows anew."""
-        return self._drawn(self._opening.shelf.listing(), self.choice(values), picks, upload)[1]
+        return self.draw_all(picks, upload, *values)[1]
+
+    def draw_all(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> tuple[str, str]:
+        """Draw the strips, which may offer samples by what the models say, and the rows anew."""
+        return self._drawn(self._opening.shelf.listing(), self.choice(values), picks, upload)
 
     def rearrange(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> list[Any]:
         """Show the controls that the choice needs, and draw the rows anew."""
@@ -166,12 +194,14 @@ class CompareTab:
 
     def pick(self, event: gr.EventData, picks: dict[str, Pick], upload: str | None, *values: Any) -> tuple[Any, ...]:
         """Hear what was done in a strip of samples, and draw the rows anew."""
+        from demo.gallery import asker
         from demo.picker import changed
 
         listing, choice = self._opening.shelf.listing(), self.choice(values)
         said = {name: str(event._data.get(name, "")) for name in ("dataset", "action", "value")}
         if (shown := listing.datasets.get(said["dataset"])) is not None:
-            pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"])
+            ask = asker(self._opening.shelf, choice.models)
+            pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"], ask=ask)
             picks = {**picks, shown.name: pick}
         return picks, *self._drawn(listing, choice, picks, upload)
 
@@ -187,17 +217,18 @@ class CompareTab:
 
     def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
-        from demo import grid, looking, picker
+        from demo import downloads, gallery, grid, looking, picker
         from demo.markup import notice
 
         shown = [listing.datasets[name] for name in choice.datasets if name in listing.datasets]
-        strips = picker.picker(shown, choice, picks)
+        strips = picker.picker(shown, choice, picks, gallery.asker(self._opening.shelf, choice.models))
         try:
             file = Path(upload) if upload else None
             rows = looking.lines(self._opening.shelf, listing, choice, picks, file)
         except ValueError as error:
             return strips, notice("That cannot be shown", str(error), "error")
-        return strips, grid.grid(rows, choice, choice.link(picks))
+        link = choice.link(picks)
+        return strips, grid.grid(rows, choice, link, [downloads.keep((row, choice, link)) for row in rows])
 
 
 def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:

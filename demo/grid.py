@@ -1,5 +1,6 @@
 """The rows of the tab Compare as HTML."""
 
+import base64
 from collections.abc import Sequence
 
 import numpy as np
@@ -10,19 +11,37 @@ from cvx.attribution.agreement import spearman, traits
 from cvx.comparison import View, fit, top_classes
 from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.choice import Choice
-from demo.looking import Cell, Line
+from demo.looking import Cell, Line, runner_up
 from demo.markup import color_bar, gradient, notice, picture, text
 
+READING = "Point at a pixel, tap it, or use the arrow keys on a map to read it in every model; Escape lets go"
+CHOSEN_WORDS = {
+    "pred": "predicted",
+    "label": "the label",
+    "class": "chosen",
+    "runner_up": "runner-up",
+    "difference": "predicted, less the runner-up",
+}
+SAVING = {
+    "png": "save this row as a picture",
+    "npz": "save this row's arrays",
+    "csv": "save the numbers under this row's maps",
+}
 SCALE_WORDS = {"shared": "row's scale", "each": "own scale", "absolute": "fixed scale"}
 
 
-def grid(lines: Sequence[Line], choice: Choice, link: str = "") -> str:
-    """Draw every row under one legend; `link` is the query string that leads back here."""
+def grid(lines: Sequence[Line], choice: Choice, link: str = "", names: Sequence[str] = ()) -> str:
+    """Draw every row under one legend.
+
+    Args:
+        link: The query string that leads back here.
+        names: Under which each row is kept for downloads; without them there are no buttons.
+    """
     if not lines:
         return notice("Choose a dataset", "Tick one or more datasets, and models to look with.")
     if not choice.models:
         return notice("Choose a model", "Tick one or more models.")
-    rows = "".join(_row(line, choice) for line in lines)
+    rows = "".join(_row(line, choice, name) for line, name in zip(lines, names or [""] * len(lines), strict=True))
     return (
         f'<div class="cvx-grid" data-link="{text(link)}" style="--columns:{len(choice.models)};'
         f'--opacity:{choice.opacity / 100:g}">{legend(choice)}{rows}</div>'
@@ -34,26 +53,39 @@ def legend(choice: Choice) -> str:
     signed = choice.reduction == "signed"
     score, method = SCORE_WORDS[choice.score], METHOD_WORDS[choice.method]
     ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
+    score += " less the runner-up's" if choice.target == "difference" else ""
     how = f"{method} of the {score}, {REDUCTION_WORDS[choice.reduction]}"
     detail = f"{how[0].upper()}{how[1:]}; numbers in {unit(choice.score, choice.method)}"
     return (
         '<div class="cvx-legend" role="note"><span class="cvx-bar">'
         f'<span>{ends[0]}</span><i style="background:{gradient(signed)}"></i><span>{ends[1]}</span></span>'
-        f"<span>{text(detail)}</span></div>"
+        f'<span>{text(detail)}</span><span class="cvx-hint">{READING}</span></div>'
     )
 
 
-def _row(line: Line, choice: Choice) -> str:
+def _row(line: Line, choice: Choice, kept: str) -> str:
     label = f" · label <b>{text(line.label)}</b>" if line.label else ""
     caption = f"<p>{text(line.subject.caption)}{label}</p>" if line.subject else ""
-    title = text(line.shown.title)
+    title, number_unit = text(line.shown.title), text(unit(choice.score, choice.method))
+    head = f'<h2 title="{title}">{text(line.shown.name)}</h2>{caption}<p class="cvx-read" aria-live="polite"></p>'
     body = "".join(_cell(cell, line, choice) for cell in line.cells)
+    able = sum(cell.view is not None for cell in line.cells)
+    head += _saving(kept, able > 1) if kept and able else ""
     if line.error:
         body = notice(line.error)
     return (
-        f'<section class="cvx-row" aria-label="{title}"><header><h2 title="{title}">{text(line.shown.name)}</h2>'
-        f'{caption}</header><div class="cvx-cells">{body}</div></section>'
+        f'<section class="cvx-row" aria-label="{title}" data-unit="{number_unit}" data-scale="{choice.scale}">'
+        f'<header>{head}</header><div class="cvx-cells">{body}</div></section>'
     )
+
+
+def _saving(kept: str, several: bool) -> str:
+    buttons = "".join(
+        f'<button type="button" data-save="{kind}" title="{title}" aria-label="{title}">{kind.upper()}</button>'
+        for kind, title in SAVING.items()
+    )
+    slider = '<button type="button" data-slide aria-expanded="false" title="two models under one slider">A | B</button>'
+    return f'<span class="cvx-tools cvx-save" data-kept="{text(kept)}">{slider * several}{buttons}</span>'
 
 
 def _cell(cell: Cell, line: Line, choice: Choice) -> str:
@@ -65,10 +97,20 @@ def _cell(cell: Cell, line: Line, choice: Choice) -> str:
         body = notice("This model cannot answer", cell.error, "error")
         return f'<article class="cvx-cell"><header><h3>{name}</h3></header>{body}</article>'
     return (
-        f'<article class="cvx-cell" aria-label="{name}"><header><h3>{name}</h3>{_facts(cell.view)}</header>'
+        f'<article class="cvx-cell" aria-label="{name}"{_values(cell, choice)}>'
+        f"<header><h3>{name}</h3>{_facts(cell.view)}</header>"
         f'<div class="cvx-quad">{_pictures(cell, choice)}{top5(cell.view, line.label)}</div>'
-        f"<footer>{_numbers(cell, choice)}{_beside(cell, line, choice)}</footer></article>"
+        f'<footer><p class="cvx-at"></p>{_numbers(cell, choice)}{_beside(cell, line, choice)}</footer></article>'
     )
+
+
+def _values(cell: Cell, choice: Choice) -> str:
+    """Hand the page the map itself, so that a pixel under the pointer is read without a request."""
+    assert cell.view is not None and cell.scaled is not None
+    heat = to_heatmap(cell.view.attribution, choice.reduction)[0].astype("<f4")
+    data = base64.b64encode(heat.tobytes()).decode("ascii")
+    limit = 0.0 if cell.scaled.zero else float(cell.scaled.limit)
+    return f' data-values="{data}" data-side="{heat.shape[0]}" data-limit="{limit!r}"'
 
 
 def _facts(view: View) -> str:
@@ -88,14 +130,15 @@ def _pictures(cell: Cell, choice: Choice) -> str:
     colors = render.colorize(scaled.values, signed)
     gray = render.overlay(view.images[0], scaled.values, signed, opacity=0)
     said = f"map of {cell.column} for {target}"
-    over = f'<div class="cvx-over">{picture(gray, f"{said}, over the image")}{picture(colors, "", "cvx-veil")}</div>'
+    keys = f'tabindex="0" role="group" aria-label="{text(said)}; arrow keys read its pixels"'
+    layers = picture(gray, f"{said}, over the image") + picture(colors, "", "cvx-veil")
     bar = color_bar(float(scaled.limit), signed) if not scaled.zero else "zero everywhere"
     return "".join(
         f"<figure>{body}<figcaption>{caption}</figcaption></figure>"
         for body, caption in (
-            (picture(image, f"input of {cell.column}"), f"input {size} × {size}"),
-            (picture(colors, said), bar),
-            (over, "overlay"),
+            (f'<div class="cvx-well">{picture(image, f"input of {cell.column}")}</div>', f"input {size} × {size}"),
+            (f'<div class="cvx-well" {keys}>{picture(colors, said)}</div>', bar),
+            (f'<div class="cvx-over cvx-well">{layers}</div>', "overlay"),
         )
     )
 
@@ -121,10 +164,14 @@ def _numbers(cell: Cell, choice: Choice) -> str:
     view, scaled = cell.view, cell.scaled
     assert view is not None and scaled is not None
     target = int(view.targets[0])
-    why = {"pred": "predicted", "label": "the label", "class": "chosen"}[choice.target]
     name, logit = text(view.card.classes[target]), f"{view.logits[0, target]:.2f}"
     value = f" = {logit}" if view.score == "logit" else f", logit {logit}"
-    asked = f"{text(SCORE_WORDS[view.score])} of <b>{name}</b> ({why}){value}"
+    asked = f"{text(SCORE_WORDS[view.score])} of <b>{name}</b> ({CHOSEN_WORDS[choice.target]}){value}"
+    if choice.target == "difference":
+        second = runner_up(view)
+        value = f"{view.logits[0, target] - view.logits[0, second]:.2f}"
+        other = text(view.card.classes[second])
+        asked = f"{text(SCORE_WORDS[view.score])} of <b>{name}</b> less that of <b>{other}</b>, the runner-up = {value}"
     limit = render.number(float(scaled.limit))
     ends = f"−{limit} … {limit}" if choice.reduction == "signed" else f"0 … {limit}"
     drawn = f"{SCALE_WORDS[choice.scale]} {ends}, {percent(float(scaled.clipped))} of pixels beyond"

@@ -4,6 +4,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 
+import numpy as np
+
 from cvx.attribution import Scaled
 from cvx.comparison import View, heatmaps
 from cvx.store import ModelEntry
@@ -76,9 +78,39 @@ def look(shelf: Shelf, column: str, entry: ModelEntry | None, subject: Subject, 
     if entry is None:
         return Cell(column, None)
     try:
+        if choice.target in ("runner_up", "difference"):
+            return Cell(column, entry, contrast(shelf, entry, subject, choice))
         return Cell(column, entry, shelf.look(entry, subject, target, choice.score, choice.method))
     except (ValueError, OSError, RuntimeError) as error:
         return Cell(column, entry, error=str(error))
+
+
+def contrast(shelf: Shelf, entry: ModelEntry, subject: Subject, choice: Choice) -> View:
+    """Explain a model's second most probable class, or what speaks for its first and against its second.
+
+    Attributions are linear in the score, so that of a difference is the difference of the attributions.
+
+    Raises:
+        ValueError: If the model is damaged or knows a single class.
+    """
+    first = shelf.look(entry, subject, "pred", choice.score, choice.method)
+    second = runner_up(first)
+    other = replace(subject, key=f"{subject.key}#{second}", label=second, classes=())  # an index into the model's own
+    found = shelf.look(entry, other, "label", choice.score, choice.method)
+    if choice.target == "runner_up":
+        return found
+    return replace(first, attribution=first.attribution - found.attribution)
+
+
+def runner_up(view: View) -> int:
+    """Return the second most probable class.
+
+    Raises:
+        ValueError: If there is no second class.
+    """
+    if view.logits.shape[1] < 2:
+        raise ValueError(f"{view.reference} knows a single class, so there is no runner-up")
+    return int(np.argsort(-view.logits[0], kind="stable")[1])
 
 
 def scale(cells: Sequence[Cell], choice: Choice) -> list[Cell]:

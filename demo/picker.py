@@ -9,7 +9,9 @@ from jaxtyping import Int64
 from cvx import render
 from cvx.comparison import fit
 from cvx.data.splits import NUM_FILM
+from demo import gallery
 from demo.choice import PER_PAGE, Choice, Pick
+from demo.gallery import Ask, ask_nobody
 from demo.markup import data_uri, text
 from demo.shelf import Shown
 
@@ -19,27 +21,23 @@ THUMB = 64
 
 def rows_of(shown: Shown, class_name: str) -> Int64[np.ndarray, "n"]:
     """Return the gallery's rows of one class, or all of them."""
-    gallery = shown.gallery
-    if gallery is None:
-        return np.empty(0, np.int64)
-    if class_name not in shown.classes:
-        return np.arange(len(gallery), dtype=np.int64)
-    return np.flatnonzero(gallery.labels == shown.classes.index(class_name)).astype(np.int64)
+    return gallery.rows_of(shown, Pick(shown=class_name))
 
 
-def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0) -> Pick:
-    """Return the pick after a visitor's `image`, `filter`, `page`, `class` or `surprise`."""
+def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0, ask: Ask = ask_nobody) -> Pick:
+    """Return the pick after a visitor's `image`, `filter`, `which`, `page`, `class` or `surprise`."""
     if action == "image" and value.isdecimal():
         return replace(pick, index=int(value))
-    if action == "filter":
-        rows = rows_of(shown, value)
-        return replace(pick, shown=value, page=0, index=int(rows[0]) if len(rows) else pick.index)
-    if action == "page":
-        pages = max(1, -(-len(rows_of(shown, pick.shown)) // PER_PAGE))
-        return replace(pick, page=(pick.page + (1 if value == "next" else -1)) % pages)
     if action == "class":
         return replace(pick, target=value)
-    if action == "surprise" and len(rows := rows_of(shown, pick.shown)):
+    if action in ("filter", "which") and (action == "filter" or value in gallery.WHICH):
+        pick = replace(pick, page=0, shown=value) if action == "filter" else replace(pick, page=0, which=value)
+        rows = gallery.rows_of(shown, pick, ask)
+        return replace(pick, index=int(rows[0]) if len(rows) else pick.index)
+    rows = gallery.rows_of(shown, pick, ask)
+    if action == "page":
+        return replace(pick, page=(pick.page + (1 if value == "next" else -1)) % max(1, -(-len(rows) // PER_PAGE)))
+    if action == "surprise" and len(rows):
         place = int(np.random.default_rng(seed or None).integers(len(rows)))
         return replace(pick, index=int(rows[place]), page=place // PER_PAGE)
     return pick
@@ -56,27 +54,38 @@ def film_strip(shown: Shown, index: int, num: int = NUM_FILM) -> str:
     )
 
 
-def picker(shown: Sequence[Shown], choice: Choice, picks: Mapping[str, Pick]) -> str:
-    """Draw one strip per dataset."""
-    return "".join(_strip(one, choice, picks.get(one.name, Pick())) for one in shown)
+def picker(shown: Sequence[Shown], choice: Choice, picks: Mapping[str, Pick], ask: Ask = ask_nobody) -> str:
+    """Draw one strip per dataset; `ask` answers what models predict, should a strip offer their errors."""
+    return "".join(_strip(one, choice, picks.get(one.name, Pick()), ask) for one in shown)
 
 
-def _strip(shown: Shown, choice: Choice, pick: Pick) -> str:
+def _strip(shown: Shown, choice: Choice, pick: Pick, ask: Ask) -> str:
     name, offers_images = text(shown.name), choice.source == "samples" and shown.gallery is not None
     target = _target_select(shown, pick) if choice.target == "class" else ""
     if not offers_images and not target:
         return ""
-    rows = rows_of(shown, pick.shown)[pick.page * PER_PAGE : (pick.page + 1) * PER_PAGE]
-    strip = thumbs(shown, rows, pick.index) if offers_images else ""
-    tools = _tools(shown, pick) if offers_images else ""
+    strip = tools = ""
+    if offers_images:
+        rows = gallery.rows_of(shown, pick, ask)
+        strip = thumbs(shown, rows[pick.page * PER_PAGE : (pick.page + 1) * PER_PAGE], pick.index)
+        tools, strip = _tools(shown, pick), strip + _count(shown, pick, len(rows))
     return (
         f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of {text(shown.title)}">'
         f"<header><h2>{name}</h2>{tools}</header>{target}{strip}</section>"
     )
 
 
+def _count(shown: Shown, pick: Pick, num: int) -> str:
+    """Say of how many samples a strip offers the interesting ones."""
+    if not pick.which:
+        return ""
+    asked = min(gallery.MOST, len(shown.gallery or ()))
+    return f'<p class="cvx-small" role="status">{num} among the first {asked} samples, by the models ticked</p>'
+
+
 def _tools(shown: Shown, pick: Pick) -> str:
-    select = _select("filter", "show", ["", *shown.classes], pick.shown, "all classes")
+    select = _select("filter", "show", _classes(shown, "all classes"), pick.shown)
+    which = _select("which", "which samples", gallery.WHICH, pick.which)
     buttons = "".join(
         f'<button type="button" data-action="{action}" data-value="{value}" aria-label="{label}" title="{label}">'
         f"{sign}</button>"
@@ -86,30 +95,34 @@ def _tools(shown: Shown, pick: Pick) -> str:
             ("surprise", "", "surprise me", "⚂"),
         )
     )
-    return f'<span class="cvx-tools">{select}{buttons}</span>'
+    return f'<span class="cvx-tools">{select}{which}{buttons}</span>'
+
+
+def _classes(shown: Shown, none: str) -> dict[str, str]:
+    return {"": none, **{name: name for name in shown.classes}}
 
 
 def _target_select(shown: Shown, pick: Pick) -> str:
-    select = _select("class", "class to explain", ["", *shown.classes], pick.target, "the label")
+    select = _select("class", "class to explain", _classes(shown, "the label"), pick.target)
     return f'<label class="cvx-explain">explain {select}</label>'
 
 
-def _select(action: str, label: str, values: Sequence[str], chosen: str, empty: str) -> str:
+def _select(action: str, label: str, words: Mapping[str, str], chosen: str) -> str:
     options = "".join(
-        f'<option value="{text(value)}"{" selected" if value == chosen else ""}>{text(value or empty)}</option>'
-        for value in values
+        f'<option value="{text(value)}"{" selected" if value == chosen else ""}>{text(shown)}</option>'
+        for value, shown in words.items()
     )
     return f'<select data-action="{action}" aria-label="{label}" value="{text(chosen)}">{options}</select>'
 
 
 def thumbs(shown: Shown, rows: Int64[np.ndarray, "n"], chosen: int) -> str:
     """Draw a strip of buttons, one per sample, on one picture."""
-    gallery = shown.gallery
-    assert gallery is not None
+    stored = shown.gallery
+    assert stored is not None
     if not len(rows):
-        return "<p>no sample of this class</p>"
+        return "<p>no such sample</p>"
     buttons = "".join(
-        _thumb(place, len(rows), int(row), shown.classes[int(gallery.labels[row])], int(row) == chosen)
+        _thumb(place, len(rows), int(row), shown.classes[int(stored.labels[row])], int(row) == chosen)
         for place, row in enumerate(rows)
     )
     style = f"--sprite:url({sprite_of(shown, rows)});--count:{len(rows)}"
@@ -127,7 +140,7 @@ def _thumb(place: int, count: int, row: int, label: str, chosen: bool) -> str:
 
 def sprite_of(shown: Shown, rows: Int64[np.ndarray, "n"]) -> str:
     """Put samples side by side, small, in one picture instead of many, and return it as a data URI."""
-    gallery = shown.gallery
-    assert gallery is not None
-    small = fit(np.asarray(gallery.images[rows]), min(THUMB, gallery.images.shape[1]), gallery.images.shape[3])
+    stored = shown.gallery
+    assert stored is not None
+    small = fit(np.asarray(stored.images[rows]), min(THUMB, stored.images.shape[1]), stored.images.shape[3])
     return data_uri(np.concatenate([render.gray_or_rgb(image) for image in small], axis=1))

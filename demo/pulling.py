@@ -1,4 +1,4 @@
-"""A project of W&B: its models come into the store in the background, at the start and at the press of a button."""
+"""A project of W&B: its models come into the store in the background, at the start and by the button."""
 
 import functools
 import threading

@@ -2,15 +2,13 @@
 
 import hashlib
 import threading
-from collections import OrderedDict
-from collections.abc import Callable, Hashable, Sequence
+from collections.abc import Hashable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Generic, TypeVar
 
 import numpy as np
 import torch
-from jaxtyping import Bool, UInt8
+from jaxtyping import Bool, Int64, UInt8
 
 from cvx import comparison
 from cvx.checkpoint import Card
@@ -18,10 +16,10 @@ from cvx.comparison import ClassView, View
 from cvx.data.image_file import read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
+from cvx.evaluation import logits_of
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Samples, Store, slug
-
-Value = TypeVar("Value")
+from demo.bounded import Bounded
 
 
 @dataclass(frozen=True, eq=False)
@@ -99,29 +97,6 @@ class Subject:
         return "" if self.label is None else self.classes[self.label]
 
 
-class Bounded(Generic[Value]):
-    """A cache that drops what was used least recently when the sum of sizes exceeds its bound."""
-
-    def __init__(self, max_size: int):
-        self._max_size, self._size = max_size, 0
-        self._items: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
-
-    def __len__(self) -> int:
-        return len(self._items)
-
-    def get(self, key: Hashable, make: Callable[[], tuple[Value, int]]) -> Value:
-        """Return what is kept under the key, or make it; the newest is kept whatever its size."""
-        if key in self._items:
-            self._items.move_to_end(key)
-            return self._items[key][0]
-        value, size = make()
-        self._items[key] = (value, size)
-        self._size += size
-        while self._size > self._max_size and len(self._items) > 1:
-            self._size -= self._items.popitem(last=False)[1][1]
-        return value
-
-
 class Shelf:
     """One store for all visitors; one of them at a time computes."""
 
@@ -130,6 +105,7 @@ class Shelf:
         self._device = pick_device("auto")
         self._models: Bounded[tuple[Classifier, Card]] = Bounded(model_bytes)
         self._results: Bounded[View | ClassView] = Bounded(result_bytes)
+        self._answers: Bounded[Int64[np.ndarray, "n"]] = Bounded(result_bytes)
         self._uploads: Bounded[Subject] = Bounded(result_bytes)
         self._listing = Listing(stamp=None)
         self._lock = threading.RLock()
@@ -223,6 +199,32 @@ class Shelf:
             found = self._results.get(key, make)
         assert isinstance(found, ClassView)
         return found
+
+    def classify(self, entry: ModelEntry, samples: Samples, num: int) -> Int64[np.ndarray, "n"]:
+        """Predict the first `num` samples, in the samples' own numbering of classes; -1 is a class they do not have.
+
+        Raises:
+            ValueError: If the model is damaged; the message says so.
+            OSError: If its files cannot be read.
+        """
+        key = (_card(entry).sha256, str(samples.folder), num)
+
+        def make() -> tuple[Int64[np.ndarray, "n"], int]:
+            classifier, card = self._load(entry)
+            place = {name: i for i, name in reversed(list(enumerate(samples.classes)))}
+            own = (
+                range(len(card.classes))
+                if card.classes == samples.classes
+                else [place.get(n, -1) for n in card.classes]
+            )
+            fitted = comparison.fit(np.asarray(samples.split.images[:num]), card.image_size, card.in_chans)
+            rows = np.arange(len(fitted), dtype=np.int64)
+            logits = logits_of(classifier, Split(fitted, np.zeros_like(rows), rows))
+            preds = np.array(own, dtype=np.int64)[logits.argmax(axis=1)]
+            return preds, preds.nbytes
+
+        with self._lock:
+            return self._answers.get(key, make)
 
     def _load(self, entry: ModelEntry) -> tuple[Classifier, Card]:
         def make() -> tuple[tuple[Classifier, Card], int]:

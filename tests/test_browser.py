@@ -233,3 +233,65 @@ def trainings(root):
     """Return the processes that train into a store."""
     listed = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
     return [line for line in listed.splitlines() if "cvx starter" in line and str(root) in line]
+
+
+def test_the_pixel_under_the_pointer_is_read_in_every_model(visit, address):
+    sample, heats = "tiles:0", {}
+    found = Client(address, verbose=False).predict(["tiles-resnet10t", "tiles-vit_tiny"], sample, api_name="/compare")
+    for name, answer in zip(("resnet10t", "vit_tiny"), found["answers"], strict=True):
+        heats[name] = answer["heatmap"]
+    page = visit(address)
+    well = cell(page, "Tiles", "resnet10t").locator(".cvx-well").nth(1)
+    box = well.bounding_box()
+    well.hover(position={"x": box["width"] * 3.5 / 16, "y": box["height"] * 5.5 / 16})
+    for name, heat in heats.items():
+        at = cell(page, "Tiles", name).locator(".cvx-at")
+        expect(at).to_contain_text("pixel (3, 5): ")
+        said = float(at.inner_text().split(": ")[1].split(",")[0])
+        assert said == pytest.approx(heat[5][3], rel=0.01)
+        expect(cell(page, "Tiles", name).locator(".cvx-dot")).to_have_count(3)
+    expect(page.locator('.cvx-row[aria-label^="Dots"] .cvx-dot')).to_have_count(0)
+    well.click(position={"x": box["width"] * 3.5 / 16, "y": box["height"] * 5.5 / 16})
+    well.focus()
+    page.keyboard.press("ArrowRight")
+    expect(cell(page, "Tiles", "vit_tiny").locator(".cvx-at")).to_contain_text("pixel (4, 5)")
+    expect(page.locator('.cvx-row[aria-label^="Tiles"] .cvx-read')).to_contain_text("logit per unit pixel")
+    page.keyboard.press("Escape")
+    expect(page.locator(".cvx-dot")).to_have_count(0)
+
+
+def test_a_row_is_saved_from_the_page(visit, address):
+    page = visit(address)
+    row = page.locator('.cvx-row[aria-label^="Tiles"]')
+    for kind, begins in (("png", b"\x89PNG"), ("npz", b"PK"), ("csv", b"\xef\xbb\xbfdataset,")):
+        with page.expect_download() as saved:
+            row.locator(f'[data-save="{kind}"]').click()
+        assert saved.value.suggested_filename == f"cvx-tiles.{kind}"
+        assert saved.value.path().read_bytes().startswith(begins)
+
+
+def test_a_strip_offers_what_models_get_wrong_and_the_runner_up_is_explained(visit, address):
+    page = visit(address)
+    strip = page.locator('.cvx-strip[data-dataset="tiles"]')
+    strip.get_by_label("which samples").select_option("wrong")
+    expect(strip.get_by_role("status")).to_contain_text("among the first 40 samples")
+    choose(page, "Explain", "Predicted less runner-up")
+    expect(cell(page, "Tiles", "vit_tiny").locator("footer")).to_contain_text("the runner-up")
+    page.wait_for_url("**target=difference**")
+    expect(cell(visit(page.url), "Tiles", "vit_tiny").locator("footer")).to_contain_text("the runner-up")
+
+
+def test_two_models_maps_lie_under_one_slider(visit, address):
+    page = visit(address)
+    row = page.locator('.cvx-row[aria-label^="Tiles"]')
+    assert page.locator('.cvx-row[aria-label^="Dots"] [data-slide]').count() == 0  # it has one model
+    row.locator("[data-slide]").click()
+    left, right = row.locator(".cvx-slider img").all()
+    assert left.get_attribute("src") == map_of(page, model="resnet10t")
+    assert right.get_attribute("src") == map_of(page, model="vit_tiny")
+    row.get_by_label("how much of the left model").fill("20")
+    expect(right).to_have_css("clip-path", "inset(0px 0px 0px 20%)")
+    row.get_by_label("model on the left").select_option("vit_tiny")
+    assert left.get_attribute("src") == map_of(page, model="vit_tiny")
+    row.locator("[data-slide]").click()
+    expect(row.locator(".cvx-slider")).to_have_count(0)

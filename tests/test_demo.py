@@ -194,6 +194,27 @@ def test_the_target_is_the_prediction_the_label_or_the_chosen_class(shelf, targe
         assert cell.view.targets[0] == chosen
 
 
+@pytest.mark.parametrize(("score", "method"), [("logit", "gradient"), ("logprob", "gradient"), ("logit", "smoothgrad")])
+def test_the_runner_up_and_its_difference_are_those_of_the_logits(shelf, store, score, method):
+    def cells(target):
+        asked = Choice(datasets=("tiles",), models=("resnet10t", "vit_tiny"), target=target, score=score, method=method)
+        (line,) = looking.lines(shelf, shelf.listing(), asked, {"tiles": Pick(index=3)})
+        html = grid.grid([line], asked)
+        return [cell.view for cell in line.cells], html
+
+    pred, (second, said), (difference, also) = cells("pred")[0], cells("runner_up"), cells("difference")
+    assert "(runner-up)" in said and "less that of" in also
+    for one, other, both in zip(pred, second, difference, strict=True):
+        assert other.targets[0] == np.argsort(-one.logits[0])[1]
+        assert np.allclose(both.attribution, one.attribution - other.attribution)
+        if method == "gradient":  # a difference of logits and one of log-probabilities have the same slope
+            classifier, _ = store.resolve(one.reference).load()
+            image = torch.tensor(one.images).permute(0, 3, 1, 2).float().div(255).requires_grad_()
+            logits = classifier(image)[0]
+            (slope,) = torch.autograd.grad(logits[one.targets[0]] - logits[other.targets[0]], image)
+            assert np.allclose(both.attribution, slope.numpy(), atol=1e-5)
+
+
 def test_a_damaged_model_says_why_in_its_cell_and_the_others_answer(own_store):
     cut_weights(own_store.resolve("tiles-vit_tiny"))
     shelf = Shelf(own_store.root)
@@ -272,6 +293,55 @@ def test_names_are_shown_as_text_whatever_they_contain(shelf):
         assert markup.text(NASTY) in page
 
 
+# Files
+
+
+def saved(line, choice, kind):
+    from demo import downloads
+
+    found = downloads.save(downloads.keep((line, choice, choice.link({}))), kind)
+    return base64.b64decode(found["content"])
+
+
+def test_a_row_is_saved_as_picture_arrays_and_numbers(shelf):
+    import csv
+
+    choice = Choice(datasets=("tiles",), models=("resnet10t", "vit_tiny"), reduction="signed")
+    (line,) = looking.lines(shelf, shelf.listing(), choice, {"tiles": Pick(index=5)})
+    arrays = np.load(io.BytesIO(saved(line, choice, "npz")))
+    rows = list(csv.DictReader(io.StringIO(saved(line, choice, "csv").decode("utf-8-sig"))))
+    about = json.loads(str(arrays["about"]))
+    for k, cell in enumerate(line.cells):
+        assert np.array_equal(arrays[f"attribution_{k}"], cell.view.attribution[0])
+        assert np.allclose(arrays[f"map_{k}"], cell.view.attribution[0].sum(axis=0), atol=1e-6)
+        assert np.array_equal(arrays[f"logits_{k}"], cell.view.logits[0])
+        assert arrays[f"classes_{k}"].tolist() == list(CLASSES["tiles"])
+        assert rows[k]["model"] == about["models"][k]["model"] == cell.view.reference
+        assert float(rows[k]["l2_norm"]) == pytest.approx(np.linalg.norm(cell.view.attribution))
+    picture = np.asarray(Image.open(io.BytesIO(saved(line, choice, "png"))))
+    for cell in line.cells:
+        for color in np.unique(render.colorize(cell.scaled.values, True).reshape(-1, 3), axis=0)[::40]:
+            assert (picture == color).all(axis=-1).any()
+
+
+def test_a_row_that_is_no_longer_kept_or_has_no_answer_says_what_to_do(shelf):
+    from demo import downloads
+
+    with pytest.raises(ValueError, match="Refresh"):
+        downloads.save("unknown", "png")
+    (line,) = looking.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("vit_tiny",)), {})
+    with pytest.raises(ValueError, match="nothing to save"):
+        saved(line, Choice(), "csv")
+
+
+def test_a_spreadsheet_takes_no_name_for_a_formula(shelf):
+    from dataclasses import replace
+
+    (line,) = looking.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
+    line = replace(line, subject=replace(line.subject, classes=("=1+1",) * 3))
+    assert b",'=1+1," in saved(line, Choice(), "csv")
+
+
 # Strips of samples
 
 
@@ -286,6 +356,34 @@ def test_a_strip_filters_pages_and_surprises(shelf):
     first = picker.changed(shown, Pick(), "page", "previous")
     assert first.page == 2 and picker.changed(shown, first, "page", "next").page == 0
     assert picker.changed(shown, pick, "image", "7; drop") == pick
+
+
+def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store):
+    from demo import gallery
+
+    shown, split = shelf.listing().datasets["tiles"], store.samples("tiles").split
+    inputs = torch.tensor(np.asarray(split.images)).permute(0, 3, 1, 2).float() / 255
+    preds = []
+    for model in ("resnet10t", "vit_tiny"):
+        classifier, _ = store.resolve(f"tiles-{model}").load()
+        with torch.no_grad():
+            preds.append(classifier(inputs).argmax(dim=1).numpy())
+    wrong = [i for i, label in enumerate(split.labels) if any(one[i] != label for one in preds)]
+    disagree = [i for i in range(len(split)) if preds[0][i] != preds[1][i]]
+    errors = [i for i, label in enumerate(split.labels) if preds[0][i] != label]
+    assert disagree and 0 < len(errors) < len(split)
+    alone = gallery.asker(shelf, ["resnet10t"])
+    assert gallery.rows_of(shown, Pick(which="wrong"), alone).tolist() == errors
+    ask = gallery.asker(shelf, ["resnet10t", "vit_tiny", "no such"])
+    assert gallery.rows_of(shown, Pick(which="wrong"), ask).tolist() == wrong
+    assert gallery.rows_of(shown, Pick(which="disagree"), ask).tolist() == disagree
+    green = [i for i in wrong if split.labels[i] == 1]
+    assert gallery.rows_of(shown, Pick(which="wrong", shown="green"), ask).tolist() == green
+    pick = picker.changed(shown, Pick(), "which", "disagree", ask=ask)
+    assert pick.index == disagree[0]
+    assert picker.changed(shown, pick, "surprise", "", ask=ask).index in disagree
+    assert f"{len(disagree)} among the first 40" in picker.picker([shown], Choice(), {"tiles": pick}, ask)
+    assert gallery.rows_of(shown, Pick(which="disagree"), gallery.asker(shelf, ["vit_tiny"])).tolist() == []
 
 
 # The class view

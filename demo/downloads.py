@@ -1,0 +1,163 @@
+"""A row of maps as a file to take home: a picture, the arrays, or the numbers."""
+
+import base64
+import csv
+import io
+import json
+import secrets
+import threading
+
+import numpy as np
+
+from cvx import render
+from cvx.attribution import to_heatmap
+from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
+from cvx.records import provenance
+from demo.bounded import Bounded
+from demo.choice import Choice
+from demo.grid import CHOSEN_WORDS
+from demo.looking import Cell, Line
+
+KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
+"""What a row can be saved as, with its media type."""
+Drawn = tuple[Line, Choice, str]
+"""A row, how it was drawn, and the link that leads back to it."""
+
+
+_kept: Bounded[Drawn] = Bounded(2**28)
+_lock = threading.Lock()
+
+
+def keep(drawn: Drawn) -> str:
+    """Keep a row until newer ones take its place, and return a name that only the page which shows it knows."""
+    views = [cell.view for cell in drawn[0].cells if cell.view is not None]
+    name, size = secrets.token_urlsafe(12), sum(view.attribution.nbytes + view.images.nbytes for view in views)
+    with _lock:
+        _kept.get(name, lambda: (drawn, size + 1))
+    return name
+
+
+def save(name: str, kind: str) -> dict[str, str]:
+    """Return a kept row as what the browser saves: file name, media type and content in base64.
+
+    Raises:
+        ValueError: If the row is no longer kept, or cannot be saved so; the message says what to do.
+    """
+
+    def gone() -> tuple[Drawn, int]:
+        raise ValueError("this row is no longer kept; press Refresh and try again")
+
+    with _lock:
+        drawn = _kept.get(name, gone)
+    file, content = file_of(drawn, kind)
+    return {"name": file, "type": KINDS[kind], "content": base64.b64encode(content).decode("ascii")}
+
+
+def file_of(drawn: Drawn, kind: str) -> tuple[str, bytes]:
+    """Return name and content of a row as a file.
+
+    Raises:
+        ValueError: If there is no such kind of file.
+    """
+    if kind not in KINDS:
+        raise ValueError(f"unknown kind of file {kind!r}; known: {', '.join(KINDS)}")
+    line, choice, link = drawn
+    able = [cell for cell in line.cells if cell.view is not None and cell.scaled is not None]
+    if not able:
+        raise ValueError("no model of this row has answered, so there is nothing to save")
+    make = {"png": _picture, "npz": _arrays, "csv": _table}[kind]
+    return f"cvx-{line.shown.name}.{kind}", make(able, line, choice, link)
+
+
+def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
+    """List the numbers of one cell, and what a reader must know to get them again."""
+    view, scaled = cell.view, cell.scaled
+    assert view is not None and scaled is not None
+    target, pred = int(view.targets[0]), int(view.preds[0])
+    return {
+        "dataset": line.shown.name,
+        "image": line.subject.caption if line.subject else "",
+        "label": line.label,
+        "model": view.reference,
+        "weights_sha256": view.card.sha256,
+        "prediction": view.card.classes[pred],
+        "prediction_probability": float(view.probs[0, pred]),
+        "target": view.card.classes[target],
+        "target_logit": float(view.logits[0, target]),
+        "target_probability": float(view.probs[0, target]),
+        "explained": choice.target,
+        "score": view.score,
+        "method": view.method,
+        "reduction": choice.reduction,
+        "unit": unit(view.score, view.method),
+        "scale_limit": float(scaled.limit),
+        "clipped_share": float(scaled.clipped),
+        "l2_norm": float(np.linalg.norm(view.attribution[0].astype(np.float64))),
+        "largest": float(np.abs(view.attribution[0]).max()),
+    }
+
+
+def _table(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
+    rows = [facts_of(cell, line, choice) | {"link": f"?{link}"} for cell in cells]
+    text = io.StringIO(newline="")
+    table = csv.DictWriter(text, list(rows[0]))
+    table.writeheader()
+    table.writerows({key: _inert(value) for key, value in row.items()} for row in rows)
+    return text.getvalue().encode("utf-8-sig")
+
+
+def _inert(value: str | float) -> str | float:
+    """Keep a spreadsheet from taking a name for a formula."""
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+
+
+def _arrays(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
+    """Save what was computed, nothing scaled; arrays of the k-th model end in `_k`."""
+    about = {
+        "models": [facts_of(cell, line, choice) for cell in cells],
+        "link": f"?{link}",
+        "provenance": provenance(),
+    }
+    arrays: dict[str, np.ndarray] = {"about": np.array(json.dumps(about))}
+    for k, cell in enumerate(cells):
+        assert cell.view is not None
+        arrays[f"attribution_{k}"] = cell.view.attribution[0]
+        arrays[f"map_{k}"] = to_heatmap(cell.view.attribution, choice.reduction)[0]
+        arrays[f"image_{k}"] = cell.view.images[0]
+        arrays[f"logits_{k}"] = cell.view.logits[0]
+        arrays[f"target_{k}"] = cell.view.targets[0]
+        arrays[f"classes_{k}"] = np.array(cell.view.card.classes)
+    content = io.BytesIO()
+    np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
+    return content.getvalue()
+
+
+def _picture(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
+    """Put a panel per model below each other, with scale and small print."""
+    panels = [_panel(cell, line, choice, link) for cell in cells]
+    width = max(panel.shape[1] for panel in panels)
+    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in panels]
+    return render.png_bytes(np.concatenate(padded))
+
+
+def _panel(cell: Cell, line: Line, choice: Choice, link: str) -> np.ndarray:
+    view, scaled = cell.view, cell.scaled
+    assert view is not None and scaled is not None
+    facts, where = facts_of(cell, line, choice), line.subject.caption if line.subject else ""
+    asked = f"{SCORE_WORDS[view.score]} of {facts['target']} ({CHOSEN_WORDS[choice.target]})"
+    drawn = "zero everywhere" if scaled.zero else f"{choice.scale} scale, {100 * float(scaled.clipped):.1f} % beyond"
+    how = f"{METHOD_WORDS[view.method]}, {REDUCTION_WORDS[choice.reduction]}"
+    commit = str(provenance()["git_commit"])[:12] or "not of a git checkout"
+    return render.panel(
+        view.images[0],
+        scaled.values,
+        title=[view.reference, f"label {line.label or 'unknown'}, predicted {facts['prediction']}", asked],
+        notes=[
+            f"{line.shown.title}, {where}. {how[0].upper()}{how[1:]}; {drawn}.",
+            f"weights sha256 {view.card.sha256[:16]}; cvx {commit}; ?{link}",
+        ],
+        limit=float(scaled.limit),
+        unit=unit(view.score, view.method),
+        signed=choice.reduction == "signed",
+        opacity=choice.opacity / 100,
+    )

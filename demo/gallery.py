@@ -1,0 +1,58 @@
+"""Which samples a strip offers: of one class, and those on which the chosen models err or disagree."""
+
+from collections.abc import Callable, Sequence
+
+import numpy as np
+from jaxtyping import Bool, Int64
+
+from demo.choice import Pick
+from demo.shelf import Shelf, Shown
+
+MOST = 500
+"""Samples that models are asked about, so that the answer comes in seconds."""
+WHICH = {"": "all samples", "wrong": "some wrong", "disagree": "disagree"}
+
+Ask = Callable[[Shown], Int64[np.ndarray, "m n"]]
+"""Returns what m models predict for the first n samples."""
+
+
+def ask_nobody(shown: Shown) -> Int64[np.ndarray, "m n"]:
+    """Stand in where no model is chosen."""
+    return np.empty((0, len(shown.gallery or ())), np.int64)
+
+
+def asker(shelf: Shelf, columns: Sequence[str]) -> Ask:
+    """Return what asks the chosen models; one that cannot answer is left out, as its cell says why."""
+
+    def ask(shown: Shown) -> Int64[np.ndarray, "m n"]:
+        found = []
+        for column in columns:
+            entry = shown.columns.get(column)
+            try:
+                if entry is not None and shown.samples is not None:
+                    found.append(shelf.classify(entry, shown.samples, MOST))
+            except (ValueError, OSError, RuntimeError):
+                continue
+        return np.stack(found) if found else ask_nobody(shown)
+
+    return ask
+
+
+def rows_of(shown: Shown, pick: Pick, ask: Ask = ask_nobody) -> Int64[np.ndarray, "n"]:
+    """Return the gallery's rows that a pick lets through."""
+    gallery = shown.gallery
+    if gallery is None:
+        return np.empty(0, np.int64)
+    kept = np.ones(len(gallery), bool)
+    if pick.shown in shown.classes:
+        kept &= np.asarray(gallery.labels) == shown.classes.index(pick.shown)
+    if pick.which in ("wrong", "disagree"):
+        preds = ask(shown)
+        num = preds.shape[1]
+        kept[:num] &= _interesting(preds, np.asarray(gallery.labels[:num]), pick.which)
+        kept[num:] = False
+    return np.flatnonzero(kept).astype(np.int64)
+
+
+def _interesting(preds: Int64[np.ndarray, "m n"], labels: Int64[np.ndarray, "n"], which: str) -> Bool[np.ndarray, "n"]:
+    return (preds != (labels if which == "wrong" else preds[:1])).any(axis=0)
