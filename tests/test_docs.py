@@ -10,7 +10,19 @@ from cvx.config import parse
 from cvx.data import DATASETS
 
 ROOT = Path(__file__).parent.parent
-DOCS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", ROOT / "artifacts" / "README.md"]
+DOCS = [
+    ROOT / name
+    for name in (
+        "README.md",
+        "CONTRIBUTING.md",
+        "FINDINGS.md",
+        "RELIABILITY.md",
+        "BENCHMARKS.md",
+        "artifacts/README.md",
+        "demo/README.md",
+        "tests/long/README.md",
+    )
+]
 
 
 @pytest.mark.parametrize("doc", DOCS, ids=lambda doc: str(doc.relative_to(ROOT)))
