@@ -79,6 +79,7 @@ def test_inputs_lie_channels_last_in_memory():
         assert inputs.is_contiguous(memory_format=torch.channels_last)
 
 
+@pytest.mark.slow
 def test_the_same_seed_gives_the_same_batches_in_another_process():
     code = "import test_batches as t; print(t.digest(t.make_batches()))"
     here = Path(__file__).parent

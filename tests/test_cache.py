@@ -243,6 +243,7 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cac
     assert not any(name.endswith(".building") for name in entries(tmp_path))
 
 
+@pytest.mark.slow
 def test_peak_memory_does_not_grow_with_the_number_of_images(tmp_path, run):
     """20,000 images of 64 x 64 x 3 are 246 MB; the promise is 32 MB beyond the source."""
     code = """

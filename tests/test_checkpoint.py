@@ -176,6 +176,7 @@ def test_a_file_that_holds_no_weights_is_named(tmp_path, content):
             read_foreign(path)
 
 
+@pytest.mark.slow
 def test_a_full_disk_is_an_os_error_and_leaves_no_half_file(tmp_path, classifier):
     import resource
     import subprocess

@@ -75,6 +75,7 @@ def test_a_mistake_is_one_line_and_no_traceback(argv, said, capsys):
     assert said in heard and "Traceback" not in heard and len(heard.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_train_prints_what_came_out_and_the_commands_that_open_it(store, capsys):
     assert main(["train", *QUICK]) == 0
     said = capsys.readouterr().out
@@ -82,6 +83,7 @@ def test_train_prints_what_came_out_and_the_commands_that_open_it(store, capsys)
     assert store.models()[0].name == "digits-resnet10t"
 
 
+@pytest.mark.slow
 def test_ctrl_c_says_how_to_resume_and_exits_as_interrupted(tmp_path, data_root):
     flags = [*QUICK[:3], "--epochs=500", f"--artifacts={tmp_path}", f"--data={data_root}"]
     command = [sys.executable, "-m", "cvx", "train", *flags]
@@ -107,6 +109,7 @@ def write_presets(folder):
     return [str(folder / f"{name}.yaml") for name in ("bad", "worse", "good")]
 
 
+@pytest.mark.slow
 def test_pipeline_goes_on_past_failures_lists_them_and_skips_what_is_done(tmp_path, store, capsys):
     presets = write_presets(tmp_path)
     assert main(["pipeline", *presets]) == 1
@@ -142,6 +145,7 @@ def test_a_pipeline_stopped_by_ctrl_c_goes_on_with_the_same_command(tmp_path, st
     assert finished.name == unfinished.name and finished.summary
 
 
+@pytest.mark.slow
 def test_a_finished_run_whose_model_was_deleted_is_trained_again(tmp_path, store, capsys):
     import shutil
 
@@ -153,6 +157,7 @@ def test_a_finished_run_whose_model_was_deleted_is_trained_again(tmp_path, store
     assert store.models()
 
 
+@pytest.mark.slow
 def test_starter_does_nothing_where_there_are_models(store, capsys):
     assert main(["train", *QUICK]) == 0
     before = store.models()
@@ -201,6 +206,7 @@ def test_pretrained_weights_offline_are_one_clear_line(store, capsys, monkeypatc
     assert "resnet18" in heard and "Traceback" not in heard
 
 
+@pytest.mark.slow
 def test_a_summary_is_strict_json(store):
     assert main(["train", *QUICK]) == 0
 

@@ -44,6 +44,7 @@ def measures_store(root):
     return Store(root)
 
 
+@pytest.mark.slow
 def test_the_measures_that_ask_often_are_asked_for_by_name(root, capsys):
     assert run(root, "dots-resnet10t", "--measures=sanity,faithfulness,stability", "--num_often=2") == 0
     folder = root / "compare" / "dots-resnet10t@v0"

@@ -179,6 +179,7 @@ def test_a_class_with_one_image_is_refused(tmp_path):
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.slow
 def test_the_same_name_gives_the_same_arrays_in_another_process(data_root):
     code = """
 import hashlib, json, sys

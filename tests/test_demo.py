@@ -613,6 +613,7 @@ def test_a_login_without_a_name_or_password_is_refused_and_not_repeated(flag, tm
     assert ended.stderr.startswith("demo: auth must be NAME:PASSWORD") and len(ended.stderr.splitlines()) == 1
 
 
+@pytest.mark.slow
 def test_the_first_page_names_no_other_host(store):
     with served(store.root) as address, urllib.request.urlopen(address) as answer:
         page = answer.read().decode()

@@ -228,6 +228,7 @@ def test_it_goes_on_from_training_without_a_trace_in_the_next_step():
     assert all(torch.equal(plain[name], mapped[name]) for name in plain)
 
 
+@pytest.mark.slow
 def test_fifty_calls_leave_no_tensor_behind(resnet):
     def count():
         gc.collect()

@@ -229,6 +229,7 @@ def test_faithfulness_holds_every_test_beside_every_control(store):
     assert "of 6 removal tests" in found.verdict(0)
 
 
+@pytest.mark.slow
 def test_sanity_ends_at_the_untrained_model_and_says_so(store):
     found = measures.sanity(store, PAIR, Options(num=4))
     assert found.blocks(0)[0] == "fc" and found.blocks(1)[0] == "head"

@@ -322,6 +322,7 @@ def test_a_store_of_ruins_is_named_as_such(tmp_path):
         study.read(Store(tmp_path))
 
 
+@pytest.mark.slow
 def test_a_store_with_runs_only_and_one_with_models_only_have_reports(tmp_path):
     record(tmp_path / "runs-only", "run-a")
     shutil.rmtree(tmp_path / "runs-only" / "models")
@@ -331,6 +332,7 @@ def test_a_store_with_runs_only_and_one_with_models_only_have_reports(tmp_path):
         assert '<section id="lesson">' in html.render(found, content.fill(found), "t")
 
 
+@pytest.mark.slow
 def test_the_command_writes_the_page_and_says_where(store, capsys):
     assert main(["report", f"--artifacts={store.root}", "--name=mine", "--num=4", "--device=cpu"]) == 0
     told = capsys.readouterr()

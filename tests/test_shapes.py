@@ -142,6 +142,7 @@ def test_a_linear_model_on_pixels_stays_far_below_a_network(data_root):
     assert model.score(test.images.reshape(len(test), -1) / 255, test.labels) < 0.35
 
 
+@pytest.mark.slow
 def test_the_splits_carry_masks_of_the_same_rows(data_root):
     splits = data.load("shapes32", data_root)
     assert splits.classes == tuple(SHAPES) and splits.image_size == 32 and splits.in_chans == 3

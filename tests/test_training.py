@@ -219,6 +219,7 @@ def test_a_resumed_run_keeps_its_own_config(place):
         train(dataclasses.replace(QUICK, lr=1.0), dataclasses.replace(place, resume=caught.value.run))
 
 
+@pytest.mark.slow
 def test_two_processes_cannot_train_one_run(place):
     from filelock import FileLock
 
@@ -248,6 +249,7 @@ def test_what_does_not_fit_together_is_said_and_leaves_no_run(place, changes, sa
     assert runs(place.artifacts) == []
 
 
+@pytest.mark.slow
 def test_saving_nothing_still_records_the_run(place):
     summary = train(dataclasses.replace(QUICK, epochs=1), dataclasses.replace(place, save="none"))
     assert "best" not in summary and Store(place.artifacts).models() == []
