@@ -41,8 +41,9 @@ test-quick: $(STAMP) ## the tests that take seconds
 	$(PYTEST) -m 'not slow and not browser'
 
 test-long: $(STAMP) ## hundreds of kills, thousands of malicious files; the outcome goes to tests/long/results.txt
+	@echo "$(KILLS) kills and $(EXAMPLES) inputs per test, `date -u +%F`, Python `$(BIN)/python -V | cut -d' ' -f2`" > tests/long/results.txt
 	CVX_KILLS=$(KILLS) CVX_EXAMPLES=$(EXAMPLES) $(BIN)/python -m pytest tests/test_kills.py tests/test_hostile.py \
-		-o addopts= --no-header --timeout=20000 --durations=0 -rA > tests/long/results.txt; tail -n 1 tests/long/results.txt
+		-o addopts= --no-header --timeout=20000 --durations=0 >> tests/long/results.txt; tail -n 1 tests/long/results.txt
 
 bench: $(STAMP) ## measure speed on this machine and write BENCHMARKS.md (TOPIC=maps for one topic)
 	$(BIN)/python tests/benchmarks/run.py $(TOPIC)
