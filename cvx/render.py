@@ -10,11 +10,12 @@ import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float32, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
+
+from cvx.lettering import Letters, letters
 
 INK, MUTED = (33, 37, 41), (104, 112, 120)
 SIGNS = "red raises the score, blue lowers it"
@@ -207,14 +208,14 @@ def _line(
     text: str, size: int, color: tuple[int, int, int], width: int = 0, bold: bool = False
 ) -> UInt8[np.ndarray, "h w 3"]:
     """Write one line, shortened with an ellipsis to the width if one is given."""
-    font = _font(size, bold)
+    font = letters(size, bold)
     text = shorten(" ".join(text.split()), font, width) if width else " ".join(text.split())
     canvas = Image.fromarray(_blank(round(size * 1.35), max(1, math.ceil(font.getlength(text)))))
-    ImageDraw.Draw(canvas).text((0, round(size * 1.05)), text, fill=color, font=font, anchor="ls")
+    font.draw(ImageDraw.Draw(canvas), (0, round(size * 1.05)), text, color)
     return np.asarray(canvas)
 
 
-def shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
+def shorten(text: str, font: Letters, width: int) -> str:
     """Cut text so that it fits the width with an ellipsis; text that fits stays whole."""
     if font.getlength(text) <= width:
         return text
@@ -224,7 +225,7 @@ def shorten(text: str, font: ImageFont.FreeTypeFont, width: int) -> str:
 
 def _paragraph(text: str, size: int, color: tuple[int, int, int], width: int) -> list[UInt8[np.ndarray, "h w 3"]]:
     """Write text in as many lines as its words need."""
-    font, lines = _font(size, False), [""]
+    font, lines = letters(size), [""]
     for word in text.split():
         longer = f"{lines[-1]} {word}".strip()
         if font.getlength(longer) <= width or not lines[-1]:
@@ -232,11 +233,3 @@ def _paragraph(text: str, size: int, color: tuple[int, int, int], width: int) ->
         else:
             lines.append(word)
     return [_line(line, size, color, width) for line in lines]
-
-
-@functools.cache
-def _font(size: int, bold: bool) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    name = "DejaVuSans-Bold.ttf" if bold else "DejaVuSans.ttf"
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / name), size)

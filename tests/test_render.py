@@ -10,6 +10,7 @@ from hypothesis.extra.numpy import arrays
 from PIL import Image
 
 from cvx import render
+from cvx.lettering import letters
 
 
 def noise(*shape, seed=0):
@@ -129,7 +130,7 @@ def test_no_text_makes_a_figure_wider_or_reaches_its_edge(text):
 
 
 def test_a_shortened_title_ends_in_an_ellipsis_and_keeps_all_that_fits():
-    font = render._font(17, True)
+    font = letters(17, True)
     text = render.shorten(LONG, font, 300)
     assert text.endswith("…") and LONG.startswith(text[:-1])
     assert font.getlength(text) <= 300 < font.getlength(LONG[: len(text)] + "…") + font.getlength("m")
