@@ -8,12 +8,8 @@ from jaxtyping import Bool, Int64
 from demo.choice import Pick
 from demo.shelf import Shelf, Shown
 
-MOST = 500
-"""Samples that models are asked about, so that the answer comes in seconds."""
-WHICH = {"": "all samples", "wrong": "some wrong", "disagree": "disagree"}
-
 Ask = Callable[[Shown], Int64[np.ndarray, "m n"]]
-"""Returns what m models predict for the first n samples."""
+"""Returns what m models predict for all n samples."""
 
 
 def ask_nobody(shown: Shown) -> Int64[np.ndarray, "m n"]:
@@ -30,7 +26,7 @@ def asker(shelf: Shelf, columns: Sequence[str]) -> Ask:
             entry = shown.columns.get(column)
             try:
                 if entry is not None and shown.samples is not None:
-                    found.append(shelf.classify(entry, shown.samples, MOST))
+                    found.append(shelf.classify(entry, shown.samples))
             except (ValueError, OSError, RuntimeError):
                 continue
         return np.stack(found) if found else ask_nobody(shown)
@@ -47,10 +43,7 @@ def rows_of(shown: Shown, pick: Pick, ask: Ask = ask_nobody) -> Int64[np.ndarray
     if pick.shown in shown.classes:
         kept &= np.asarray(gallery.labels) == shown.classes.index(pick.shown)
     if pick.which in ("wrong", "disagree"):
-        preds = ask(shown)
-        num = preds.shape[1]
-        kept[:num] &= _interesting(preds, np.asarray(gallery.labels[:num]), pick.which)
-        kept[num:] = False
+        kept &= _interesting(ask(shown), np.asarray(gallery.labels), pick.which)
     return np.flatnonzero(kept).astype(np.int64)
 
 

@@ -1,10 +1,12 @@
 """The store's runs as the page sees them: listed afresh when they change, their rows and maps kept within bounds."""
 
+import os
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 import numpy as np
 from jaxtyping import Float32, Int64
@@ -13,7 +15,10 @@ from cvx import records
 from cvx.attribution import to_heatmap
 from cvx.embedding import METHODS
 from cvx.records import Run
-from demo.shelf import Bounded
+from cvx.tracking.connection import read_link
+from demo.bounded import Bounded
+
+PUBLIC, API = "https://wandb.ai", "https://api.wandb.ai"
 
 
 @dataclass(frozen=True, eq=False)
@@ -26,6 +31,10 @@ class Past:
     summary: dict[str, Any] | None
     stamp: Hashable
     """Another when the run has recorded more."""
+    group: str = ""
+    """The sweep that it is a trial of, or else the group that it was put into."""
+    url: str = ""
+    """Where it is on W&B, if it is there."""
 
     @property
     def name(self) -> str:
@@ -115,7 +124,8 @@ class History:
     def chronicle(self) -> Chronicle:
         """List the runs; they are read again only if one has begun, recorded something or ended."""
         with self._lock:
-            stamp = tuple(sorted((str(path), _stamp(path)) for path in self._root.glob("runs/*")))
+            runs = sorted((str(path), _stamp(path)) for path in self._root.glob("runs/*"))
+            stamp = (*runs, *sorted(map(str, self._root.glob("sweeps/*/logs"))))
             if stamp != self._chronicle.stamp:
                 self._chronicle = _read(self._root, stamp)
             return self._chronicle
@@ -167,21 +177,49 @@ class History:
 
 
 def _stamp(folder: Path) -> Hashable:
-    files = [folder / name for name in ("config.json", "metrics.jsonl", "summary.json")]
+    files = [folder / name for name in ("config.json", "metrics.jsonl", "summary.json", "wandb.json")]
     return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
 
 
 def _read(root: Path, stamp: Hashable) -> Chronicle:
     found, broken = [], {}
+    sweeps = {file.stem: file.parents[1].name for file in root.glob("sweeps/*/logs/*.log")}
     for run in records.runs(root):
         try:
-            found.append(Past(run, dict(run.config.get("config", {})), run.summary, _stamp(run.folder)))
+            found.append(_past(run, sweeps))
         except (ValueError, OSError) as error:
             broken[run.name] = str(error)
     return Chronicle(stamp, tuple(found), broken)
 
 
-def _arrays(path: Path) -> dict[str, np.ndarray]:
+def _past(run: Run, sweeps: Mapping[str, str]) -> Past:
+    """Read a run; a trial's id, under which its sweep keeps what it said, ends the name of its run."""
+    content = run.config
+    place = content.get("place", {})
+    group = sweeps.get(run.name.rpartition("-")[2]) or place.get("sweep") or place.get("group") or ""
+    return Past(run, dict(content.get("config", {})), run.summary, _stamp(run.folder), str(group), _url(run))
+
+
+def _url(run: Run) -> str:
+    """Return where a run is on W&B; of one that was pulled its place alone is known."""
+    try:
+        link = read_link(run.folder)
+    except (ValueError, OSError, TypeError):  # a damaged note is no reason not to show the run
+        return ""
+    if link is None:
+        return ""
+    site = os.environ.get("WANDB_BASE_URL", "").rstrip("/") or PUBLIC
+    made = "/".join(quote(part, safe="") for part in (link.entity, link.project, "runs", link.id))
+    url = link.url or (f"{PUBLIC if site == API else site}/{made}" if link.entity and link.project else "")
+    return url if url.startswith(("https://", "http://")) else ""
+
+
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """Read arrays that a run has written.
+
+    Raises:
+        ValueError: If the file is damaged.
+    """
     try:
         with np.load(path, allow_pickle=False) as stored:
             return dict(stored)
@@ -193,7 +231,7 @@ def _reel(past: Past, reduction: str) -> Reel:
     frames = past.run.frames("film")
     if not frames:
         raise ValueError(f"{past.name} has no film: it was written by a run that kept none, or has not begun")
-    stored = [_arrays(path) for path in frames.values()]
+    stored = [arrays_of(path) for path in frames.values()]
     return Reel(
         epochs=tuple(frames),
         heatmaps=np.stack([to_heatmap(one["attribution"], reduction) for one in stored]),
@@ -206,6 +244,6 @@ def _points(past: Past) -> Points:
     path = past.run.folder / "embeddings" / "test.npz"
     if not path.is_file():
         raise ValueError(f"{past.name} has no test logits yet: they are embedded when a run ends")
-    stored = _arrays(path)
+    stored = arrays_of(path)
     layouts = {str(name): stored[name] for name in METHODS if name in stored}
     return Points(stored["ids"], stored["labels"], stored["logits"], layouts)

@@ -10,7 +10,7 @@ from cvx import render
 from cvx.comparison import fit
 from cvx.data.splits import NUM_FILM
 from demo import gallery
-from demo.choice import PER_PAGE, Choice, Pick
+from demo.choice import PER_PAGE, WHICH, Choice, Pick
 from demo.gallery import Ask, ask_nobody
 from demo.markup import data_uri, text
 from demo.shelf import Shown
@@ -30,7 +30,7 @@ def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0, as
         return replace(pick, index=int(value))
     if action == "class":
         return replace(pick, target=value)
-    if action in ("filter", "which") and (action == "filter" or value in gallery.WHICH):
+    if action in ("filter", "which") and (action == "filter" or value in WHICH):
         pick = replace(pick, page=0, shown=value) if action == "filter" else replace(pick, page=0, which=value)
         rows = gallery.rows_of(shown, pick, ask)
         return replace(pick, index=int(rows[0]) if len(rows) else pick.index)
@@ -67,7 +67,8 @@ def _strip(shown: Shown, choice: Choice, pick: Pick, ask: Ask) -> str:
     strip = tools = ""
     if offers_images:
         rows = gallery.rows_of(shown, pick, ask)
-        strip = thumbs(shown, rows[pick.page * PER_PAGE : (pick.page + 1) * PER_PAGE], pick.index)
+        first = PER_PAGE * (pick.page % max(1, -(-len(rows) // PER_PAGE)))  # a link may name a page that is gone
+        strip = thumbs(shown, rows[first : first + PER_PAGE], pick.index)
         tools, strip = _tools(shown, pick), strip + _count(shown, pick, len(rows))
     return (
         f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of {text(shown.title)}">'
@@ -79,13 +80,13 @@ def _count(shown: Shown, pick: Pick, num: int) -> str:
     """Say of how many samples a strip offers the interesting ones."""
     if not pick.which:
         return ""
-    asked = min(gallery.MOST, len(shown.gallery or ()))
-    return f'<p class="cvx-small" role="status">{num} among the first {asked} samples, by the models ticked</p>'
+    all_of_them = f"{len(shown.gallery or ()):,}"
+    return f'<p class="cvx-small" role="status">{num:,} of {all_of_them} samples, by the models ticked</p>'
 
 
 def _tools(shown: Shown, pick: Pick) -> str:
     select = _select("filter", "show", _classes(shown, "all classes"), pick.shown)
-    which = _select("which", "which samples", gallery.WHICH, pick.which)
+    which = _select("which", "which samples", WHICH, pick.which)
     buttons = "".join(
         f'<button type="button" data-action="{action}" data-value="{value}" aria-label="{label}" title="{label}">'
         f"{sign}</button>"

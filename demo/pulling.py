@@ -11,16 +11,17 @@ if TYPE_CHECKING:
     from cvx.tracking import Pulled
 
 BROKE_OFF = "it broke off unexpectedly; the terminal in which the demo runs says more"
+WHY = {"W&B does not answer": "Is there a network? If WANDB_BASE_URL is set: is that server up?"}
 QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 class PullJob:
     """One pull for all visitors; the page shows what the store has meanwhile, and afterwards whatever came of it."""
 
-    def __init__(self, root: Path, project: str):
+    def __init__(self, root: Path, project: str, alias: str = "best"):
         from cvx.tracking import target
 
-        self._root, self._where = root, target(project)
+        self._root, self._where, self._alias = root, target(project), alias
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.done, self.total = 0, 0
@@ -51,7 +52,7 @@ class PullJob:
         from cvx.tracking import pull
 
         try:
-            pull(self._root, self._where, progress=self._hear)
+            pull(self._root, self._where, self._alias, self._hear, used_by="demo")
             self.trouble = ""
         except (ValueError, OSError) as error:
             self.trouble = str(error)
@@ -93,8 +94,11 @@ def said(job: PullJob) -> str:
     if job.running:
         return _box(f"Pulling models from W&B: {job.project}", _progress(job))
     if job.trouble:
+        words, _, rest = job.trouble.partition(": ") if job.trouble.startswith("W&B ") else (job.trouble, "", "")
         now = "The page shows what the store holds; the button tries again."
-        return _box(f"Nothing new from W&B: {job.project}", f"<p>{text(_sentence(job.trouble))} {now}</p>")
+        more = f"<details><summary>What wandb says</summary>{text(rest)}</details>" if rest else ""
+        told = f"<p>{text(_sentence(words))} {WHY.get(words, '')} {now}</p>{more}"
+        return _box(f"Nothing new from W&B: {job.project}", told)
     refused = [one for one in job.pulled if one.status == "refused"]
     counts = {status: sum(one.status == status for one in job.pulled) for status in ("new", "known")}
     title = f"From W&B, {job.project}: {counts['new']} new, {counts['known']} already here"

@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Hashable, Sequence
+from collections.abc import Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -13,13 +13,14 @@ from jaxtyping import Bool, Int64, UInt8
 from cvx import comparison
 from cvx.checkpoint import Card
 from cvx.comparison import ClassView, View
-from cvx.data.image_file import read_image
+from cvx.data.image_file import read_header, read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
-from cvx.evaluation import logits_of
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Samples, Store, slug
+from demo.answers import predictions
 from demo.bounded import Bounded
+from demo.limits import check_card, check_picture
 
 
 @dataclass(frozen=True, eq=False)
@@ -54,7 +55,12 @@ class Shown:
         image, label = np.array(gallery.images[index]), int(gallery.labels[index])
         mask = None if gallery.masks is None else np.array(gallery.masks[index])
         key, caption = f"{self.samples.folder}:{index}", f"test sample {index + 1} of {len(gallery)}"
-        return Subject(key, image, caption, label, self.samples.classes, mask)
+        source: dict[str, str | int] = {
+            "samples_fingerprint": self.samples.fingerprint,
+            "sample_index": index,
+            "sample_id": int(gallery.ids[index]),
+        }
+        return Subject(key, image, caption, label, self.samples.classes, mask, source)
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,6 +96,8 @@ class Subject:
     """Ground truth, where it is known, as an index into `classes`."""
     classes: tuple[str, ...] = ()
     mask: Bool[np.ndarray, "h w"] | None = None
+    source: Mapping[str, str | int] = field(default_factory=dict)
+    """What tells others which image it is."""
 
     @property
     def name(self) -> str:
@@ -108,7 +116,7 @@ class Shelf:
         self._answers: Bounded[Int64[np.ndarray, "n"]] = Bounded(result_bytes)
         self._uploads: Bounded[Subject] = Bounded(result_bytes)
         self._listing = Listing(stamp=None)
-        self._lock = threading.RLock()
+        self._lock, self._reading = threading.RLock(), threading.Lock()
 
     @property
     def device(self) -> torch.device:
@@ -117,7 +125,7 @@ class Shelf:
 
     def listing(self) -> Listing:
         """List the store; it is read again only if a file that names its content has changed."""
-        with self._lock:
+        with self._reading:  # not the lock of those that compute: a page opens while another visitor's waits
             stamp = self.stamp()
             if stamp != self._listing.stamp:
                 self._listing = _read(self.store, stamp)
@@ -138,11 +146,13 @@ class Shelf:
         """
 
         def make() -> tuple[Subject, int]:
+            check_picture(*read_header(path, "the upload")[:2])
             image = read_image(path, "the upload")
             height, width = image.shape[:2]
             cut = "" if height == width else ", its center square"
             name = hashlib.sha256(path.read_bytes()).hexdigest()
-            return Subject(name, image, f"your image, {width} × {height} pixels{cut}"), image.nbytes
+            caption = f"your image, {width} × {height} pixels{cut}"
+            return Subject(name, image, caption, source={"file_sha256": name}), image.nbytes
 
         with self._lock:
             return self._uploads.get((str(path), _modified(path)), make)
@@ -200,34 +210,24 @@ class Shelf:
         assert isinstance(found, ClassView)
         return found
 
-    def classify(self, entry: ModelEntry, samples: Samples, num: int) -> Int64[np.ndarray, "n"]:
-        """Predict the first `num` samples, in the samples' own numbering of classes; -1 is a class they do not have.
+    def classify(self, entry: ModelEntry, samples: Samples) -> Int64[np.ndarray, "n"]:
+        """Predict all samples, in the samples' own numbering of classes; -1 is a class they do not have.
 
         Raises:
             ValueError: If the model is damaged; the message says so.
             OSError: If its files cannot be read.
         """
-        key = (_card(entry).sha256, str(samples.folder), num)
 
         def make() -> tuple[Int64[np.ndarray, "n"], int]:
-            classifier, card = self._load(entry)
-            place = {name: i for i, name in reversed(list(enumerate(samples.classes)))}
-            own = (
-                range(len(card.classes))
-                if card.classes == samples.classes
-                else [place.get(n, -1) for n in card.classes]
-            )
-            fitted = comparison.fit(np.asarray(samples.split.images[:num]), card.image_size, card.in_chans)
-            rows = np.arange(len(fitted), dtype=np.int64)
-            logits = logits_of(classifier, Split(fitted, np.zeros_like(rows), rows))
-            preds = np.array(own, dtype=np.int64)[logits.argmax(axis=1)]
+            preds = predictions(self.store, _card(entry), samples, lambda: self._load(entry)[0])
             return preds, preds.nbytes
 
         with self._lock:
-            return self._answers.get(key, make)
+            return self._answers.get((_card(entry).sha256, str(samples.folder)), make)
 
     def _load(self, entry: ModelEntry) -> tuple[Classifier, Card]:
         def make() -> tuple[tuple[Classifier, Card], int]:
+            check_card(_card(entry))
             classifier, card = entry.load()
             tensors = classifier.state_dict().values()
             return (classifier.to(self._device), card), sum(t.numel() * t.element_size() for t in tensors)

@@ -4,7 +4,6 @@ import json
 import time
 
 import pytest
-from browsing import chromium, visits
 from gradio_client import Client
 from playwright.sync_api import expect
 from recorded_run import record
@@ -13,6 +12,8 @@ from test_tracking import HASTY, WHERE
 
 from cvx.tracking import publish
 from demo.pulling import PullJob, said
+
+pytest_plugins = ["visiting"]
 
 
 def ended(job):
@@ -37,6 +38,15 @@ def test_without_an_account_the_page_says_what_to_do_and_nothing_breaks(tmp_path
     assert "The page shows what the store holds" in words and "cvx-error" not in words
 
 
+def test_what_wandb_says_is_told_in_words_of_our_own_and_its_own_stand_behind_them(tmp_path):
+    job = PullJob(tmp_path, "maps")
+    job.trouble = "W&B does not answer: HTTPSConnectionPool(<host>): Max retries; what was pulled before is kept"
+    words = said(job)
+    shown, _, behind = words.partition("<details>")
+    assert "W&amp;B does not answer. Is there a network?" in shown and "HTTPSConnectionPool" not in shown
+    assert "HTTPSConnectionPool(&lt;host&gt;)" in behind
+
+
 @pytest.mark.slow
 def test_each_artifact_is_heard_of_and_a_second_pull_finds_all_of_it_here(wandb_server, tmp_path):
     publish(record(tmp_path / "there"), WHERE, HASTY)
@@ -44,6 +54,9 @@ def test_each_artifact_is_heard_of_and_a_second_pull_finds_all_of_it_here(wandb_
     assert "From W&amp;B, maps: 3 new, 0 already here" in ended(job)
     assert (job.done, job.total) == (3, 3)
     assert "From W&amp;B, maps: 0 new, 3 already here" in ended(job)
+    nothing = ended(PullJob(tmp_path / "there is none", "maps", "v7"))
+    assert "Nothing new from W&amp;B: maps" in nothing and "no model with the alias &#x27;v7&#x27;" in nothing
+    assert "3 new" in ended(PullJob(tmp_path / "of a version", "maps", "v0"))
     add_unknown_file(wandb_server)
     words = ended(PullJob(tmp_path / "elsewhere", "maps"))
     assert "2 new, 0 already here, 1 refused" in words and "&#x27;run.py&#x27;, which cvx does not write" in words
@@ -58,16 +71,15 @@ def add_unknown_file(server):
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_models_appear_on_the_page_while_it_is_open_and_answer(wandb_server, tmp_path):
+def test_models_appear_on_the_page_while_it_is_open_and_answer(wandb_server, visit, tmp_path):
     publish(record(tmp_path / "there"), WHERE, HASTY)
     slow = wandb_server.fail("slow", pattern="GET /storage/artifacts", seconds=1)
-    with served(tmp_path / "here", "--project=tester/maps") as address, chromium() as browser:
-        with visits(browser) as visit:
-            page = visit(address)
-            expect(page.locator("#cvx-pull")).to_contain_text("tester/maps: 3 new, 0 already here", timeout=60000)
-            expect(page.locator(".cvx-cell").first).to_be_visible(timeout=60000)
-            page.get_by_role("button", name="Pull from W&B").click()
-            expect(page.locator("#cvx-pull")).to_contain_text("0 new, 3 already here", timeout=60000)
+    with served(tmp_path / "here", "--project=tester/maps", "--alias=v0") as address:
+        page = visit(address)
+        expect(page.locator("#cvx-pull")).to_contain_text("tester/maps: 3 new, 0 already here")
+        expect(page.locator(".cvx-cell").first).to_be_visible()
+        page.get_by_role("button", name="Pull from W&B").click()
+        expect(page.locator("#cvx-pull")).to_contain_text("0 new, 3 already here")
         client = Client(address, verbose=False)
         held = client.predict(api_name="/models")
         assert [one["reference"] for one in held["models"]] == ["tiles-test_resnet:v0"]
@@ -78,10 +90,10 @@ def test_models_appear_on_the_page_while_it_is_open_and_answer(wandb_server, tmp
 
 @pytest.mark.slow
 @pytest.mark.browser
-def test_the_page_works_and_says_so_calmly_where_wandb_cannot_be_reached(tmp_path):
+def test_the_page_works_and_says_so_calmly_where_wandb_cannot_be_reached(visit, tmp_path):
     store = make_store(tmp_path / "artifacts")
     flags, key = ["--project=tester/maps"], "0" * 40
-    with served(store.root, *flags, WANDB_API_KEY=key) as address, chromium() as browser, visits(browser) as visit:
+    with served(store.root, *flags, WANDB_API_KEY=key) as address:
         page = visit(address)
         expect(page.locator(".cvx-cell").first).to_be_visible(timeout=60000)
         expect(page.locator("#cvx-pull")).to_contain_text("Nothing new from W&B: tester/maps", timeout=90000)

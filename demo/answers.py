@@ -1,0 +1,68 @@
+"""What a stored model predicts for all samples of a dataset: as its run recorded it, or asked once and kept."""
+
+from collections.abc import Callable
+
+import numpy as np
+from jaxtyping import Float, Int64
+
+from cvx import comparison
+from cvx.checkpoint import Card
+from cvx.data.splits import Split
+from cvx.evaluation import logits_of
+from cvx.measures.question import keep, look_up
+from cvx.models import Classifier
+from cvx.records import Run
+from cvx.store import Samples, Store
+from demo.history import arrays_of
+
+KIND = "predictions"
+"""Where in the store's folder of results those lie that had to be asked for."""
+
+
+def predictions(store: Store, card: Card, samples: Samples, load: Callable[[], Classifier]) -> Int64[np.ndarray, "n"]:
+    """Predict every sample, in the samples' own numbering of classes; -1 is a class they do not have.
+
+    Args:
+        load: Reads the model, which is only needed where nothing has its answers yet.
+
+    Raises:
+        ValueError: If the model is damaged.
+        OSError: If its files cannot be read.
+    """
+    place = {name: i for i, name in reversed(list(enumerate(samples.classes)))}
+    same = card.classes == samples.classes
+    own = np.array([i if same else place.get(name, -1) for i, name in enumerate(card.classes)], dtype=np.int64)
+    logits = _recorded(store, card, samples)
+    return own[_kept(store, card, samples, load) if logits is None else logits.argmax(axis=1)]
+
+
+def _recorded(store: Store, card: Card, samples: Samples) -> Float[np.ndarray, "n k"] | None:
+    """Return the logits that the model's own run wrote down for these very samples at its end, if it did.
+
+    Runs embed the logits of their best weights, in float32, as the demo would compute them.
+    """
+    run = Run(store.root / "runs" / card.run)
+    path = run.folder / "embeddings" / "test.npz"
+    if not card.run or card.role != "best" or not path.is_file():
+        return None
+    try:
+        if run.config.get("config") != card.config or (run.summary or {}).get("metrics") != card.metrics:
+            return None  # another run of the same name
+        stored = arrays_of(path)
+        if np.array_equal(stored["ids"], samples.split.ids) and stored["logits"].shape[1] == len(card.classes):
+            return np.asarray(stored["logits"], np.float32)
+    except (ValueError, OSError, KeyError, IndexError):
+        pass  # damaged records are no reason not to ask the model
+    return None
+
+
+def _kept(store: Store, card: Card, samples: Samples, load: Callable[[], Classifier]) -> Int64[np.ndarray, "n"]:
+    facts = {"model": card.sha256, "images": samples.fingerprint, "num": len(samples.split)}
+    found = look_up(store, KIND, facts)
+    if found is None or found.get("preds", np.empty(0)).shape != (len(samples.split),):
+        fitted = comparison.fit(np.asarray(samples.split.images), card.image_size, card.in_chans)
+        rows = np.arange(len(fitted), dtype=np.int64)
+        preds = logits_of(load(), Split(fitted, np.zeros_like(rows), rows)).argmax(axis=1)
+        found = {"preds": preds.astype(np.int64)}
+        keep(store, KIND, facts, found)
+    return found["preds"].astype(np.int64)

@@ -1,0 +1,40 @@
+"""What the page looks like: its style, script and theme, which no other machine is asked for."""
+
+import json
+from pathlib import Path
+
+import gradio as gr
+
+FOLDER = Path(__file__).parent
+SANS = ("Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Arial", "sans-serif")
+MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
+
+
+def head() -> str:
+    """Return style and script of the page; `css=` would drop @container rules."""
+    vendor = FOLDER / "vendor"
+    gr.set_static_paths(vendor)
+    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
+    style += (FOLDER / "tabs.css").read_text(encoding="utf-8")
+    return f"<style>{style}</style><script>window.cvxVendor = {json.dumps(vendor.as_posix())};\n{script}</script>"
+
+
+def theme() -> gr.themes.Base:
+    """Return colors, corners and the system's own fonts."""
+    return gr.themes.Base(primary_hue="violet", neutral_hue="zinc", radius_size="md", font=SANS, font_mono=MONO)
+
+
+def reading() -> str:
+    """Say that the store is being read, which takes seconds when the server has just started."""
+    return '<div class="cvx-notice" role="status"><strong>Reading the store…</strong></div>'
+
+
+def logo() -> str:
+    """Return name and sign of the page."""
+    return (
+        '<div class="cvx-brand"><svg viewBox="0 0 4 4" width="28" height="28" aria-hidden="true">'
+        '<rect width="4" height="4" rx=".7" fill="#1b1044"/><rect x="1" y="1" width="1" height="1" fill="#fcfdbf"/>'
+        '<rect x="2" y="1" width="1" height="1" fill="#f1605d"/><rect x="1" y="2" width="1" height="1" fill="#b5367a"/>'
+        '<rect x="2" y="2" width="1" height="1" fill="#721f81"/></svg>'
+        "<h1>cvx</h1><p>What do image classifiers look at?</p></div>"
+    )
