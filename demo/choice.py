@@ -15,8 +15,11 @@ CHOICES = {
     "reduction": ("max", "sum", "signed"),
     "scale": ("shared", "each", "absolute"),
 }
+WHICH = {"": "all samples", "wrong": "some wrong", "disagree": "disagree"}
+"""Which samples a strip offers, in words."""
 PER_PAGE = 18
 """Samples that a strip offers at a time."""
+COUNTS = ("image", "page")
 RANGES = {"limit": (1e-12, 1e12), "clip": (50.0, 100.0), "opacity": (0.0, 100.0)}
 
 
@@ -32,6 +35,10 @@ class Pick:
     page: int = 0
     which: str = ""
     """`wrong` or `disagree` offers only samples on which a chosen model errs, or two differ; empty means all."""
+
+
+KEYS = {"image": "index", "class": "target", "show": "shown", "page": "page", "which": "which"}
+"""The fields of a pick by their key in a link, which the dataset's name follows."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -70,8 +77,7 @@ class Choice:
                 pairs += [(field.name, each) for each in value] if isinstance(value, tuple) else [(field.name, value)]
         for dataset in self.datasets:
             pick = picks.get(dataset, Pick())
-            pairs += [(f"image.{dataset}", pick.index)] if pick.index else []
-            pairs += [(f"class.{dataset}", pick.target)] if pick.target else []
+            pairs += [(f"{key}.{dataset}", value) for key, name in KEYS.items() if (value := getattr(pick, name))]
         return urlencode(pairs)
 
 
@@ -85,11 +91,16 @@ def read_link(pairs: Iterable[tuple[str, str]]) -> tuple[Choice, dict[str, Pick]
             found[key] = (*found.get(key, ()), value)
         elif value in CHOICES.get(key, ()) or (key in RANGES and _lies_in(RANGES[key], value)):
             found[key] = float(value) if key in RANGES else value
-        elif kind == "image" and value.isdecimal() and len(value) < 9:
-            picks[dataset] = dataclasses.replace(picks.get(dataset, Pick()), index=int(value))
-        elif kind == "class":
-            picks[dataset] = dataclasses.replace(picks.get(dataset, Pick()), target=value)
+        elif kind in KEYS and _fits(kind, value):
+            said: dict[str, Any] = {KEYS[kind]: int(value) if kind in COUNTS else value}
+            picks[dataset] = dataclasses.replace(picks.get(dataset, Pick()), **said)
     return Choice(**found), picks
+
+
+def _fits(kind: str, value: str) -> bool:
+    if kind in COUNTS:
+        return value.isdecimal() and len(value) < 9
+    return kind != "which" or value in WHICH
 
 
 def _lies_in(bounds: tuple[float, float], value: str) -> bool:

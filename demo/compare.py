@@ -63,7 +63,9 @@ class CompareTab:
             with gr.Column(elem_classes="cvx-stage"):
                 self._build_toolbar()
                 self.grid = gr.HTML(
-                    js_on_load=script_of("grid.js"), apply_default_css=False, server_functions=[self._saver()]
+                    js_on_load=script_of("grid.js", "slider.js"),
+                    apply_default_css=False,
+                    server_functions=[self._saver()],
                 )
         self.controls: dict[str, Any] = {
             "datasets": self.datasets,
@@ -266,6 +268,6 @@ def _path(payload: dict[str, Any] | None) -> str | None:
     return payload["path"] if payload else None
 
 
-def script_of(name: str) -> str:
-    """Return a component's JavaScript."""
-    return (ASSETS / name).read_text(encoding="utf-8")
+def script_of(*names: str) -> str:
+    """Return a component's JavaScript, of one file or of several that share their names."""
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)

@@ -1,6 +1,24 @@
 // The film: a slider over epochs moves every run's map, and a line on the curve; nothing is asked of the server.
 const SPACE = ' ';
-let frame = 0, timer = null, data = null, sprites = [], plot = null;
+let frame = 0, timer = null, data = null, plot = null;
+// What the browser alone knows, and the link says: the epoch, if it is not the last, and the metric of the curve.
+let asked = {};
+
+function recall() {
+    const said = new URLSearchParams(location.search), epoch = said.get('film.epoch');
+    asked = { epoch: /^\d{1,6}$/.test(epoch ?? '') ? Number(epoch) : Infinity, metric: said.get('film.metric') };
+}
+recall();
+addEventListener('popstate', recall);
+
+function note(quietly) {
+    const base = element.querySelector('[data-link]')?.dataset.link, more = new URLSearchParams();
+    if (base === undefined) return;
+    const select = element.querySelector('.cvx-metric');
+    if (data && frame < data.epochs.length - 1) more.set('film.epoch', data.epochs[frame]);
+    if (data && select?.selectedIndex > 0) more.set('film.metric', select.value);
+    cvx.say('film', [base, more.toString()].filter(Boolean).join('&'), quietly);
+}
 
 function newest(epochs, epoch) {
     let found = 0;
@@ -58,9 +76,19 @@ function play(on) {
     if (frame === data.epochs.length - 1) show(0);
     const rate = Number(element.querySelector('.cvx-speed').value);
     timer = setInterval(() => {
-        if (!element.isConnected || element.offsetParent === null || frame === data.epochs.length - 1) play(false);
+        if (!element.isConnected || element.offsetParent === null || frame === data.epochs.length - 1) stop();
         else show(frame + 1);
     }, 1000 / rate);
+}
+
+function toggle() {
+    if (timer) stop();
+    else play(true);
+}
+
+function stop() {
+    play(false);
+    note(true);
 }
 
 async function curve() {
@@ -80,18 +108,21 @@ async function curve() {
     });
     await Plotly.react(plot, traces, layout, cvx.config);
     plot.removeAllListeners?.('plotly_click');
-    plot.on('plotly_click', (event) => show(newest(data.epochs, event.points[0].x + 1e-9)));
+    plot.on('plotly_click', (event) => {
+        show(newest(data.epochs, event.points[0].x + 1e-9));
+        note(true);
+    });
     plot.on('plotly_afterplot', () => mark(data.epochs[frame]));
     mark(data.epochs[frame]);
 }
 
 function start() {
-    const before = data && data.epochs[frame], last = data && frame === data.epochs.length - 1;
+    const last = data && frame === data.epochs.length - 1, before = asked.epoch ?? (data && data.epochs[frame]);
     play(false);
     data = cvx.data(element);
-    const link = element.querySelector('[data-link]');
-    if (link) cvx.say('film', link.dataset.link);
-    if (!data || !data.runs.length) { data = null; return; }
+    if (!data || !data.runs.length) { data = null; note(false); return; }
+    const select = element.querySelector('.cvx-metric');
+    if ([...select.options].some((one) => one.value === asked.metric)) select.value = asked.metric;
     const keys = [...element.querySelectorAll('.cvx-key')], colors = cvx.palette();
     data.runs.forEach((run, i) => {
         const card = element.querySelector(`.cvx-reel[data-run="${CSS.escape(run.name)}"]`);
@@ -100,7 +131,9 @@ function start() {
         run.sprite.src = card.querySelector('canvas[data-sprite]').dataset.sprite;
         keys[i].style.borderTop = `3px ${['solid', 'dashed', 'dotted', 'double'][i % 4]} ${colors[i % colors.length]}`;
     });
-    show(before === null || last ? data.epochs.length - 1 : newest(data.epochs, before));
+    show(before === null || (last && asked.epoch === null) ? data.epochs.length - 1 : newest(data.epochs, before));
+    asked.epoch = null;
+    note(false);
     curve();
 }
 
@@ -111,14 +144,19 @@ element.addEventListener('input', (event) => {
     if (event.target.matches('.cvx-player input')) { play(false); show(Number(event.target.value)); }
 });
 element.addEventListener('change', (event) => {
-    if (event.target.matches('.cvx-metric')) curve();
+    if (event.target.matches('.cvx-metric')) {
+        asked.metric = event.target.value;
+        note(true);
+        curve();
+    }
     if (event.target.matches('.cvx-speed') && timer) play(true);
+    if (event.target.matches('.cvx-player input')) note(true);
 });
 element.addEventListener('click', (event) => {
-    if (event.target.closest('.cvx-play')) play(!timer);
+    if (event.target.closest('.cvx-play')) toggle();
 });
 element.addEventListener('keydown', (event) => {
     if (event.key !== SPACE || event.target.matches('button, select')) return;
     event.preventDefault();
-    play(!timer);
+    toggle();
 });

@@ -1,13 +1,38 @@
 // Keep the address a link to what is seen, and read the pixel under the pointer in every model of a row.
 const read = new WeakMap(); // the numbers of each cell, unpacked when first needed
-let pinned = null; // {row: label, x, y}, x and y from 0 to 1: what stays marked when the pointer leaves, and after a redraw
+// What the browser alone knows of a row, by its dataset: it stays through a redraw and stands in the link.
+let pinned = null; // {of, x, y}, x and y from 0 to 1: what stays marked when the pointer leaves
+const sliders = new Map(); // {left, right, at}: two models, and where between them the seam is, in percent
 
-const rowNamed = (label) => [...element.querySelectorAll('.cvx-row')].find((row) => row.getAttribute('aria-label') === label);
+const rowOf = (of) => [...element.querySelectorAll('.cvx-row')].find((row) => row.dataset.of === of);
+
+function recall() {
+    pinned = null;
+    sliders.clear();
+    for (const [key, value] of new URLSearchParams(location.search)) {
+        const at = key.indexOf('.'), [kind, of, said] = [key.slice(0, at), key.slice(at + 1), value.split(',')];
+        const numbers = said.map(Number);
+        if (kind === 'pixel' && numbers.length === 2 && numbers.every((one) => one >= 0 && one <= 1)) pinned = { of, x: numbers[0], y: numbers[1] };
+        if (kind === 'slide' && said.length === 3 && numbers[2] >= 0 && numbers[2] <= 100) sliders.set(of, { left: said[0], right: said[1], at: numbers[2] });
+    }
+}
+recall();
+addEventListener('popstate', recall);
+
+function note(quietly) {
+    const base = element.querySelector('[data-link]')?.dataset.link, more = new URLSearchParams();
+    if (base === undefined) return;
+    for (const [of, { left, right, at }] of sliders) if (rowOf(of)) more.set(`slide.${of}`, [left, right, at].join());
+    if (pinned && rowOf(pinned.of)) more.set(`pixel.${pinned.of}`, [pinned.x, pinned.y].map((one) => Number(one.toFixed(4))).join());
+    cvx.say('compare', [base, more.toString()].filter(Boolean).join('&'), quietly);
+}
 
 watch('value', () => {
-    const link = element.querySelector('[data-link]')?.dataset.link;
-    if (link !== undefined) cvx.say('compare', link);
-    requestAnimationFrame(settle);
+    note(false);
+    requestAnimationFrame(() => {
+        settle();
+        for (const row of element.querySelectorAll('.cvx-row')) if (sliders.has(row.dataset.of)) openSlider(row);
+    });
 });
 
 const say = (value) => (value === 0 ? '0' : String(Number(value.toPrecision(3)))).replace('-', '\u2212');
@@ -39,7 +64,7 @@ function clear(row) {
 
 function settle() {
     for (const row of element.querySelectorAll('.cvx-row')) clear(row);
-    const row = pinned && rowNamed(pinned.row);
+    const row = pinned && rowOf(pinned.of);
     if (row) mark(row, pinned.x, pinned.y);
 }
 
@@ -65,24 +90,28 @@ element.addEventListener('pointerleave', () => { near = null; settle(); });
 element.addEventListener('click', (event) => {
     const at = place(event);
     if (!at) return;
-    pinned = { row: at.row.getAttribute('aria-label'), x: at.x, y: at.y };
+    const side = Number(event.target.closest('.cvx-cell').dataset.side) || 1;
+    const [x, y] = [at.x, at.y].map((one) => (Math.min(side - 1, Math.max(0, Math.floor(one * side))) + 0.5) / side);
+    pinned = { of: at.row.dataset.of, x, y };
     settle();
+    note(true);
 });
 
 element.addEventListener('keydown', (event) => {
-    if (event.key === 'Escape' && pinned) { pinned = null; settle(); return; }
+    if (event.key === 'Escape' && pinned) { pinned = null; settle(); note(true); return; }
     const step = { ArrowLeft: [-1, 0], ArrowRight: [1, 0], ArrowUp: [0, -1], ArrowDown: [0, 1] }[event.key];
     const well = event.target.closest('.cvx-well[tabindex]');
     if (!step || !well) return;
     event.preventDefault();
-    const row = well.closest('.cvx-row'), label = row.getAttribute('aria-label'), side = Number(well.closest('.cvx-cell').dataset.side);
-    const from = pinned?.row === label ? pinned : { x: 0.5, y: 0.5 };
+    const row = well.closest('.cvx-row'), { of } = row.dataset, side = Number(well.closest('.cvx-cell').dataset.side);
+    const from = pinned?.of === of ? pinned : { x: 0.5, y: 0.5 };
     const [x, y] = [from.x, from.y].map((at, i) => {
-        const pixel = Math.floor(at * side) + (pinned?.row === label ? step[i] : 0);
+        const pixel = Math.floor(at * side) + (pinned?.of === of ? step[i] : 0);
         return (Math.min(side - 1, Math.max(0, pixel)) + 0.5) / side;
     });
-    pinned = { row: label, x, y };
+    pinned = { of, x, y };
     settle();
+    note(true);
     const said = [...row.querySelectorAll('.cvx-cell[data-values]')];
     row.querySelector('.cvx-read').textContent = said.map((cell) => `${cell.getAttribute('aria-label')} ${cell.querySelector('.cvx-at').textContent}`).join('; ') + ` (${row.dataset.unit})`;
 });
@@ -107,44 +136,4 @@ async function save(button) {
 element.addEventListener('click', (event) => {
     const button = event.target.closest('button[data-save]');
     if (button) save(button);
-});
-
-// Two models' maps of a row under one slider.
-function slide(button) {
-    const row = button.closest('.cvx-row'), open = row.querySelector('.cvx-slider');
-    button.setAttribute('aria-expanded', String(!open));
-    if (open) { open.remove(); return; }
-    const cells = [...row.querySelectorAll('.cvx-cell[data-values]')], names = cells.map((cell) => cell.getAttribute('aria-label'));
-    const make = (tag, more) => Object.assign(document.createElement(tag), more);
-    const panel = make('div', { className: 'cvx-slider cvx-card' }), stack = make('div', { className: 'cvx-over' });
-    const images = [0, 1].map((k) => make('img', { className: `cvx-pixels${k ? ' cvx-above' : ''}`, draggable: false }));
-    const selects = [0, 1].map((k) => {
-        const select = make('select', { ariaLabel: k ? 'model on the right' : 'model on the left' });
-        select.append(...names.map((name, i) => make('option', { value: String(i), textContent: name, selected: i === k })));
-        return select;
-    });
-    const range = make('input', { type: 'range', min: '0', max: '100', value: '50', ariaLabel: 'how much of the left model is shown, %' });
-    const line = make('i', { className: 'cvx-seam' });
-    const show = () => {
-        selects.forEach((select, k) => {
-            const map = cells[Number(select.value)].querySelector('figure:nth-of-type(2) img');
-            images[k].src = map.src;
-            images[k].alt = map.alt;
-        });
-        images[1].style.clipPath = `inset(0 0 0 ${range.value}%)`;
-        line.style.left = `${range.value}%`;
-    };
-    for (const control of [...selects, range]) control.addEventListener('input', show);
-    const note = row.dataset.scale === 'each' ? 'Each map is on its own scale, so their colors cannot be compared; choose the scale “One for the row”.' : 'Both maps are on one scale.';
-    const head = make('div', { className: 'cvx-sides' });
-    head.append(...selects);
-    stack.append(...images, line);
-    panel.append(head, stack, range, make('p', { className: 'cvx-small', textContent: note }));
-    row.querySelector('header').after(panel);
-    show();
-}
-
-element.addEventListener('click', (event) => {
-    const button = event.target.closest('button[data-slide]');
-    if (button) slide(button);
 });

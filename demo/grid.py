@@ -7,11 +7,10 @@ import numpy as np
 
 from cvx import render
 from cvx.attribution import to_heatmap
-from cvx.attribution.agreement import spearman, traits
-from cvx.comparison import View, fit, top_classes
+from cvx.comparison import View, top_classes
 from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.choice import Choice
-from demo.looking import Cell, Line, runner_up
+from demo.looking import Cell, Line, beside, runner_up
 from demo.markup import color_bar, gradient, notice, picture, text
 
 READING = "Point at a pixel, tap it, or use the arrow keys on a map to read it in every model; Escape lets go"
@@ -74,8 +73,9 @@ def _row(line: Line, choice: Choice, kept: str) -> str:
     if line.error:
         body = notice(line.error)
     return (
-        f'<section class="cvx-row" aria-label="{title}" data-unit="{number_unit}" data-scale="{choice.scale}">'
-        f'<header>{head}</header><div class="cvx-cells">{body}</div></section>'
+        f'<section class="cvx-row" aria-label="{title}" data-of="{text(line.shown.name)}"'
+        f' data-unit="{number_unit}" data-scale="{choice.scale}"><header>{head}</header>'
+        f'<div class="cvx-cells">{body}</div></section>'
     )
 
 
@@ -184,17 +184,12 @@ def _numbers(cell: Cell, choice: Choice) -> str:
 
 def _beside(cell: Cell, line: Line, choice: Choice) -> str:
     """Say how alike the map is to the row's first, and how much of it lies on the mask, where both are known."""
-    facts, view = [], cell.view
-    first = next((one for one in line.cells if one.view is not None), cell)
-    assert view is not None and first.view is not None
-    if first is not cell and first.view.attribution.shape == view.attribution.shape:
-        alike = float(spearman(traits(first.view.attribution), traits(view.attribution))[0])
-        facts.append(f"Spearman correlation with {first.column} {_or_dash(alike)}")
-    if line.subject is not None and line.subject.mask is not None:
-        mask = fit(line.subject.mask[None, ..., None].astype(np.uint8) * 255, view.card.image_size, 1)[..., 0] > 127
-        heat = np.abs(to_heatmap(view.attribution, choice.reduction)[0]).astype(np.float64)
-        share = float(heat[mask[0]].sum() / heat.sum()) if heat.any() else float("nan")
-        facts.append(f"mass on the mask {_or_dash(100 * share, 1)} %, by chance {100 * mask.mean():.1f} %")
+    found, facts = beside(cell, line, choice), []
+    if found.first:
+        facts.append(f"Spearman correlation with {found.first} {_or_dash(found.spearman)}")
+    if found.mask_share is not None:
+        mass = _or_dash(100 * found.mass_on_mask, 1)
+        facts.append(f"mass on the mask {mass} %, by chance {100 * found.mask_share:.1f} %")
     return f"<p>{text('; '.join(facts))}</p>" if facts else ""
 
 

@@ -6,7 +6,9 @@ window.cvx = (() => {
     if (!tabs.includes(active)) active = 'compare';
     let plain = location.search === ''; // a plain address stays plain until something is chosen
     let quiet = Infinity; // until then what a tab says is what the address, or a click on the tab, has said already
-    const SETTLES_MS = 1500;
+    const SETTLES_MS = 1500, LOST_MS = 30000;
+    let steps = 0; // back or forth, so far
+    let moving = 0; // until then the page is on its way to where the address is already, and what tabs say is of the past
 
     function address() {
         const kept = [...new URLSearchParams(location.search)].filter(([key]) => key.startsWith('__'));
@@ -23,15 +25,16 @@ window.cvx = (() => {
     }
 
     const shared = {
-        // A tab says which query leads back to what it shows.
-        say(tab, link) {
+        // A tab says which query leads back to what it shows; quietly, where that is no step to go back by.
+        say(tab, link, quietly) {
             const known = tab in parts;
             parts[tab] = link;
-            if (tab !== active) return;
+            if (tab !== active || performance.now() < moving) return;
             if (plain && !known && tab === 'compare') return;
             plain = false;
-            note(known && performance.now() > quiet);
+            note(known && !quietly && performance.now() > quiet);
             if (quiet === Infinity) quiet = performance.now();
+            else if (performance.now() < quiet) quiet = performance.now() + SETTLES_MS; // a slow server is not through yet
         },
         show(tab) {
             if (tab === active) return;
@@ -41,6 +44,11 @@ window.cvx = (() => {
             quiet = performance.now() + SETTLES_MS;
         },
         travel: null, // set by the component that can tell the server where a visitor went
+        landed(step) {
+            if (step !== steps) return;
+            moving = 0;
+            quiet = performance.now() + SETTLES_MS;
+        },
     };
 
     addEventListener('popstate', () => {
@@ -49,7 +57,9 @@ window.cvx = (() => {
         quiet = performance.now() + SETTLES_MS;
         plain = location.search === '';
         for (const tab of tabs) delete parts[tab];
-        shared.travel?.(location.search.slice(1));
+        moving = performance.now() + LOST_MS;
+        steps += 1;
+        shared.travel?.(location.search.slice(1), steps);
     });
 
     // Charts
