@@ -6,18 +6,29 @@ async function draw() {
     if (!data) return;
     const colors = cvx.palette(), { drawn } = data;
     const place = element.querySelector('.cvx-curves .cvx-plot');
-    const style = (i) => ({ color: colors[i % colors.length], dash: cvx.dashes[i % cvx.dashes.length] });
+    const groups = [...new Set(data.curves.map((curve) => curve.group || curve.label))];
+    const style = (i) => {
+        const at = groups.indexOf(data.curves[i].group || data.curves[i].label);
+        return { color: colors[at % colors.length], dash: cvx.dashes[at % cvx.dashes.length] };
+    };
+    const named = new Set();
+    const legend = (curve) => {
+        const first = !named.has(curve.group);
+        if (curve.group) named.add(curve.group);
+        return curve.group ? { name: curve.group, legendgroup: curve.group, showlegend: first } : { name: curve.label };
+    };
     const raw = drawn.smoothing ? data.curves.map((curve, i) => ({
         x: curve.x, y: curve.raw, mode: 'lines', type: 'scatter', opacity: 0.25, hoverinfo: 'skip', showlegend: false, line: { ...style(i), width: 1 },
     })) : [];
     const lines = data.curves.map((curve, i) => ({
-        x: curve.x, y: curve.y, name: curve.label, mode: curve.x.length < 2 ? 'markers' : 'lines', type: 'scatter', line: { ...style(i), width: 2 },
-        hovertemplate: '%{y:.4g}<extra>%{fullData.name}</extra>',
+        x: curve.x, y: curve.y, ...legend(curve), text: curve.label, mode: curve.x.length < 2 ? 'markers' : 'lines', type: 'scatter', line: { ...style(i), width: 2 },
+        hovertemplate: '%{y:.4g}<extra>%{text}</extra>',
     }));
-    const narrow = place.clientWidth < 560;
+    const narrow = place.clientWidth < 560, height = narrow ? 480 : 360;
+    place.style.height = `${height}px`;
     await Plotly.react(place, [...raw, ...lines], cvx.layout({
-        height: 360, hovermode: 'closest', dragmode: 'zoom', showlegend: data.curves.length < 25,
-        legend: narrow ? { orientation: 'h', y: -0.35, font: { size: 11 } } : { font: { size: 11 } },
+        height, hovermode: 'closest', dragmode: 'zoom', showlegend: groups.length < 25,
+        legend: narrow ? { orientation: 'h', y: -0.2, yanchor: 'top', maxheight: 150, font: { size: 11 } } : { font: { size: 11 } },
         xaxis: { title: { text: data.x }, type: drawn.log_x ? 'log' : 'linear' },
         yaxis: { type: drawn.log_y ? 'log' : 'linear', tickformat: drawn.metric.includes('acc') ? '.0%' : '' },
     }), cvx.config);
@@ -25,7 +36,7 @@ async function draw() {
     const other = element.querySelector('.cvx-parallel .cvx-plot');
     if (!other || !data.parallel.length) return;
     if (!cvx.webgl()) { other.textContent = 'This browser offers no WebGL, which this chart needs; the tables below say the same.'; return; }
-    other.style.minWidth = `${92 * data.parallel.length}px`;
+    other.style.minWidth = `${118 * data.parallel.length}px`;
     const accuracy = data.parallel.at(-1).values, dark = document.body.classList.contains('dark');
     await Plotly.react(other, [{
         type: 'parcoords', dimensions: data.parallel, labelfont: { color: cvx.color('ink'), size: 12 }, tickfont: { color: cvx.color('soft'), size: 11 },

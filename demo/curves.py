@@ -31,6 +31,8 @@ class Drawn:
     """In [0, 1): how much of the past each value keeps."""
     log_x: bool = False
     log_y: bool = False
+    color: str = "run"
+    """What curves of one color have in common: run, model, dataset or group."""
 
 
 def page(history: History, runs: Sequence[Past], drawn: Drawn, link: str = "") -> str:
@@ -98,9 +100,19 @@ def _curves(history: History, runs: Sequence[Past], drawn: Drawn) -> tuple[list[
         raw = np.array([row[drawn.metric] for row in rows], dtype=np.float64)
         kept = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(int))
         y = smooth(raw, drawn.smoothing)[kept]
-        curve = {"label": f"{past.dataset} {past.label}", "x": _floats(x[kept]), "y": _floats(y)}
+        curve = {
+            "label": f"{past.dataset} {past.label}",
+            "group": _common(past, drawn.color),
+            "x": _floats(x[kept]),
+            "y": _floats(y),
+        }
         curves.append({**curve, "raw": _floats(raw[kept]) if drawn.smoothing else []})
     return curves, missing
+
+
+def _common(past: Past, color: str) -> str:
+    """Name what a curve has in common with others of its color; nothing, if every run has a color of its own."""
+    return {"model": past.model, "dataset": past.dataset, "group": past.group or "no sweep"}.get(color, "")
 
 
 def _floats(values: Float64[np.ndarray, "n"]) -> list[float]:
@@ -165,24 +177,33 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
         }
     if numeric and len(set(values)) > 4:
         return {"label": name, "values": list(values)}
-    words = sorted({_value(value) for value in values}, key=lambda word: (len(word), word) if numeric else (0, word))
+    words = list(dict.fromkeys(map(_value, sorted(values) if numeric else sorted(values, key=_value))))
     places = [float(words.index(_value(value))) for value in values]
     return {"label": name, "values": places, "tickvals": list(range(len(words))), "ticktext": words}
 
 
 def _table(runs: Sequence[Past], varied: Sequence[str]) -> str:
     fields = list(dict.fromkeys((*ALWAYS, *varied)))
-    head = ("run", "test accuracy", "val accuracy", "best epoch", "minutes", "state", *fields)
-    return _html_table(head, [_table_row(past, fields) for past in reversed(runs)], "runs and their hyperparameters")
+    grouped, online = any(past.group for past in runs), any(past.url for past in runs)
+    more = [*(["sweep"] if grouped else []), *(["on W&B"] if online else [])]
+    head = ("run", "test accuracy", "val accuracy", "best epoch", "minutes", "state", *more, *fields)
+    rows = [_table_row(past, fields, grouped, online) for past in reversed(runs)]
+    return _html_table(head, rows, "runs and their hyperparameters")
 
 
-def _table_row(past: Past, fields: Sequence[str]) -> tuple[Any, ...]:
+def _table_row(past: Past, fields: Sequence[str], grouped: bool, online: bool) -> tuple[Any, ...]:
     summary, numbers = past.summary or {}, past.metrics
     accuracies = [percent(numbers[key]) if key in numbers else "–" for key in ("test/acc1", "val/acc1")]
     seconds = summary.get("time_s")
     minutes = f"{seconds / 60:.1f}" if isinstance(seconds, (int, float)) else "–"
     state, best = "ended" if past.summary else "not ended", summary.get("best_epoch", "–")
-    return (past.name, *accuracies, best, minutes, state, *(_value(past.config.get(name)) for name in fields))
+    more = [*([past.group] if grouped else []), *([Address(past.url)] if online else [])]
+    settings = (_value(past.config.get(name)) for name in fields)
+    return (past.name, *accuracies, best, minutes, state, *more, *settings)
+
+
+class Address(str):
+    """A table's cell that leads to another site."""
 
 
 def _value(value: Any) -> str:
@@ -193,8 +214,14 @@ def _value(value: Any) -> str:
 
 def _html_table(head: Sequence[str], rows: Sequence[Sequence[Any]], name: str) -> str:
     cells = "".join(f'<th scope="col"><button type="button">{text(one)}</button></th>' for one in head)
-    body = "".join(f"<tr>{''.join(f'<td>{text(cell)}</td>' for cell in row)}</tr>" for row in rows)
+    body = "".join(f"<tr>{''.join(f'<td>{_cell(cell)}</td>' for cell in row)}</tr>" for row in rows)
     return (
         f'<div class="cvx-scroll" tabindex="0" role="region" aria-label="{text(name)}"><table class="cvx-table">'
         f"<thead><tr>{cells}</tr></thead><tbody>{body}</tbody></table></div>"
     )
+
+
+def _cell(value: Any) -> str:
+    if isinstance(value, Address) and value:
+        return f'<a href="{text(value)}" target="_blank" rel="noopener noreferrer">open</a>'
+    return text(value)

@@ -11,7 +11,9 @@ from demo.opening import Opening
 
 X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
 LOGS = [("Logarithmic x", "x"), ("Logarithmic y", "y")]
-DEFAULTS = {"metric": "val/acc1", "x": "epoch", "smoothing": 0, "log": []}
+COLORS = [("Run", "run"), ("Model", "model"), ("Dataset", "dataset"), ("Sweep", "group")]
+NO_GROUP = "(none)"
+DEFAULTS = {"metric": "val/acc1", "x": "epoch", "smoothing": 0, "log": [], "group": [], "color": "run"}
 
 
 class RunsTab:
@@ -23,20 +25,25 @@ class RunsTab:
             with gr.Column(elem_classes="cvx-rail"):
                 self.datasets = gr.CheckboxGroup(label="Datasets", elem_classes="cvx-ticks")
                 self.models = gr.CheckboxGroup(label="Models", elem_classes="cvx-ticks cvx-many")
+                self.groups = gr.CheckboxGroup(
+                    label="Sweeps and groups", elem_classes="cvx-ticks cvx-many", visible=False
+                )
                 self.metric = gr.Dropdown(["val/acc1"], value="val/acc1", label="Metric")
                 self.x = gr.Radio(X_AXES, value="epoch", label="Along", elem_classes="cvx-segments")
                 self.smoothing = gr.Slider(0, 99, 0, step=1, label="Smoothing, %", buttons=[])
                 self.log = gr.CheckboxGroup(LOGS, label="Axes", elem_classes="cvx-ticks")
+                self.color = gr.Radio(COLORS, value="run", label="One color for each", elem_classes="cvx-segments")
             with gr.Column(elem_classes="cvx-stage"):
                 self.stage = gr.HTML(js_on_load=script_of("curves.js"), apply_default_css=False)
-        self.asked = [self.datasets, self.models, self.metric, self.x, self.smoothing, self.log]
+        chosen = [self.datasets, self.models, self.groups]
+        self.asked = [*chosen, self.metric, self.x, self.smoothing, self.log, self.color]
         self.outputs = self.kept = self.asked
         self.drawn = [self.stage]
         quiet = {**QUIET, "show_progress_on": self.stage}
-        self.datasets.input(self.change_datasets, self.asked, self.outputs[1:3], **quiet).then(
+        self.datasets.input(self.change_datasets, self.asked, self.outputs[1:4], **quiet).then(
             self.draw, self.asked, self.drawn, **quiet
         )
-        for control in (self.models, self.metric, self.x, self.log):
+        for control in (self.models, self.groups, self.metric, self.x, self.log, self.color):
             control.input(self.draw, self.asked, self.drawn, **quiet)
         self.smoothing.release(self.draw, self.asked, self.drawn, **quiet)
 
@@ -48,31 +55,56 @@ class RunsTab:
         datasets = link.some("dataset", chronicle.datasets) or chronicle.datasets[:1]
         runs = [past for past in chronicle.runs if past.dataset in datasets]
         models = sorted({past.model for past in runs})
+        groups = sorted({past.group or NO_GROUP for past in runs})
         metrics = metrics_of(self._opening.history, runs) or ["val/acc1"]
         preferred = [name for name in ("val/acc1", *metrics) if name in metrics]
         return [
             gr.update(choices=chronicle.datasets, value=datasets),
             gr.update(choices=models, value=link.some("model", models) or models),
+            gr.update(choices=groups, value=link.some("group", groups) or groups, visible=groups != [NO_GROUP]),
             gr.update(choices=metrics, value=link.one("metric", preferred)),
             link.one("x", [value for _, value in X_AXES]),
             link.number("smoothing", most=99),
             link.some("log", ["x", "y"]),
+            link.one("color", [value for _, value in COLORS]),
         ]
 
-    def change_datasets(self, datasets: list[str], _: list[str], metric: str, *__: Any) -> list[Any]:
-        """Offer the models and metrics of other datasets, all of the models ticked."""
+    def change_datasets(self, datasets: list[str], _: list[str], __: list[str], metric: str, *___: Any) -> list[Any]:
+        """Offer the models, sweeps and metrics of other datasets, all of the models and sweeps ticked."""
         pairs = [("runs.dataset", one) for one in datasets] + [("runs.metric", metric)]
-        return self.fill(Link("runs", pairs))[1:3]
+        return self.fill(Link("runs", pairs))[1:4]
 
     def link(
-        self, datasets: list[str], models: list[str], metric: str, x: str, smoothing: float, log: list[str]
+        self,
+        datasets: Sequence[str],
+        models: Sequence[str],
+        groups: Sequence[str],
+        metric: str,
+        x: str,
+        smoothing: float,
+        log: list[str],
+        color: str,
     ) -> str:
         """Write down what was chosen."""
-        said = {"dataset": datasets, "model": models, "metric": metric, "x": x, "smoothing": int(smoothing), "log": log}
-        return Link.write("runs", said, DEFAULTS)
+        said = {"dataset": list(datasets), "model": list(models), "group": self._few(datasets, groups)}
+        drawn = {"metric": metric, "x": x, "smoothing": int(smoothing), "log": log, "color": color}
+        return Link.write("runs", {**said, **drawn}, DEFAULTS)
+
+    def _few(self, datasets: Sequence[str], groups: Sequence[str]) -> list[str]:
+        """Leave all of the groups out of a link: it then means those that will come, too."""
+        runs = [past for past in self._opening.history.chronicle().runs if past.dataset in datasets]
+        return [] if {past.group or NO_GROUP for past in runs} <= set(groups) else list(groups)
 
     def draw(
-        self, datasets: Sequence[str], models: Sequence[str], metric: str, x: str, smoothing: float, log: list[str]
+        self,
+        datasets: Sequence[str],
+        models: Sequence[str],
+        groups: Sequence[str],
+        metric: str,
+        x: str,
+        smoothing: float,
+        log: list[str],
+        color: str,
     ) -> list[str]:
         """Draw curves and tables."""
         from demo import curves
@@ -80,7 +112,9 @@ class RunsTab:
 
         chronicle = self._opening.history.chronicle()
         runs = [p for p in chronicle.runs if p.dataset in datasets and p.model in models]
-        drawn = curves.Drawn(metric=metric, x=x, smoothing=smoothing / 100, log_x="x" in log, log_y="y" in log)
-        link = self.link(list(datasets), list(models), metric, x, smoothing, log)
+        runs = [past for past in runs if (past.group or NO_GROUP) in groups]
+        axes = {"log_x": "x" in log, "log_y": "y" in log}
+        drawn = curves.Drawn(metric=metric, x=x, smoothing=smoothing / 100, color=color, **axes)
+        link = self.link(datasets, models, groups, metric, x, smoothing, log, color)
         broken = "".join(notice(f"{name} cannot be read", why, "error") for name, why in chronicle.broken.items())
         return [broken + curves.page(self._opening.history, runs, drawn, link)]

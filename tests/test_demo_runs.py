@@ -16,7 +16,7 @@ from small_runs import EPOCHS, add_run, add_runs
 from small_store import make_splits, make_store
 
 from cvx import render
-from demo import curves, film, points
+from demo import film, points
 from demo.history import History
 from demo.link import Link
 from demo.shelf import Shelf
@@ -167,44 +167,3 @@ def test_thumbnails_are_those_of_the_stored_samples_and_of_nothing_else(shown):
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
     assert np.array_equal(pixels, np.concatenate([shown.gallery.images[5], shown.gallery.images[7]], axis=1))
     assert points.thumbs(shown, ["x"]) == points.thumbs(None, [1]) == ""
-
-
-# Curves and tables
-
-
-def test_curves_are_the_recorded_metrics(history, tiles):
-    told = data_of(curves.page(history, tiles, curves.Drawn(metric="val/loss", x="step")))
-    for past, curve in zip(tiles, told["curves"], strict=True):
-        rows = past.run.rows()
-        assert curve["x"] == [row["step"] for row in rows]
-        assert np.allclose(curve["y"], [row["val/loss"] for row in rows], rtol=1e-5)
-
-
-def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
-    assert np.allclose(curves.smooth(np.full(9, 3.0), 0.9), 3)
-    values = np.random.default_rng(0).normal(size=50)
-    smoothed = curves.smooth(values, 0.9)
-    assert smoothed[0] == pytest.approx(values[0]) and smoothed.std() < values.std() / 2
-    assert curves.smooth(values, 0.0) is values
-
-
-def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
-    store = make_store(tmp_path / "artifacts")
-    splits = make_splits("tiles", 40, 16, 3, True)
-    for seed in (0, 1):
-        folder = store.root / "runs" / add_run(store, splits, "vit_tiny", seed=seed)
-        config = json.loads((folder / "config.json").read_text())
-        config["config"]["lr"] = 0.5
-        (folder / "config.json").write_text(json.dumps(config))
-        (folder / "summary.json").write_text(json.dumps({"format": 1, "metrics": {"test/acc1": 0.5 + 0.25 * seed}}))
-    history = History(store.root)
-    html = curves.page(history, history.chronicle().runs, curves.Drawn())
-    table = re.search(r'aria-label="test accuracy by setting">.*?</table>', html)[0]
-    assert "62.5 %" in table and f"{100 * np.std([0.5, 0.75], ddof=1):.2f}" in table and table.count("<tr>") == 2
-
-
-def test_hyperparameters_over_two_decades_lie_on_a_logarithmic_axis():
-    axis = curves._axis("lr", [1e-4, 1e-1, 1e-2])
-    assert np.allclose(axis["values"], [-4, -1, -2]) and axis["ticktext"] == ["0.0001", "0.01", "0.1"]
-    words = curves._axis("model", ["vit", "cnn", "vit"])
-    assert words["values"] == [1, 0, 1] and words["ticktext"] == ["cnn", "vit"]
