@@ -1,6 +1,12 @@
-"""The tab About: what a vanilla gradient is, and how to read one."""
+"""The tab About: what a vanilla gradient is, and how to read one, with examples of the store's own models."""
 
-from demo.markup import color_bar
+from collections.abc import Sequence
+from typing import Any
+
+import gradio as gr
+
+from demo.link import Link
+from demo.opening import Opening
 
 QUESTIONS = (
     (
@@ -64,18 +70,53 @@ held = client.predict(api_name="/models")
 names = [model["reference"] for model in held["models"]]
 zeros = client.predict("digits", class_name="0", api_name="/samples")
 answer = client.predict(names, sample="digits:0", api_name="/compare")
+alike = client.predict(names[:2], num=100, measure="spearman", api_name="/agreement")
 answer = client.predict(names, image=handle_file("cat.jpg"), target="pred", api_name="/compare")"""
 
 
-def about() -> str:
-    """Return the page."""
+class AboutTab:
+    """The tab: nothing is chosen in it, and its examples are drawn when it is looked at."""
+
+    outputs: Sequence[Any] = ()
+    kept: Sequence[Any] = ()
+    asked: Sequence[Any] = ()
+
+    def __init__(self, opening: Opening):
+        self._opening = opening
+        self.page = gr.HTML("", apply_default_css=False)
+        self.drawn = [self.page]
+
+    def fill(self, link: Link) -> list[Any]:
+        """Choose nothing."""
+        return []
+
+    def link(self) -> str:
+        """Write down nothing but which tab it is."""
+        return ""
+
+    def draw(self) -> list[str]:
+        """Draw the text, and examples by models of the store."""
+        from demo.examples import examples
+
+        return [about(examples(self._opening.shelf))]
+
+
+def about(live: str = "") -> str:
+    """Return the page.
+
+    Args:
+        live: Examples as HTML.
+    """
+    from demo.markup import color_bar
+
     items = "".join(f"<section><h3>{question}</h3><p>{answer}</p></section>" for question, answer in QUESTIONS)
     return (
         '<div class="cvx-about"><h2>What do image classifiers look at?</h2>'
         f'<div class="cvx-scales"><figure>{color_bar(1, False)}<figcaption>magnitude: no influence to strong'
         f"</figcaption></figure><figure>{color_bar(1, True)}<figcaption>signed: lowers or raises the score"
-        f'</figcaption></figure></div><div class="cvx-questions">{items}</div>'
+        f'</figcaption></figure></div>{live}<div class="cvx-questions">{items}</div>'
         "<h3>From a script</h3><p>Scripts can ask, too: <code>/models</code> and <code>/samples</code> list"
-        " the store, <code>/compare</code> answers with predictions, maps and pictures.</p>"
+        " the store, <code>/compare</code> answers with predictions, maps and pictures, <code>/agreement</code> says"
+        " how alike models look.</p>"
         f"<pre tabindex='0'><code>{SCRIPT.replace('<', '&lt;')}</code></pre></div>"
     )

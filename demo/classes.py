@@ -90,7 +90,7 @@ def _card(name: str, entry: ModelEntry, view: ClassView | str, limit: float) -> 
 
 
 def _facts(view: ClassView) -> str:
-    facts = [
+    facts: list[tuple[str, ...]] = [
         ("images", str(view.num), "of this class among the stored samples that were looked at"),
         ("recognized", percent(view.accuracy), "share of them that the model assigns to this class"),
     ]
@@ -99,15 +99,20 @@ def _facts(view: ClassView) -> str:
         facts.append(("center bias", f"{view.center_bias:.2f}", hint))
     if view.mass_on_mask is not None and view.mask_share is not None:
         hint = "share of a map on the pixels that decide the class; by chance it would be the second number"
-        facts.append(("mass on mask", f"{percent(view.mass_on_mask)} (chance {percent(view.mask_share)})", hint))
+        chance = f"chance {percent(view.mask_share)}"
+        facts.append(("mass on mask", percent(view.mass_on_mask), hint, chance))
     if view.num_zero:
         facts.append(("zero maps", str(view.num_zero), "maps that are zero everywhere, left out of the mean"))
     items = "".join(
-        f'<div title="{text(hint)}"><dt>{text(name)}</dt><dd>{text(value)}</dd>'
+        f'<div title="{text(hint)}"><dt>{text(name)}</dt><dd>{text(value)}{_small(more)}</dd>'
         f'<dd class="cvx-hint">{text(hint)}</dd></div>'
-        for name, value, hint in facts
+        for name, value, hint, *more in facts
     )
     return f'<dl class="cvx-facts-list">{items}</dl>'
+
+
+def _small(words: Sequence[str]) -> str:
+    return "".join(f"<small>{text(one)}</small>" for one in words)
 
 
 def _exemplars(name: str, view: ClassView, signed: bool) -> str:

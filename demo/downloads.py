@@ -16,7 +16,7 @@ from cvx.records import provenance
 from demo.bounded import Bounded
 from demo.choice import Choice
 from demo.grid import CHOSEN_WORDS
-from demo.looking import Cell, Line
+from demo.looking import Cell, Line, beside
 
 KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
 """What a row can be saved as, with its media type."""
@@ -73,10 +73,12 @@ def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
     """List the numbers of one cell, and what a reader must know to get them again."""
     view, scaled = cell.view, cell.scaled
     assert view is not None and scaled is not None
-    target, pred = int(view.targets[0]), int(view.preds[0])
+    target, pred, held = int(view.targets[0]), int(view.preds[0]), beside(cell, line, choice)
+    source = line.subject.source if line.subject else {}
     return {
         "dataset": line.shown.name,
         "image": line.subject.caption if line.subject else "",
+        **{name: source.get(name, "") for name in ("samples_fingerprint", "sample_index", "sample_id", "file_sha256")},
         "label": line.label,
         "model": view.reference,
         "weights_sha256": view.card.sha256,
@@ -94,7 +96,16 @@ def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
         "clipped_share": float(scaled.clipped),
         "l2_norm": float(np.linalg.norm(view.attribution[0].astype(np.float64))),
         "largest": float(np.abs(view.attribution[0]).max()),
+        "spearman_with": held.first,
+        "spearman": _known(held.spearman),
+        "mass_on_mask": _known(held.mass_on_mask),
+        "mask_share": _known(held.mask_share),
     }
+
+
+def _known(value: float | None) -> float | str:
+    """Leave a place empty where there is no number."""
+    return "" if value is None or np.isnan(value) else value
 
 
 def _table(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
@@ -154,10 +165,32 @@ def _panel(cell: Cell, line: Line, choice: Choice, link: str) -> np.ndarray:
         title=[view.reference, f"label {line.label or 'unknown'}, predicted {facts['prediction']}", asked],
         notes=[
             f"{line.shown.title}, {where}. {how[0].upper()}{how[1:]}; {drawn}.",
-            f"weights sha256 {view.card.sha256[:16]}; cvx {commit}; ?{link}",
+            *_held(facts),
+            f"{_which(facts)}; weights sha256 {view.card.sha256[:16]}; cvx {commit}; ?{link}",
         ],
         limit=float(scaled.limit),
         unit=unit(view.score, view.method),
         signed=choice.reduction == "signed",
         opacity=choice.opacity / 100,
     )
+
+
+def _held(facts: dict[str, str | float]) -> list[str]:
+    said = []
+    if facts["spearman_with"]:
+        said.append(f"Spearman correlation with {facts['spearman_with']}: {_digits(facts['spearman'], 2)}.")
+    if facts["mask_share"] != "":
+        said.append(
+            f"Mass on the mask {_digits(facts['mass_on_mask'], 3)}, by chance {_digits(facts['mask_share'], 3)}."
+        )
+    return [" ".join(said)] if said else []
+
+
+def _digits(value: str | float, digits: int) -> str:
+    return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") if isinstance(value, float) else "–"
+
+
+def _which(facts: dict[str, str | float]) -> str:
+    if facts["file_sha256"]:
+        return f"file sha256 {str(facts['file_sha256'])[:16]}"
+    return f"samples {str(facts['samples_fingerprint'])[:16]}, id {facts['sample_id']}"

@@ -6,8 +6,9 @@ from pathlib import Path
 
 import numpy as np
 
-from cvx.attribution import Scaled
-from cvx.comparison import View, heatmaps
+from cvx.attribution import Scaled, to_heatmap
+from cvx.attribution.agreement import spearman, traits
+from cvx.comparison import View, fit, heatmaps
 from cvx.store import ModelEntry
 from demo.choice import Choice, Pick
 from demo.shelf import Listing, Shelf, Shown, Subject
@@ -121,3 +122,33 @@ def scale(cells: Sequence[Cell], choice: Choice) -> list[Cell]:
     drawn = heatmaps(views, 0, choice.reduction, choice.scale, choice.clip / 100, limit) if views else []
     by_column = {cell.column: one for cell, one in zip(able, drawn, strict=True)}
     return [replace(cell, scaled=by_column.get(cell.column)) for cell in cells]
+
+
+@dataclass(frozen=True)
+class Beside:
+    """What a map is held against: the first map of its row, and the mask of its image."""
+
+    first: str = ""
+    """The row's first model; empty for its own map, and for maps of other sizes."""
+    spearman: float = float("nan")
+    """Rank correlation of the magnitudes with the first map."""
+    mass_on_mask: float = float("nan")
+    """Share of the map on the pixels that decide the class."""
+    mask_share: float | None = None
+    """What chance would give; None where no mask is known."""
+
+
+def beside(cell: Cell, line: Line, choice: Choice) -> Beside:
+    """Measure a map against the row's first and against the mask; nan is undefined, as for a map of zeros."""
+    view, found = cell.view, Beside()
+    first = next((one for one in line.cells if one.view is not None), cell)
+    assert view is not None and first.view is not None
+    if first is not cell and first.view.attribution.shape == view.attribution.shape:
+        alike = float(spearman(traits(first.view.attribution), traits(view.attribution))[0])
+        found = replace(found, first=first.column, spearman=alike)
+    if line.subject is None or line.subject.mask is None:
+        return found
+    mask = fit(line.subject.mask[None, ..., None].astype(np.uint8) * 255, view.card.image_size, 1)[0, ..., 0] > 127
+    heat = np.abs(to_heatmap(view.attribution, choice.reduction)[0]).astype(np.float64)
+    mass = float(heat[mask].sum() / heat.sum()) if heat.any() else float("nan")
+    return replace(found, mass_on_mask=mass, mask_share=float(mask.mean()))
