@@ -17,6 +17,8 @@ FLAGS = [
     "--no-first-run",
 ]
 DESK, PHONE, PROJECTOR = (1440, 900), (390, 844), (1920, 1080)
+READY = ".cvx-grid, .cvx-welcome, .cvx-film, .cvx-points, .cvx-runs, .cvx-classes, .cvx-agree, .cvx-about"
+"""What a tab shows when it is drawn, or the page of an empty store."""
 expect.set_options(timeout=90_000)
 
 
@@ -46,8 +48,7 @@ def visits(browser):
             page.on("request", lambda request: troubles.append(request.url) if leaves(request.url) else None)
             page.on("pageerror", lambda error: troubles.append(str(error)))
             page.goto(address)
-            ready = page.locator(".cvx-grid, .cvx-welcome, .cvx-film, .cvx-points, .cvx-runs, .cvx-classes, .cvx-about")
-            expect(ready.locator("visible=true").first).to_be_visible()
+            expect(page.locator(READY).locator("visible=true").first).to_be_visible()
             return page
 
         yield open_page
@@ -72,3 +73,34 @@ def serious(page):
         if one["impact"] in ("serious", "critical")
         for node in one["nodes"]
     ]
+
+
+def open_tab(page, name):
+    """Open a tab; where there is no room for all of them, some are in a menu."""
+    menu = page.locator(".overflow-menu > button")
+    if menu.is_visible() and page.locator(".overflow-dropdown button", has_text=name).count():
+        menu.click()
+        page.locator(".overflow-dropdown button", has_text=name).click()
+    else:
+        page.get_by_role("tab", name=name).click()
+
+
+def cell(page, row, model):
+    """Return a model's cell in the row of a dataset whose title begins so."""
+    return page.locator(f'.cvx-row[aria-label^="{row}"] .cvx-cell[aria-label="{model}"]')
+
+
+def strip(page, dataset):
+    """Return a dataset's strip of samples in the tab Compare."""
+    return page.locator(f'#cvx-compare .cvx-strip[data-dataset="{dataset}"]')
+
+
+def choose(page, label, option):
+    """Choose from a dropdown of Gradio's."""
+    page.get_by_label(label, exact=True).locator("visible=true").click()
+    page.get_by_role("option", name=option, exact=True).click()
+
+
+def map_of(page, row="Tiles", model="resnet10t"):
+    """Return the picture of a map as the page has it."""
+    return cell(page, row, model).locator("figure:nth-of-type(2) img").get_attribute("src")

@@ -1,27 +1,14 @@
-"""The demo in a real browser: every tab's main path, its empty and broken states, and what must not happen."""
-
-import subprocess
+"""The demo in a real browser: the tabs Compare, Class view and About, as people use them."""
 
 import pytest
-from browsing import DESK, PHONE, PROJECTOR, chromium, visits
+from browsing import cell, choose, map_of
 from gradio_client import Client
 from PIL import Image
 from playwright.sync_api import expect
-from small_store import NASTY, break_card, cut_weights, make_store, served
+from small_store import NASTY, make_store, served
 
 pytestmark = pytest.mark.browser
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def visit(browser):
-    with visits(browser) as visit:
-        yield visit
+pytest_plugins = ["visiting"]
 
 
 @pytest.fixture(scope="module")
@@ -31,19 +18,6 @@ def address(tmp_path_factory):
         models = [entry.reference for entry in store.models()]
         Client(address, verbose=False).predict(models, sample="tiles:0", api_name="/compare")  # all is imported
         yield address
-
-
-def cell(page, row, model):
-    return page.locator(f'.cvx-row[aria-label^="{row}"] .cvx-cell[aria-label="{model}"]')
-
-
-def choose(page, label, option):
-    page.get_by_label(label, exact=True).locator("visible=true").click()
-    page.get_by_role("option", name=option, exact=True).click()
-
-
-def map_of(page, row="Tiles", model="resnet10t"):
-    return cell(page, row, model).locator("figure:nth-of-type(2) img").get_attribute("src")
 
 
 def test_compare_shows_images_maps_overlays_and_the_five_most_probable_classes(visit, address):
@@ -121,17 +95,6 @@ def test_opacity_moves_without_a_new_picture(visit, address):
     expect(veil).to_have_css("opacity", "0.2")
 
 
-def test_a_link_restores_the_view(visit, address):
-    page = visit(address)
-    page.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 7, blue").click()
-    choose(page, "Channels", "Sum of magnitudes")
-    page.wait_for_url("**reduction=sum**")
-    again = visit(page.url)
-    expect(again.locator('.cvx-row[aria-label^="Tiles"] > header')).to_contain_text("sample 7 of 40")
-    expect(again.locator(".cvx-legend")).to_contain_text("sum of the channels")
-    assert map_of(again) == map_of(page)
-
-
 def test_an_image_of_ones_own_is_looked_at_by_every_model(visit, address, tmp_path):
     Image.new("RGB", (60, 40), "orange").save(tmp_path / "own.png")
     (tmp_path / "notes.png").write_text("shopping list")
@@ -166,73 +129,12 @@ def test_about_says_what_a_gradient_is(visit, address):
     expect(page.locator(".cvx-about")).to_contain_text("vanilla gradient")
 
 
-def open_tab(page, name):
-    """Open a tab; where there is no room for all of them, some are in a menu."""
-    menu = page.locator(".overflow-menu > button")
-    if menu.is_visible() and page.locator(".overflow-dropdown button", has_text=name).count():
-        menu.click()
-        page.locator(".overflow-dropdown button", has_text=name).click()
-    else:
-        page.get_by_role("tab", name=name).click()
-
-
-@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "light"), (PHONE, "dark"), (DESK, "dark"), (PROJECTOR, "light")])
-def test_the_page_fits_its_width_in_light_and_dark(visit, address, size, scheme):
-    page = visit(address, size, scheme)
-    for tab, inside in (("Compare", ".cvx-quad"), ("Class view", ".cvx-card"), ("About", ".cvx-about")):
-        open_tab(page, tab)
-        expect(page.locator(inside).first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
-    light = page.evaluate("getComputedStyle(document.body).backgroundColor")
-    assert (int(light.split("(")[1].split(",")[0]) > 128) == (scheme == "light")
-
-
 def test_two_visitors_see_what_each_of_them_chose(visit, address):
     one, other = visit(address), visit(address)
     one.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 3, blue").click()
     other.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 4, gray").click()
     for page, caption in ((one, "sample 3 of 40"), (other, "sample 4 of 40")):
         expect(page.locator('.cvx-row[aria-label^="Tiles"] > header')).to_contain_text(caption)
-
-
-def test_an_empty_store_fills_while_the_page_is_open_and_broken_models_stay_apart(visit, tmp_path):
-    root = tmp_path / "artifacts"
-    with served(root) as address:
-        page = visit(address)
-        expect(page.locator(".cvx-welcome")).to_contain_text("No models yet")
-        expect(page.locator(".cvx-welcome code").nth(1)).to_have_text(f"python -m cvx starter --artifacts={root}")
-        store = make_store(root)
-        expect(cell(page, "Tiles", "vit_tiny").locator(".cvx-quad")).to_be_visible()
-        expect(page.locator(".cvx-welcome")).to_be_hidden()
-        cut_weights(store.resolve("tiles-resnet10t"))
-        break_card(store, "dots-lost")
-        page.get_by_role("button", name="Refresh").click()
-        expect(page.locator("#cvx-trouble summary")).to_contain_text("1 stored model is broken")
-        again = visit(address)
-        expect(again.locator("#cvx-trouble summary")).to_contain_text("1 stored model is broken")
-        again.locator("#cvx-trouble summary").click()
-        expect(again.locator("#cvx-trouble li")).to_contain_text("dots-lost:v0")
-        expect(cell(again, "Tiles", "vit_tiny").locator(".cvx-quad")).to_be_visible()
-
-
-def test_the_starter_models_are_trained_from_the_page_once_for_all_visitors(visit, tmp_path, data_root):
-    root = tmp_path / "artifacts"
-    with served(root, CVX_DATA=str(data_root)) as address:
-        one, other = visit(address), visit(address)
-        one.get_by_role("button", name="Train the starter models").click()
-        expect(one.locator(".cvx-welcome")).to_contain_text("Training the starter models")
-        other.get_by_role("button", name="Train the starter models").click()
-        expect(other.locator(".cvx-welcome")).to_contain_text("of the epochs")
-        expect(other.locator(".cvx-welcome progress")).to_have_count(4)
-        assert len(trainings(root)) == 1
-        expect(one.locator(".cvx-progress")).to_contain_text("val acc", timeout=240_000)
-    assert trainings(root) == []
-
-
-def trainings(root):
-    """Return the processes that train into a store."""
-    listed = subprocess.run(["ps", "-ww", "-eo", "pid,args"], capture_output=True, text=True, check=True).stdout
-    return [line for line in listed.splitlines() if "cvx starter" in line and str(root) in line]
 
 
 def test_the_pixel_under_the_pointer_is_read_in_every_model(visit, address):
@@ -274,7 +176,7 @@ def test_a_strip_offers_what_models_get_wrong_and_the_runner_up_is_explained(vis
     page = visit(address)
     strip = page.locator('.cvx-strip[data-dataset="tiles"]')
     strip.get_by_label("which samples").select_option("wrong")
-    expect(strip.get_by_role("status")).to_contain_text("among the first 40 samples")
+    expect(strip.get_by_role("status")).to_contain_text("of 40 samples")
     choose(page, "Explain", "Predicted less runner-up")
     expect(cell(page, "Tiles", "vit_tiny").locator("footer")).to_contain_text("the runner-up")
     page.wait_for_url("**target=difference**")

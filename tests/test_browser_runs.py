@@ -1,34 +1,14 @@
-"""Films, embeddings and curves of the demo in a real browser, links and the way back, and how accessible it all is."""
+"""Films, embeddings and curves of the demo in a real browser."""
 
 import pytest
-from browsing import PHONE, PROJECTOR, chromium, serious, visits
 from playwright.sync_api import expect
 from small_runs import EPOCHS, add_runs
 from small_store import make_store, served
 
 pytestmark = pytest.mark.browser
+pytest_plugins = ["visiting"]
 
-TABS = {
-    "compare": ".cvx-cell",
-    "classes": ".cvx-card",
-    "film": ".cvx-reel",
-    "points": ".cvx-panel .cvx-plot svg",
-    "runs": ".cvx-curves .cvx-plot svg",
-    "about": ".cvx-about",
-}
 TILES = {"film": "&film.dataset=tiles", "points": "&points.dataset=tiles"}
-
-
-@pytest.fixture(scope="module")
-def browser():
-    with chromium() as browser:
-        yield browser
-
-
-@pytest.fixture
-def visit(browser):
-    with visits(browser) as visit:
-        yield visit
 
 
 @pytest.fixture(scope="module")
@@ -137,35 +117,6 @@ def test_curves_are_drawn_by_dataset_and_metric_and_tables_are_sorted(visit, add
     again = visit(page.url)
     expect(again.locator(".cvx-curves h3")).to_have_text("val/loss")
     expect(again.locator(".cvx-curves .scatterlayer .trace")).to_have_count(3)
-
-
-def test_the_way_back_leads_through_what_was_seen(visit, address):
-    page = visit(address)
-    strip = page.locator('.cvx-strip[data-dataset="tiles"]')
-    caption = page.locator('.cvx-row[aria-label^="Tiles"] > header')
-    for number in (3, 4):
-        strip.get_by_label(f"sample {number},").click()
-        expect(caption).to_contain_text(f"test sample {number} of 40")
-        page.wait_for_timeout(1700)  # what follows an opened page or tab at once belongs to it
-    page.get_by_role("tab", name="Class view").click()
-    page.wait_for_url("**tab=classes&classes.dataset**")
-    page.go_back()
-    expect(page.get_by_role("tab", name="Compare")).to_have_attribute("aria-selected", "true")
-    expect(caption).to_contain_text("test sample 4 of 40")
-    page.go_back()
-    expect(caption).to_contain_text("test sample 3 of 40")
-    page.go_forward()
-    expect(caption).to_contain_text("test sample 4 of 40")
-
-
-@pytest.mark.parametrize(("size", "scheme"), [(PHONE, "dark"), (PROJECTOR, "light")])
-def test_every_tab_fits_its_width_and_has_no_serious_fault(visit, address, size, scheme):
-    for tab, inside in TABS.items():
-        page = visit(f"{address}/?tab={tab}{TILES.get(tab, '')}", size, scheme)
-        expect(page.locator(inside).first).to_be_visible()
-        assert page.evaluate("document.documentElement.scrollWidth") <= size[0], tab
-        assert serious(page) == [], tab
-        page.context.close()
 
 
 NO_WEBGL = """const real = HTMLCanvasElement.prototype.getContext;

@@ -1,12 +1,11 @@
 """What the tab Agreement draws, answers and links to; one test in a real browser."""
 
-import contextlib
 import re
-import shutil
 
 import numpy as np
 import pytest
-from playwright.sync_api import expect, sync_playwright
+from browsing import PHONE
+from playwright.sync_api import expect
 from small_store import add_model, cut_weights, make_splits, make_store, served
 
 from cvx import measures
@@ -16,6 +15,8 @@ from demo import matrix
 from demo.agreement import CONDITIONS, MEASURES, AgreementTab
 from demo.link import Link
 from demo.shelf import Shelf
+
+pytest_plugins = ["visiting"]
 
 
 @pytest.fixture(scope="module")
@@ -126,21 +127,10 @@ def test_one_model_is_too_few_and_a_dataset_that_is_gone_breaks_nothing(shelf):
 
 @pytest.mark.browser
 @pytest.mark.slow
-def test_a_cell_chooses_two_models_and_a_picture_leads_to_compare(store):
-    found = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
-    assert found, "the browser tests need Chromium: run `make setup-system`"
-    with contextlib.ExitStack() as stack:
-        address = stack.enter_context(served(store.root))
-        browser = stack.enter_context(sync_playwright()).chromium.launch(executable_path=found, args=["--no-sandbox"])
-        stack.callback(browser.close)
-        page = browser.new_page(viewport={"width": 390, "height": 844})
-        page.set_default_timeout(90_000)
-        expect.set_options(timeout=90_000)
-        failed = []
-        page.on("pageerror", lambda error: failed.append(str(error)))
-        page.goto(f"{address}/?tab=agreement&agreement.dataset=tiles")
-        cell = page.locator('.cvx-matrix button[data-first="vit_tiny"][data-second="resnet10t"]')
-        cell.click()
+def test_a_cell_chooses_two_models_and_a_picture_leads_to_compare(store, visit):
+    with served(store.root) as address:
+        page = visit(f"{address}/?tab=agreement&agreement.dataset=tiles", PHONE)
+        page.locator('.cvx-matrix button[data-first="vit_tiny"][data-second="resnet10t"]').click()
         expect(page.get_by_text("Where resnet10t and vit_tiny differ most")).to_be_visible()
         expect(page).to_have_url(re.compile(r"agreement\.pair=vit_tiny"))
         assert page.evaluate("document.documentElement.scrollWidth <= innerWidth")
@@ -148,4 +138,3 @@ def test_a_cell_chooses_two_models_and_a_picture_leads_to_compare(store):
         page.locator("button[data-row]").first.click()
         expect(page.locator(".cvx-cell").locator("visible=true")).to_have_count(2)
         expect(page).to_have_url(re.compile(rf"target=label.*image\.tiles={row}" if row != "0" else "target=label"))
-        assert failed == []
