@@ -178,7 +178,15 @@ def _commit() -> str:
 
 def _versions() -> dict[str, str]:
     names = ("cvx", "torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn")
-    return {"python": platform.python_version(), **{name: metadata.version(name) for name in names}}
+    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
+
+
+def _version(name: str) -> str:
+    """Return a package's version; empty for cvx where it is a folder on the path and was never installed."""
+    try:
+        return metadata.version(name)
+    except metadata.PackageNotFoundError:
+        return ""
 
 
 @dataclasses.dataclass(frozen=True)
