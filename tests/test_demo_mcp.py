@@ -1,17 +1,25 @@
 """`python demo/app.py --mcp` offers the endpoints to language models, by the protocol's own client."""
 
 import asyncio
+import json
+import re
 
 import pytest
 from mcp import ClientSession
 from mcp.client.streamable_http import streamable_http_client
-from small_store import make_store, served
+from small_store import ROOT, make_store, served
 
 pytestmark = pytest.mark.slow
 
 
+def told():
+    """Return the address that the README gives to a client of the protocol."""
+    block = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    return json.loads(block)["mcpServers"]["cvx"]["url"]
+
+
 async def ask(address):
-    async with streamable_http_client(f"{address}/gradio_api/mcp/") as (reading, writing, _):
+    async with streamable_http_client(told().replace("http://127.0.0.1:7860", address)) as (reading, writing, _):
         async with ClientSession(reading, writing) as session:
             await session.initialize()
             tools = {tool.name: tool for tool in (await session.list_tools()).tools}

@@ -1,0 +1,141 @@
+"""`python -m demo.reel RUN RUN … --output=film.gif`: the films of runs in step, as a picture that plays anywhere."""
+
+import dataclasses
+import os
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import UInt8
+from PIL import Image, ImageDraw, ImageFont
+
+from cvx import render
+from cvx.attribution import rescale
+from cvx.figures import CLIP, percent
+from demo.history import History, Past, Reel
+from demo.shelf import Shelf
+
+GAP, LINE = 6, 22
+PAPER, INK, SOFT = (255, 255, 255), (24, 24, 27), (91, 91, 102)
+LAST_MS = 2500
+"""How long the last frame stays."""
+
+
+@dataclasses.dataclass(frozen=True, kw_only=True)
+class Flags:
+    """Draw the films of runs of one dataset as an animated GIF: a column an image, a row a run."""
+
+    runs: tuple[str, ...]
+    """Names of runs, as they lie below `runs/`; the first decides the order."""
+    output: Path = Path("film.gif")
+    images: tuple[int, ...] = (0, 1, 2, 3)
+    """Which of the film's images."""
+    artifacts: str = dataclasses.field(default_factory=lambda: os.environ.get("CVX_ARTIFACTS") or "artifacts")
+    """The store."""
+    side: int = 128
+    """Pixels of a map's side, at least."""
+    every: int = 1
+    """Show one epoch in so many; the first and the last are always there."""
+    colors: int = 64
+    """Of the picture, at most 256: fewer make a smaller file."""
+    ms: int = 220
+    """Milliseconds of a frame."""
+
+    def __post_init__(self) -> None:
+        if self.every < 1 or not 2 <= self.colors <= 256:
+            raise ValueError(f"every must be 1 or more and colors in 2…256, got {self.every} and {self.colors}")
+
+
+def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int) -> list[UInt8[np.ndarray, "h w 3"]]:
+    """Draw one frame per epoch; a run without a map of an epoch shows its newest before. A run's maps share a scale.
+
+    Raises:
+        ValueError: If a run is not there or has no film, or the runs are not of one dataset.
+    """
+    history, shelf = History(root), Shelf(root)
+    runs = history.chronicle().named(names)
+    if missing := sorted(set(names) - {past.name for past in runs}):
+        known = ", ".join(past.name for past in history.chronicle().runs) or "none"
+        raise ValueError(f"no run {missing[0]!r} in {root}; known: {known}")
+    if len({past.dataset for past in runs}) > 1:
+        raise ValueError("the runs are of different datasets; their films have no image in common")
+    shown = shelf.listing().datasets.get(runs[0].dataset)
+    if shown is None or shown.gallery is None:
+        raise ValueError(f"no samples of {runs[0].dataset} in {root}, so there are no images to put above the maps")
+    reels = [history.reel(past, "max") for past in runs]
+    rows = [_row(past, reel, images, side) for past, reel in zip(runs, reels, strict=True)]
+    tops = [render.enlarge(render.gray_or_rgb(np.array(shown.gallery.images[i])), side) for i in images]
+    epochs = sorted({epoch for reel in reels for epoch in reel.epochs})
+    return [_frame(epoch, epochs[-1], tops, reels, rows, history, runs) for epoch in epochs]
+
+
+def _row(past: Past, reel: Reel, images: Sequence[int], side: int) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
+    """Draw a run's maps by frame and image, each image's on one scale through all epochs."""
+    num = reel.heatmaps.shape[1]
+    if wrong := [i for i in images if not 0 <= i < num]:
+        raise ValueError(f"the film of {past.name} has the images 0…{num - 1}, got {wrong[0]}")
+    scaled = [rescale(list(reel.heatmaps[:, i]), "shared", CLIP) for i in images]
+    return [
+        [render.enlarge(render.colorize(maps[at].values), side) for maps in scaled] for at in range(len(reel.epochs))
+    ]
+
+
+def _frame(
+    epoch: int,
+    last: int,
+    tops: Sequence[UInt8[np.ndarray, "_ _ 3"]],
+    reels: Sequence[Reel],
+    rows: Sequence[Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]]],
+    history: History,
+    runs: Sequence[Past],
+) -> UInt8[np.ndarray, "h w 3"]:
+    lines = [(f"epoch {epoch} of {last}", tops)]
+    for past, reel, row in zip(runs, reels, rows, strict=True):
+        at = max(0, int(np.searchsorted(reel.epochs, epoch, "right")) - 1)
+        accuracy = _accuracy(history, past, reel.epochs[at])
+        ended = " (ended)" if reel.epochs[at] < epoch else ""
+        lines.append((f"{past.model}{accuracy}{ended}", row[at]))
+    blocks = [_block(words, tiles) for words, tiles in lines]
+    return np.pad(np.concatenate(blocks), ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
+
+
+def _accuracy(history: History, past: Past, epoch: int) -> str:
+    found = [row["val/acc1"] for row in history.rows(past) if row.get("epoch") == epoch and "val/acc1" in row]
+    return f" · val {percent(found[-1])}" if found else ""
+
+
+def _block(words: str, tiles: Sequence[UInt8[np.ndarray, "_ _ 3"]]) -> UInt8[np.ndarray, "h w 3"]:
+    body = np.concatenate([np.pad(t, ((0, GAP), (0, GAP), (0, 0)), constant_values=255) for t in tiles], axis=1)
+    head = Image.new("RGB", (body.shape[1], LINE), PAPER)
+    draw, color = ImageDraw.Draw(head), INK if words.startswith("epoch") else SOFT
+    draw.text((0, LINE - 6), words, fill=color, font=ImageFont.load_default(15), anchor="ls")
+    return np.concatenate([np.asarray(head), body])
+
+
+def write(frames: Sequence[UInt8[np.ndarray, "_ _ 3"]], output: Path, ms: int, colors: int) -> None:
+    """Write frames as a GIF that plays for ever, all in the same colors, so that little changes between them."""
+    found = Image.fromarray(np.concatenate([frames[0], frames[-1]])).quantize(colors - 1, dither=Image.Dither.NONE)
+    palette = Image.new("P", (1, 1))
+    palette.putpalette([*PAPER, *(found.getpalette() or [])[: 3 * (colors - 1)]])
+    drawn = [Image.fromarray(frame).quantize(palette=palette, dither=Image.Dither.NONE) for frame in frames]
+    times = [ms] * (len(drawn) - 1) + [LAST_MS]
+    drawn[0].save(output, save_all=True, append_images=drawn[1:], duration=times, loop=0, optimize=False)
+
+
+def main() -> None:
+    """Draw and write."""
+    import tyro
+
+    try:
+        flags = tyro.cli(Flags, prog="python -m demo.reel", config=(tyro.conf.PositionalRequiredArgs,))
+        frames = frames_of(Path(flags.artifacts), flags.runs, flags.images, flags.side)
+        frames = [*frames[: -1 : flags.every], frames[-1]]
+        write(frames, flags.output, flags.ms, flags.colors)
+    except (ValueError, OSError) as error:
+        sys.exit(f"reel: {error}")
+    print(f"{flags.output}: {len(frames)} frames, {flags.output.stat().st_size / 1000:.0f} kB")
+
+
+if __name__ == "__main__":
+    main()
