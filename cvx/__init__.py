@@ -6,7 +6,7 @@
     sweeps/          a W&B sweep file run with no account: space, ledger, trials, plots
     report/          one list of sections, two renderings: a page of its own, a W&B workspace and report
     training         the loop; session opens a run, learner is what a step changes, resume its saved state
-    explain  figures  models over a split: maps, PNG tree, class pages; their pictures
+    explain  figures  models over a split: maps, PNG tree, class pages; their pictures (question: what is asked)
     measures/        models x images: agreement, localization, faithfulness, sanity, with intervals, kept in the store
     comparison       models x images: logits, maps, numbers (demo and commands share it)
     tracking/        W&B: a sink that streams, artifacts up and down, publish, pull
@@ -19,6 +19,7 @@
     models  stems    any timm model, fitted to image size and class count
     data/            name to uint8 arrays
     metrics  distributed  render  progress  files
+    folding  tokens  a copy of a model that computes the same sooner (frozen: a model at rest; arithmetic: bfloat16)
 
 Imports point down this list; `lint-imports` checks it.
 """

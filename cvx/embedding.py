@@ -190,6 +190,32 @@ def cka(logits: Float[np.ndarray, "n k"], others: Float[np.ndarray, "m j"]) -> f
     return float(np.linalg.norm(b.T @ a) ** 2 / own) if own > 0 else np.nan
 
 
+def likeness(embedding: Float[np.ndarray, "n 2"], other: Float[np.ndarray, "m 2"]) -> float:
+    """Return how alike two layouts of the same images are once one is aligned with the other.
+
+    Returns:
+        In [0, 1], the same both ways: the share of a layout's spread that the other explains, 1 less the disparity of
+        Procrustes analysis; 1 where one is the other turned, mirrored, moved or scaled; nan where one is one point.
+
+    Raises:
+        ValueError: If the two are not of the same images.
+    """
+    own, goal = _same_images(embedding, other)
+    spread = np.square(own).sum() * np.square(goal).sum()
+    stretch = np.linalg.svd(own.T @ goal, compute_uv=False).sum()
+    return float(stretch**2 / spread) if spread > 0 else np.nan
+
+
+def _same_images(
+    embedding: Float[np.ndarray, "n 2"], other: Float[np.ndarray, "m 2"]
+) -> tuple[Float64[np.ndarray, "n 2"], Float64[np.ndarray, "n 2"]]:
+    """Center two layouts of the same images."""
+    if len(embedding) != len(other):
+        raise ValueError(f"expected layouts of the same images, got {len(embedding)} and {len(other)} points")
+    here, there = (one.astype(np.float64) for one in (embedding, other))
+    return here - here.mean(axis=0), there - there.mean(axis=0)
+
+
 def align(embedding: Float[np.ndarray, "n 2"], reference: Float[np.ndarray, "m 2"]) -> Float32[np.ndarray, "n 2"]:
     """Turn, mirror, scale and move a layout onto another of the same images, so that the two can be seen as one.
 
@@ -199,11 +225,8 @@ def align(embedding: Float[np.ndarray, "n 2"], reference: Float[np.ndarray, "m 2
     Raises:
         ValueError: If the two are not of the same images.
     """
-    if len(embedding) != len(reference):
-        raise ValueError(f"expected layouts of the same images, got {len(embedding)} and {len(reference)} points")
-    here, there = embedding.mean(axis=0, dtype=np.float64), reference.mean(axis=0, dtype=np.float64)
-    own, goal = embedding - here, reference - there
+    own, goal = _same_images(embedding, reference)
     left, stretch, right = np.linalg.svd(own.T @ goal)
     size = np.square(own).sum()
     scale = stretch.sum() / size if size > 0 else 0.0
-    return (scale * own @ (left @ right) + there).astype(np.float32)
+    return (scale * own @ (left @ right) + reference.mean(axis=0, dtype=np.float64)).astype(np.float32)

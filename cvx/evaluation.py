@@ -1,20 +1,22 @@
 """A classifier over a split: each image exactly once, on any number of ranks."""
 
-import contextlib
-from collections.abc import Iterator
-
 import numpy as np
 import torch
 import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from cvx.arithmetic import arithmetic
 from cvx.data.batches import to_inputs
 from cvx.data.splits import Split
+from cvx.folding import WORTHWHILE, folded
+from cvx.frozen import eval_mode
 
 MEMORY = 2**28
 """Bytes that the input and output of the largest layer may take together."""
 MAX_BATCH_SIZE = 256
+MAX_BATCH_SIZE_CPU = 64
+"""What the layers of a ResNet-18 leave then is still near the processor when the next layer reads it."""
 
 
 def logits_of(
@@ -31,7 +33,8 @@ def logits_of(
 
     Batches are dealt to the ranks in turn, so an image has the same neighbors, and its logits the same
     rounding, on any number of ranks. Buffers are made those of rank 0 first: BatchNorm's statistics differ
-    between ranks after a training step.
+    between ranks after a training step. Many images are scored in float32 by a `folded` copy of the model, made for
+    this call: sooner, and equal to rounding.
 
     Args:
         classifier: Evaluated in eval mode; every module's own mode is restored.
@@ -50,34 +53,18 @@ def logits_of(
         for buffer in classifier.buffers():
             dist.broadcast(buffer.data, 0)
     # no_grad, not inference_mode: a tensor that a module keeps from this pass must serve training steps too
-    with torch.no_grad(), eval_mode(classifier), _autocast(place, autocast_dtype):
+    with torch.no_grad(), eval_mode(classifier), arithmetic(place.type, autocast_dtype):
         one = _inputs(split.images[:1], place)
         num_bytes, num_classes = _probe(classifier, one)
-        size = batch_size or _batch_size(num_bytes)
+        size = batch_size or _batch_size(num_bytes, place.type)
+        model = folded(classifier, one) if len(split) >= WORTHWHILE and autocast_dtype is None else classifier
         logits = torch.zeros(len(split), num_classes, device=place)
         for start in range(rank * size, len(split), world * size):
             rows = slice(start, start + size)
-            logits[rows] = classifier(_inputs(split.images[rows], place)).float()
+            logits[rows] = model(_inputs(split.images[rows], place)).float()
     if world > 1:
         dist.all_reduce(logits)  # every row is zero on all ranks but one, so the sum is exact
     return logits.cpu().numpy()
-
-
-@contextlib.contextmanager
-def eval_mode(model: nn.Module) -> Iterator[None]:
-    """Put a model in eval mode, and every module back into its own mode afterwards."""
-    modes = [(module, module.training) for module in model.modules()]
-    model.train()  # LeViT and its kin keep attention biases while in eval mode, and drop them only here
-    model.eval()
-    try:
-        yield
-    finally:
-        for module, mode in modes:
-            module.training = mode
-
-
-def _autocast(device: torch.device, dtype: torch.dtype | None) -> torch.autocast:
-    return torch.autocast(device.type, dtype=dtype, enabled=dtype is not None)
 
 
 def _inputs(images: UInt8[np.ndarray, "b h w c"], device: torch.device) -> Float[Tensor, "b c h w"]:
@@ -109,7 +96,8 @@ def _num_bytes(values: object) -> int:
     return sum(map(_num_bytes, values)) if isinstance(values, tuple | list) else 0
 
 
-def _batch_size(num_bytes: int) -> int:
-    """Return the power of two up to `MAX_BATCH_SIZE` whose images fit into `MEMORY`."""
-    fitting = min(MEMORY // max(num_bytes, 1), MAX_BATCH_SIZE)
+def _batch_size(num_bytes: int, device_type: str) -> int:
+    """Return the power of two, up to the most that the device works well with, whose images fit into `MEMORY`."""
+    most = MAX_BATCH_SIZE_CPU if device_type == "cpu" else MAX_BATCH_SIZE
+    fitting = min(MEMORY // max(num_bytes, 1), most)
     return 1 << max(fitting.bit_length() - 1, 0)

@@ -75,3 +75,8 @@ def _restore(optimizer: torch.optim.Optimizer, tensors: dict[str, Tensor], scala
         index, name = key.split("/", 1)
         state.setdefault(int(index), {})[name] = value
     optimizer.load_state_dict({"state": state, "param_groups": optimizer.state_dict()["param_groups"]})
+    for weight, values in optimizer.state.items():
+        for name, value in values.items():
+            if isinstance(value, Tensor) and value.shape == weight.shape:
+                # a fused optimizer walks weight and moments through memory side by side; the file has no channels_last
+                values[name] = torch.empty_like(weight, dtype=value.dtype).copy_(value)

@@ -17,6 +17,7 @@ from cvx.config import Place, TrainConfig
 from cvx.data.splits import NUM_FILM, NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.evaluation import logits_of
+from cvx.measures.film import frame_numbers
 from cvx.records import Sink
 from cvx.resume import FILE, save_state
 from cvx.session import Session, open_session, stop_on_signals
@@ -100,12 +101,15 @@ def _diverged(session: Session, step: int) -> str:
 
 
 def look(session: Session, epoch: int) -> None:
-    """Evaluate on val; record maps of the film samples and a picture of the logits; keep the best weights.
+    """Evaluate on val; record maps of the film samples, numbers of them and a picture of the logits; keep the best.
 
     Best is the highest accuracy; of equals, which are many where val is small, the one with the lower loss.
     """
     model, writer, here = session.learner.judged, session.writer, session.here
-    logits = logits_of(model, session.splits.val, device=here.device, rank=here.rank, world=here.world)
+    precision = session.learner.precision  # as steps compute; float32 takes longer, and has the last word in `finish`
+    logits = logits_of(
+        model, session.splits.val, device=here.device, rank=here.rank, world=here.world, autocast_dtype=precision
+    )
     numbers = metrics.summarize(logits, session.splits.val.labels)
     if epoch and (numbers["acc1"], -numbers["loss"]) > (session.best_acc1, -session.best_loss):
         session.best_epoch, session.best_acc1, session.best_loss = epoch, numbers["acc1"], numbers["loss"]
@@ -114,14 +118,17 @@ def look(session: Session, epoch: int) -> None:
     if not here.is_main:
         return
     row = {f"val/{name}": value for name, value in numbers.items()}
+    if epoch not in records.frame_epochs(session.config.epochs):
+        session.bar.row(writer.log(session.learner.step, epoch, row))
+        return
+    film = session.splits.samples.head(NUM_FILM)
+    found, attribution = maps_of(model, film, here.device)
+    row |= frame_numbers(records.Run(writer.folder), epoch, attribution, film.masks)
     session.bar.row(writer.log(session.learner.step, epoch, row))
-    if epoch in records.frame_epochs(session.config.epochs):
-        film = session.splits.samples.head(NUM_FILM)
-        writer.film(epoch, film.labels, *maps_of(model, film, here.device))
-        points = session.splits.val.head(NUM_GALLERY)
-        shown = logits[: len(points)]
-        arrays = {"ids": points.ids, "labels": points.labels, "logits": shown}
-        writer.embeddings(f"{epoch:04d}", epoch, **arrays, pca=embedding.project(shown, "pca"))
+    writer.film(epoch, film.labels, found, attribution)
+    points, shown = session.splits.val.head(NUM_GALLERY), logits[:NUM_GALLERY]
+    arrays = {"ids": points.ids, "labels": points.labels, "logits": shown}
+    writer.embeddings(f"{epoch:04d}", epoch, **arrays, pca=embedding.project(shown, "pca"))
 
 
 def maps_of(model: models.Classifier, film: Split, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
@@ -179,8 +186,9 @@ def store_models(session: Session, numbers: dict[str, float], last: dict[str, Te
     stored = {"best": best.reference}
     if session.place.save == "best_last" and session.best_epoch < session.config.epochs:
         model.load_state_dict(last)
-        row = next(row for row in reversed(session.writer.rows()) if "val/acc1" in row)
-        final = {key: value for key, value in row.items() if key.startswith("val/")}
+        val = session.splits.val
+        final = metrics.summarize(logits_of(model, val, device=session.here.device), val.labels)
+        final = {f"val/{name}": value for name, value in final.items()}
         card = card_of(session, "last", session.config.epochs, final)
         stored["last"] = session.store.add_model(model, card).reference
     return stored

@@ -122,6 +122,28 @@ def test_a_zero_or_constant_map_is_undefined_and_leaves_the_others_alone():
         np.testing.assert_allclose(values[[0, 3]], whole[name][[0, 3]], err_msg=name)
 
 
+def test_one_pixel_maps_agree_where_the_pixel_is_the_same_and_nowhere_else():
+    first, second = np.zeros((2, 2, 1, 16, 16), np.float32)
+    first[:, 0, 4, 4] = 2
+    second[0, 0, 4, 4], second[1, 0, 12, 12] = 5, -5
+    found = compare(traits(first), traits(second))
+    for name, values in found.items():
+        assert values[0] == pytest.approx(1), name
+    assert found["spearman"][1] == pytest.approx(spearmanr(np.eye(256)[0], np.eye(256)[1]).statistic)
+    assert found["spearman_signed"][1] == pytest.approx(1 / 255) and found["cosine"][1] == 0
+    assert found["topk"][1] == 0, "pixels that are zero are in no map's top"
+    one, other = (np.abs(maps[1, 0]).astype(float) / np.abs(maps[1]).max() for maps in (first, second))
+    assert found["ssim"][1] == pytest.approx(structural_similarity(one, other, data_range=1))
+
+
+def test_only_the_measures_that_are_asked_for_are_made():
+    first, second = traits(draw(2, 16)), traits(draw(2, 16, seed=1))
+    found = compare(first, second, ("spearman", "ssim"))
+    assert list(found) == ["spearman", "ssim"]
+    for name, values in compare(first, second).items():
+        np.testing.assert_array_equal(values, found.get(name, values))
+
+
 def test_maps_too_small_for_a_measure_are_undefined_by_it():
     found = compare(traits(draw(2, 2)), traits(draw(2, 2, seed=1)))
     assert np.isnan(found["ssim"]).all() and np.isfinite(found["spearman"]).all()

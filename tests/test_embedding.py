@@ -13,7 +13,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from cvx.embedding import METHODS, align, cka, project, separability
+from cvx.embedding import METHODS, align, cka, likeness, project, separability
 
 
 def make_logits(num=150, num_classes=5, gap=8.0, seed=0):
@@ -207,6 +207,19 @@ def test_a_layout_is_aligned_as_scipy_aligns_it():
     spread = np.linalg.norm(reference - reference.mean(axis=0))
     _, expected, _ = procrustes(reference, layout)  # in units of the reference's spread, around 0
     np.testing.assert_allclose(found, expected * spread + reference.mean(axis=0), atol=1e-5)
+
+
+def test_the_likeness_of_layouts_is_what_procrustes_analysis_leaves_and_blind_to_turning():
+    from scipy.spatial import procrustes
+
+    first, second = np.random.default_rng(0).standard_normal((2, 30, 2)) + 3
+    assert likeness(first, second) == pytest.approx(1 - procrustes(first, second)[2])
+    assert likeness(first, second) == pytest.approx(likeness(second, first))
+    turned = 2.5 * first @ np.array([[0.6, 0.8], [0.8, -0.6]]) - 7
+    assert likeness(first, turned) == pytest.approx(1)
+    assert np.isnan(likeness(first, np.ones_like(first)))
+    with pytest.raises(ValueError, match="30 and 29 points"):
+        likeness(first, second[:29])
 
 
 def test_a_turned_mirrored_layout_lies_on_its_reference_after_alignment():

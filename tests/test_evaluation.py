@@ -11,6 +11,13 @@ from cvx.evaluation import logits_of
 SIZES = (1, 2, 7, 20)
 
 
+class Shared(list):
+    """A list that every copy of a model writes to."""
+
+    def __deepcopy__(self, _memo):
+        return self
+
+
 class Convolutions(nn.Module):
     """A small network whose answer shows what eval mode, a changed image or a changed buffer would do."""
 
@@ -18,7 +25,7 @@ class Convolutions(nn.Module):
         super().__init__()
         self.body = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Dropout(0.5))
         self.head = nn.Linear(8, 4)
-        self.seen = []
+        self.seen = Shared()
 
     def forward(self, inputs):
         self.seen.append(len(inputs))
@@ -137,8 +144,17 @@ def test_bfloat16_is_used_if_asked_and_float32_comes_back():
 
 def test_the_batch_grows_to_its_limit_for_a_small_model():
     classifier = make_classifier()
-    logits_of(classifier, make_split(600))
-    assert classifier.seen == [1, 256, 256, 88]
+    logits_of(classifier, make_split(150))
+    assert [num for num in classifier.seen if num > 1] == [64, 64, 22]
+    assert sum(classifier.seen) - 150 == 3  # the memory of one image, then the folded copy and its check
+
+
+def test_many_images_are_scored_by_a_model_without_batch_norm_and_score_the_same():
+    sizes, split, classifier = [], make_split(40), make_classifier()
+    expected = one_by_one(make_classifier(), split)
+    classifier.body[1].register_forward_hook(lambda _norm, _inputs, output: sizes.append(len(output)))
+    np.testing.assert_allclose(logits_of(classifier, split), expected, rtol=0, atol=2e-6)
+    assert max(sizes) == 1  # it is met by the one image that shows how the model is made
 
 
 def test_the_batch_keeps_the_largest_layer_within_the_memory_set(monkeypatch):

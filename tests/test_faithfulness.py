@@ -59,6 +59,35 @@ def test_deletion_is_what_taking_the_pixels_out_by_hand_gives():
         assert value == pytest.approx(probability(model, changed.reshape(inputs.shape))[0], rel=1e-5)
 
 
+def test_insertion_is_what_putting_the_pixels_in_by_hand_gives():
+    model, inputs, targets = example(1)
+    maps = np.arange(SIDE * SIDE, dtype=np.float32).reshape(1, SIDE, SIDE)
+    found = curves(model, inputs, targets, maps, "insertion_blur")[0]
+    ground = faithfulness.blur(inputs).flatten(2)
+    for share, value in zip(shares("insertion_blur"), found, strict=True):
+        changed, there = ground.clone(), round(share * 36)
+        changed[:, :, 36 - there :] = inputs.flatten(2)[:, :, 36 - there :]
+        assert value == pytest.approx(probability(model, changed.reshape(inputs.shape))[0], rel=1e-5)
+
+
+def test_a_constant_map_and_a_one_pixel_map_still_order_every_pixel():
+    model, inputs, targets = example()
+    maps = np.ones((3, SIDE, SIDE), np.float32)
+    maps[1] = 0
+    maps[1, 2, 3] = -1
+    for test in TESTS:
+        found = curves(model, inputs, targets, maps, test)
+        assert np.isfinite(found).all(), test
+        whole = curves(model, inputs, targets, np.full_like(maps, 7), test)
+        np.testing.assert_array_equal(found[[0, 2]], whole[[0, 2]])
+    first = curves(model, inputs, targets, maps, "deletion_mean")[1, 1]
+    order = np.random.default_rng(0).permutation(36)
+    gone = [15, *(pixel for pixel in order if pixel != 15)][:4]
+    changed = inputs[1:2].clone().flatten(2)
+    changed[:, :, gone] = inputs[1:2].mean(dim=(2, 3))[..., None]
+    assert first == pytest.approx(probability(model, changed.reshape(1, 3, SIDE, SIDE))[0], rel=1e-5)
+
+
 def test_the_map_that_knows_what_each_pixel_adds_beats_noise():
     random = np.random.default_rng(0)
     weights = np.abs(random.standard_normal((SIDE, SIDE))) ** 3

@@ -347,7 +347,7 @@ def test_a_batch_that_exceeds_the_memory_is_halved_until_it_fits():
 
 
 def test_the_chosen_batch_holds_as_many_images_as_the_budget_has_room_for(monkeypatch):
-    import cvx.attribution as package
+    from cvx.attribution import memory
 
     sizes = []
 
@@ -360,7 +360,7 @@ def test_the_chosen_batch_holds_as_many_images_as_the_budget_has_room_for(monkey
             sizes.append(len(inputs))
             return self.layer(inputs.flatten(1).exp())  # keeps exp's 12 floats an image for the backward pass
 
-    monkeypatch.setattr(package, "_BUDGET", 4 * 12 * 4 + 7)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (4 * 12 * 4 + 7))
     attribute(Watching(), images(9, 3, 2), torch.zeros(9).long())
     assert sizes == [1, 4, 4, 1]
 

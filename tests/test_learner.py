@@ -1,11 +1,16 @@
 """Training steps compute in the arithmetic that is right for model and processor."""
 
+import copy
+
 import pytest
 import torch
 import torch.nn.functional as F
 
 from cvx import models
-from cvx.learner import _arithmetic, pick_precision, strides_over_a_point
+from cvx.arithmetic import arithmetic
+from cvx.config import TrainConfig
+from cvx.distributed import Ranks
+from cvx.learner import make_learner, pick_precision, strides_over_a_point
 
 CPU = torch.device("cpu")
 
@@ -37,7 +42,7 @@ def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(model, patc
 
     def gradient(precision):
         classifier.zero_grad()
-        with _arithmetic("cpu", precision):
+        with arithmetic("cpu", precision):
             logits = classifier(inputs)
         F.cross_entropy(logits.float(), targets).backward()
         return torch.cat([p.grad.flatten() for p in classifier.parameters()])
@@ -45,3 +50,64 @@ def test_gradients_in_bfloat16_are_those_of_float32_but_for_rounding(model, patc
     exact, rounded = gradient(torch.float32), gradient(torch.bfloat16)
     assert torch.isfinite(rounded).all()
     assert F.cosine_similarity(exact, rounded, dim=0) > 0.98
+
+
+@pytest.mark.parametrize(("channels", "side", "stride"), [(128, 4, 1), (160, 7, 2), (128, 2, 1)])
+def test_a_convolution_of_small_maps_has_the_gradients_of_float64_but_for_rounding(channels, side, stride):
+    torch.manual_seed(0)
+    conv = torch.nn.Conv2d(channels, 192, 3, stride, 1).to(memory_format=torch.channels_last)
+    inputs = torch.randn(8, channels, side, side).contiguous(memory_format=torch.channels_last).requires_grad_()
+    with arithmetic("cpu", torch.bfloat16):
+        found = conv(inputs)
+    weights = torch.randn(found.shape)
+    leaves = (inputs, conv.weight, conv.bias)
+    rounded = torch.autograd.grad((found.float() * weights).sum(), leaves)
+    assert found.dtype == torch.bfloat16 and found.is_contiguous(memory_format=torch.channels_last)
+    wide = [leaf.detach().double().requires_grad_() for leaf in leaves]
+    exact = F.conv2d(*wide, stride, 1)
+    for one, other in zip(rounded, torch.autograd.grad((exact * weights).sum(), wide), strict=True):
+        assert one.dtype == torch.float32
+        assert (one - other).norm() < 0.006 * other.norm()
+    assert (found - exact).norm() < 0.006 * exact.norm()
+
+
+def test_the_small_convolutions_are_what_computes_them():
+    from cvx.arithmetic import _Convolution
+
+    conv = torch.nn.Conv2d(128, 128, 3, padding=1)
+    with arithmetic("cpu", torch.bfloat16):
+        small, large = conv(torch.rand(2, 128, 4, 4)), conv(torch.rand(2, 128, 5, 5))
+    with arithmetic("cpu", torch.bfloat16, compiled=True):
+        plain = conv(torch.rand(2, 128, 4, 4))
+    made = f"{_Convolution.__name__}Backward"
+
+    def nodes(tensor):
+        return {type(node).__name__ for node in _walk(tensor.grad_fn)}
+
+    assert made in nodes(small) and made not in nodes(large) | nodes(plain)
+
+
+def _walk(node):
+    yield node
+    for other, _ in node.next_functions:
+        if other is not None:
+            yield from _walk(other)
+
+
+@pytest.mark.parametrize("name", ["sgd", "adamw"])
+def test_a_fused_optimizer_steps_as_torch_says(name):
+    torch.manual_seed(0)
+    config = TrainConfig(
+        dataset="digits", model="test_resnet", epochs=2, warmup_epochs=0, optimizer=name, precision="fp32"
+    )
+    learner = make_learner(config, models.build("test_resnet", 10, 16), Ranks(), 10)
+    plain = copy.deepcopy(learner)
+    for group in plain.optimizer.param_groups:
+        assert group["fused"]
+        group["fused"] = False
+    for _ in range(3):
+        inputs, targets = torch.rand(4, 3, 16, 16), F.one_hot(torch.arange(4), 10).float()
+        learner.train_step(inputs, targets)
+        plain.train_step(inputs, targets)
+    for one, other in zip(learner.classifier.parameters(), plain.classifier.parameters(), strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)

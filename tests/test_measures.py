@@ -1,14 +1,21 @@
 """Tables of measures over a small real store, kept between calls."""
 
 import dataclasses
+import re
 
 import numpy as np
 import pytest
+import torch
 from small_store import add_model, make_splits, make_store
 
 from cvx import measures
+from cvx.attribution import METHODS, to_heatmap
 from cvx.attribution import agreement as maps_agreement
-from cvx.measures import Options
+from cvx.attribution.agreement import compare, traits
+from cvx.attribution.faithfulness import curves
+from cvx.attribution.stability import max_sensitivity
+from cvx.measures import Options, Sanity
+from cvx.measures.film import FRAME_NUMBERS, MASK_NUMBERS, frame_numbers
 from cvx.measures.trials import untrained
 from cvx.records import Run, RunWriter
 from cvx.store import Store
@@ -237,12 +244,71 @@ def test_sanity_ends_at_the_untrained_model_and_says_so(store):
         last = found.after(i, "spearman", found.blocks(i)[-1])
         assert last.num == 4 and abs(last.mean) < 0.6
         assert last.text() in found.verdict(i)
-    assert {row["test"] for row in found.rows()} == {"after", "entropy", "class"}
+        noise, other = (found.floor(i, "spearman", kind) for kind in found.levels)
+        assert noise.text() in found.verdict(i) and other.text() in found.verdict(i)
+    assert {row["test"] for row in found.rows()} == {"after", "entropy", "class", "floor"}
+
+
+@pytest.mark.parametrize(
+    ("left", "other", "said"),
+    [
+        (0.0, 0.3, "no more is left than noise has"),
+        (0.2, 0.5, "more is left than noise has.*but less than maps of two images share"),
+        (0.5, 0.2, "more is left than noise has.*no less than maps of two images share"),
+        (0.2, 0.2, "more is left than noise has.*no less than maps of two images share"),
+    ],
+)
+def test_what_randomization_leaves_is_judged_by_noise_and_by_other_images(left, other, said):
+    noise = np.random.default_rng(0).normal(0, 0.05, (4, 40))
+    noise -= noise.mean(axis=1, keepdims=True)
+    values = {f"after/{name}/fc": left + noise[0] for name in Sanity.names}
+    values |= {f"floor/{name}/random": noise[1] for name in Sanity.names}
+    values |= {f"floor/{name}/other_image": other + noise[2] for name in Sanity.names}
+    values |= {f"class/{name}": noise[3] for name in Sanity.names}
+    found = Sanity(Options(), ("m:v0",), ("m",), [{**values, "entropy": noise[3]}])
+    assert re.search(said, found.verdict(0))
+    assert found.lead(0, "other_image").mean == pytest.approx(left - other)
+
+
+def test_a_model_whose_maps_are_all_zero_is_said_to_have_none():
+    nothing = np.full(5, np.nan)
+    keys = [f"{test}/{name}" for test in ("after", "class", "floor") for name in Sanity.names]
+    values = {key + ("" if key.startswith("class") else "/fc"): nothing for key in keys}
+    assert "no map is left" in Sanity(Options(), ("m:v0",), ("m",), [{**values, "entropy": nothing}]).verdict(0)
+
+
+@pytest.mark.slow
+@pytest.mark.parametrize("method", ["smoothgrad", "integrated_gradients"])
+def test_sanity_stability_and_controls_are_of_the_method_that_is_asked_for(tmp_path, method):
+    splits, explain, options, name = (
+        make_splits("tiles", 4, 8, 1, False),
+        METHODS[method],
+        {"num": 2},
+        "tiles-test_resnet",
+    )
+    store = Store(tmp_path)
+    store.add_samples(splits)
+    add_model(store, splits, "test_resnet")
+    classifier = store.resolve(name).load()[0]
+    split = splits.test.head(2)
+    inputs, targets = torch.tensor(split.images).permute(0, 3, 1, 2) / 255, torch.tensor(split.labels)
+    own, last = (explain(one, inputs, targets)[1].numpy() for one in (classifier, untrained(classifier, 0)))
+    asked = Options(**options, method=method)
+    sanity = measures.sanity(store, [name], asked)
+    left = sanity.after(0, "spearman", sanity.blocks(0)[-1])
+    assert left.mean == pytest.approx(compare(traits(own), traits(last))["spearman"].mean(), abs=1e-3)
+    steady, plain = (
+        measures.stability(store, [name], one).values["max_sensitivity"][0] for one in (asked, Options(**options))
+    )
+    expected = max_sensitivity(classifier, inputs, targets, explain=explain)
+    np.testing.assert_allclose(steady, expected, rtol=1e-3)
+    assert not np.allclose(steady, plain, rtol=1e-2), "each method's numbers are kept by themselves"
+    control = curves(classifier, inputs, targets, to_heatmap(last, "max"), "deletion_mean")
+    found = measures.faithfulness(store, [name], asked).curve(0, "deletion_mean", "randomized_model")
+    np.testing.assert_allclose(found, control.mean(axis=0), atol=1e-3)
 
 
 def test_an_untrained_model_is_not_what_a_run_with_a_small_seed_started_from(store):
-    import torch
-
     trained, _ = store.resolve("tiles-vit_tiny").load()  # stored as it was built after torch.manual_seed(0)
     for seed in range(3):
         blank = untrained(trained, seed)
@@ -250,8 +316,6 @@ def test_an_untrained_model_is_not_what_a_run_with_a_small_seed_started_from(sto
 
 
 def test_an_untrained_model_has_its_branches_on_and_leaves_the_random_state_alone(store):
-    import torch
-
     classifier, _ = store.resolve("tiles-resnet10t").load()
     state = torch.get_rng_state()
     blank, same, other = untrained(classifier, 0), untrained(classifier, 0), untrained(classifier, 1)
@@ -278,7 +342,8 @@ def test_a_film_says_when_its_maps_settle(tmp_path):
     assert found.epochs == (0, 1, 2, 3) and found.accuracy == (0.1, 0.9, 0.9, 0.9)
     assert found.settled_at() == 1
     assert found.curve()[2:] == pytest.approx([1, 1]) and abs(found.curve()[1]) < 0.3
-    assert "accuracy has settled by epoch 1 of 3" in found.sentence() and "go on changing" in found.sentence()
+    assert "accuracy has settled by epoch 1 of 3" in found.sentence()
+    assert "go on changing until epoch 2" in found.sentence()
 
 
 def test_a_film_tells_where_its_maps_lie_epoch_by_epoch(tmp_path):
@@ -292,6 +357,23 @@ def test_a_film_tells_where_its_maps_lie_epoch_by_epoch(tmp_path):
     np.testing.assert_allclose(found.on_mask["mass"], [[0] * 3, [1] * 3])
     assert found.settled_at() == -1 and "no accuracy" in found.sentence()
     assert measures.through_training(Run(tmp_path / "run")).on_mask == {}
+
+
+def test_a_frames_numbers_leave_out_what_is_undefined_and_need_the_frame_before(tmp_path):
+    run, writer = Run(tmp_path / "run"), RunWriter.create(tmp_path / "run", {})
+    noise = 1 + np.random.default_rng(0).random((4, 1, 6, 6), dtype=np.float32)
+    masks = np.zeros((4, 6, 6), bool)
+    masks[:, :3] = True
+    maps = noise * np.stack([masks[0], masks[0], masks[0], ~masks[0]])[:, None]
+    before = maps * np.array([1, 1, 0, 1], np.float32)[:, None, None, None]
+    assert frame_numbers(run, 0, maps, None) == {}
+    assert frame_numbers(run, 0, np.zeros_like(maps), masks) == {"maps/mask_share": 0.5}
+    writer.film(1, np.zeros(4, np.int64), np.zeros((4, 2), np.float32), before)
+    found = frame_numbers(run, 2, maps, masks)
+    assert set(found) == {*FRAME_NUMBERS, *MASK_NUMBERS}
+    assert found["maps/spearman_to_previous"] == pytest.approx(1), "an image whose map was zero does not count"
+    assert found["maps/pointing"] == found["maps/mass_on_mask"] == 0.75
+    assert set(frame_numbers(run, 1, maps, masks)) == set(MASK_NUMBERS), "only earlier frames count"
 
 
 def test_a_run_without_a_film_says_nothing_and_a_damaged_frame_is_named(tmp_path):

@@ -6,7 +6,7 @@ import torch
 from scipy.stats import entropy
 
 from cvx import models
-from cvx.attribution import sanity, vanilla_gradient
+from cvx.attribution import integrated_gradients, sanity, vanilla_gradient
 
 
 def make(name, seed):
@@ -45,6 +45,14 @@ def test_when_every_block_is_randomized_the_maps_are_the_untrained_models(name):
     own = vanilla_gradient(net, inputs, targets)[1].numpy()
     assert not np.allclose(maps[0], own)
     assert all(torch.equal(value, before[key]) for key, value in net.state_dict().items())
+
+
+def test_the_cascade_explains_by_the_method_it_is_given():
+    net, fresh = make("resnet10t", 0), make("resnet10t", 1)
+    inputs, targets = ask()
+    *_, (_, last) = sanity.cascade(net, fresh, inputs, targets, "logprob", integrated_gradients)
+    expected = integrated_gradients(fresh, inputs, targets, "logprob")[1].numpy()
+    np.testing.assert_allclose(last, expected, rtol=1e-4, atol=1e-6)
 
 
 def test_another_architecture_is_refused():

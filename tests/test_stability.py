@@ -7,7 +7,7 @@ from captum.metrics import sensitivity_max
 from torch import nn
 
 from cvx import models
-from cvx.attribution import vanilla_gradient
+from cvx.attribution import integrated_gradients, vanilla_gradient
 from cvx.attribution.stability import RADIUS, draws, max_sensitivity, settled, through_epochs
 
 
@@ -51,6 +51,17 @@ def test_a_linear_models_maps_do_not_move_and_a_zero_map_is_undefined():
     with torch.no_grad():
         net[1].weight[1] = 0
     assert np.isnan(max_sensitivity(net, inputs, targets)).tolist() == [False, True, False]
+
+
+def test_integrated_gradients_of_a_linear_model_move_as_the_image_does():
+    inputs, targets = ask()
+    net = nn.Sequential(nn.Flatten(), nn.Linear(75, 4))
+    found = max_sensitivity(net, inputs, targets, num=4, explain=integrated_gradients)
+    weights = net[1].weight.detach()[targets].reshape(inputs.shape)
+    moves = [(inputs + one).clamp(0, 1) - inputs for one in draws((3, 5, 5), RADIUS, 4, seed=0)]
+    largest = torch.stack([(weights * move).flatten(1).norm(dim=1) for move in moves]).amax(dim=0)
+    expected = largest / (weights * inputs).flatten(1).norm(dim=1)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3)
 
 
 def test_more_noise_moves_a_networks_maps_more():

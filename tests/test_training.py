@@ -15,6 +15,7 @@ import torch
 from cvx import data
 from cvx.config import Place, TrainConfig
 from cvx.records import Run, frame_epochs, runs
+from cvx.resume import load_state, save_state
 from cvx.store import Store
 from cvx.training import DivergedError, InterruptedTraining, train
 
@@ -110,6 +111,41 @@ def test_every_row_and_frame_that_readers_expect_is_there(finished):
     assert len(summary["per_class_accuracy"]) == 10
 
 
+def test_a_row_says_how_much_the_films_maps_are_those_of_the_frame_before(finished):
+    from scipy.stats import spearmanr
+    from skimage.metrics import structural_similarity
+
+    summary, place = finished
+    run = Run(place.artifacts / "runs" / summary["run"])
+    rows = [row for row in run.rows() if "val/acc1" in row]
+    films = [
+        np.abs(np.load(path)["attribution"]).max(axis=1).astype(np.float64) for path in run.frames("film").values()
+    ]
+    assert not any(key.startswith("maps/") for key in rows[0]), "before the first frame there is none"
+    for row, last, film in zip(rows[1:], films[:-1], films[1:], strict=True):
+        pairs = list(zip(film, last, strict=True))
+        ranks = [spearmanr(a.ravel(), b.ravel()).statistic for a, b in pairs]
+        alike = [structural_similarity(a / a.max(), b / b.max(), data_range=1) for a, b in pairs]
+        assert row["maps/spearman_to_previous"] == pytest.approx(np.mean(ranks), abs=1e-9)
+        assert row["maps/ssim_to_previous"] == pytest.approx(np.mean(alike), abs=1e-9)
+        assert "maps/mass_on_mask" not in row, "digits have no masks"
+
+
+@pytest.mark.slow
+def test_where_masks_are_known_every_frame_says_how_much_lies_on_them(place):
+    small = {"model": "vit_mini", "patch_size": 16, "epochs": 1, "batch_size": 1000, "warmup_epochs": 0.0}
+    summary = train(TrainConfig(dataset="shapes32", **small), dataclasses.replace(place, save="none"))
+    rows = [row for row in Run(place.artifacts / "runs" / summary["run"]).rows() if "val/acc1" in row]
+    masks = Store(place.artifacts).samples("shapes32").split.head(32).masks
+    for row, path in zip(rows, Run(place.artifacts / "runs" / summary["run"]).frames("film").values(), strict=True):
+        maps = np.abs(np.load(path)["attribution"]).max(axis=1)
+        by_hand = [one[mask].sum() / one.sum() for one, mask in zip(maps, masks, strict=True)]
+        strongest = [mask.ravel()[one.argmax()] for one, mask in zip(maps, masks, strict=True)]
+        assert row["maps/mass_on_mask"] == pytest.approx(np.mean(by_hand), abs=1e-5)
+        assert row["maps/pointing"] == pytest.approx(np.mean(strongest))
+        assert row["maps/mask_share"] == pytest.approx(masks.mean())
+
+
 def test_the_run_folder_says_by_what_it_was_made(finished):
     summary, place = finished
     content = json.loads((place.artifacts / "runs" / summary["run"] / "config.json").read_text())
@@ -162,6 +198,26 @@ def test_stopping_and_resuming_ends_bit_identical(finished, place, step):
     assert_same_records(other.artifacts / "runs" / straight["run"], place.artifacts / "runs" / resumed["run"])
     ours, theirs = (Store(where.artifacts).resolve("digits-resnet10t").card for where in (place, other))
     assert ours.sha256 == theirs.sha256
+
+
+def test_a_fused_optimizer_goes_on_where_it_was_with_weights_in_channels_last(tmp_path):
+    def fresh():
+        torch.manual_seed(0)
+        net = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+        return net, torch.optim.AdamW(net.parameters(), lr=0.01, fused=True)
+
+    def step(net, optimizer):
+        optimizer.zero_grad()
+        net(torch.arange(384.0).reshape(2, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+
+    (net, optimizer), (other, resumed) = fresh(), fresh()
+    step(net, optimizer)
+    save_state(tmp_path / "state", {"net": net}, optimizer, {})
+    load_state(tmp_path / "state", {"net": other}, resumed)
+    for one in ((net, optimizer), (other, resumed)):
+        step(*one)
+    assert torch.equal(net.weight, other.weight) and torch.equal(net.bias, other.bias)
 
 
 @pytest.mark.slow

@@ -2,25 +2,34 @@
 
 from collections.abc import Callable
 
+import numpy as np
 import torch
-from jaxtyping import Float, Float32, Int64
+from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
-from cvx.attribution.folding import WORTHWHILE, folded
-from cvx.attribution.gradient import SCORES, NotFiniteError, check, frozen, own_copy, vanilla_gradient
+from cvx.attribution.agreement import cosine, spearman, traits
+from cvx.attribution.every_class import attribute_all
+from cvx.attribution.gradient import SCORES, NotFiniteError, check, vanilla_gradient
 from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
+from cvx.attribution.memory import fitting
 from cvx.attribution.opinions import integrated_gradients, smoothgrad
+from cvx.folding import WORTHWHILE, folded
+from cvx.frozen import frozen, own_copy
 
 __all__ = [
     "METHODS",
     "MODES",
+    "PRECISIONS",
     "REDUCTIONS",
     "SCORES",
     "NotFiniteError",
     "Scaled",
     "attribute",
+    "attribute_all",
+    "frozen",
     "integrated_gradients",
     "rescale",
+    "rounding_error",
     "smoothgrad",
     "to_heatmap",
     "vanilla_gradient",
@@ -32,8 +41,8 @@ METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "integrated_gradients": integrated_gradients,
 }
 
-_BUDGET = 2**29  # bytes of activations per batch where no device says what is free
-_MOST = 256
+PRECISIONS = {"fp32": torch.float32, "bf16": torch.bfloat16}
+"""What maps may be computed in. Only float32 is exact; bfloat16 is sooner, and `rounding_error` says how far off."""
 
 
 def attribute(
@@ -43,6 +52,7 @@ def attribute(
     score: str = "logit",
     method: str = "gradient",
     batch_size: int = 0,
+    precision: str = "fp32",
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Explain one score of each image by one of METHODS, in batches that fit into memory.
 
@@ -53,25 +63,28 @@ def attribute(
         targets: The class that each image's score is taken of; None takes the predicted class.
         batch_size: Images per pass; 0 measures what one image needs. On CUDA a batch that is too large after all is
             halved and tried again. The result does not depend on it.
+        precision: One of PRECISIONS.
 
     Raises:
-        ValueError: If the method is unknown, or as `vanilla_gradient`.
+        ValueError: If the method or the precision is unknown, or as `vanilla_gradient`.
         NotFiniteError: If an image's logits or gradient are not finite; the message names the image.
     """
-    if method not in METHODS:
-        raise ValueError(f"unknown method {method!r}; known: {', '.join(METHODS)}")
+    for what, known, asked in (("method", METHODS, method), ("precision", PRECISIONS, precision)):
+        if asked not in known:
+            raise ValueError(f"unknown {what} {asked!r}; known: {', '.join(known)}")
     if batch_size < 0:
         raise ValueError(f"batch_size must be positive, or 0 to choose it, got {batch_size}")
     check(inputs, targets, score)
+    numbers = PRECISIONS[precision]
     if len(inputs) >= WORTHWHILE:
-        model = folded(model, inputs[:1])
-    size, start = batch_size or _fitting_size(model, inputs), 0
+        model = folded(model, inputs[:1], numbers)
+    size, start = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1), 0
     parts: list[tuple[Tensor, Tensor]] = []
     while start < len(inputs) or not parts:
         rows = slice(start, start + size)
         try:
-            own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method)
-            parts.append(METHODS[method](model, inputs[rows], own, score))
+            own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)
+            parts.append(METHODS[method](model, inputs[rows], own, score, numbers))
             start += size
         except NotFiniteError as error:
             raise NotFiniteError(start + error.image, error.what) from None
@@ -83,29 +96,24 @@ def attribute(
     return torch.cat(logits), torch.cat(attribution)
 
 
-def _prediction(model: nn.Module, inputs: Float[Tensor, "n c h w"], method: str) -> Int64[Tensor, "n"] | None:
+def _prediction(
+    model: nn.Module, inputs: Float[Tensor, "n c h w"], method: str, precision: torch.dtype
+) -> Int64[Tensor, "n"] | None:
     """Predict for a method that does not find the predicted class by itself."""
     if method == "gradient":
         return None
-    with frozen(model, inputs.device), torch.no_grad():
+    with frozen(model, inputs.device, precision), torch.no_grad():
         return model(own_copy(model, inputs)).argmax(dim=1)
 
 
-def _fitting_size(model: nn.Module, inputs: Float[Tensor, "n c h w"]) -> int:
-    """Choose a batch size from the bytes that one image leaves in memory between forward and backward pass."""
-    if len(inputs) <= 1:
-        return 1
-    sizes: dict[int, int] = {}
+def rounding_error(
+    exact: Float32[np.ndarray, "n c h w"], rounded: Float32[np.ndarray, "n c h w"]
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    """Hold maps of a faster precision against the same maps in float32.
 
-    def count(tensor: Tensor) -> Tensor:
-        storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
-        return tensor
-
-    with frozen(model, inputs.device), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = model(own_copy(model, inputs[:1]).requires_grad_())
-    for parameter in model.parameters():
-        sizes.pop(parameter.untyped_storage().data_ptr(), None)
-    del logits
-    budget = torch.cuda.mem_get_info(inputs.device)[0] // 2 if inputs.is_cuda else _BUDGET
-    return max(1, min(_MOST, budget // max(1, sum(sizes.values()))))
+    Returns:
+        For each image the cosine of the two signed maps, and the rank correlation of their magnitudes; nan where
+        either map is zero everywhere.
+    """
+    one, other = traits(exact), traits(rounded)
+    return cosine(one, other), spearman(one, other)

@@ -4,7 +4,8 @@ Every measure gives one number per pair of maps: 1 for identical maps; 0, or for
 what chance gives. Where one of the maps is the same everywhere, zero included, there is nothing to compare: nan.
 """
 
-from collections.abc import Callable
+import functools
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -27,21 +28,54 @@ MAX_CELL = 8
 
 @dataclass(frozen=True, eq=False)
 class Traits:
-    """What the measures compare of n maps, prepared once for all the pairs that a model is part of."""
+    """What the measures compare of n maps: each is made when first asked for, once for all pairs."""
 
-    ranks: Float64[np.ndarray, "n p"]
-    """Centered ranks of the magnitudes, of length 1; equal values share the mean of their ranks."""
-    signed_ranks: Float64[np.ndarray, "n p"]
-    scaled: Float64[np.ndarray, "n h w"]
-    """Magnitudes over the map's largest."""
-    gradients: Float64[np.ndarray, "n d"]
-    """Centered histograms of oriented gradients of `scaled`, of length 1."""
-    top: Float64[np.ndarray, "n p"]
-    """Each pixel's membership in the top of the map, summing to 1; pixels tied for the last places share them."""
-    direction: Float64[np.ndarray, "n q"]
-    """The signed attribution, all channels, of length 1."""
-    flat: Bool[np.ndarray, "n"]
-    """Whether the magnitudes are the same everywhere."""
+    attribution: Float32[np.ndarray, "n c h w"]
+    magnitudes: Float64[np.ndarray, "n h w"]
+
+    @functools.cached_property
+    def peaks(self) -> Float64[np.ndarray, "n 1 1"]:
+        """Return the largest magnitude of each map."""
+        return self.magnitudes.max(axis=(1, 2), keepdims=True)
+
+    @functools.cached_property
+    def scaled(self) -> Float64[np.ndarray, "n h w"]:
+        """Return the magnitudes over the map's largest."""
+        return np.divide(self.magnitudes, self.peaks, out=np.zeros_like(self.magnitudes), where=self.peaks > 0)
+
+    @functools.cached_property
+    def flat(self) -> Bool[np.ndarray, "n"]:
+        """Tell whether the magnitudes are the same everywhere."""
+        return self.magnitudes.max(axis=(1, 2)) == self.magnitudes.min(axis=(1, 2))
+
+    @functools.cached_property
+    def ranks(self) -> Float64[np.ndarray, "n p"]:
+        """Return centered ranks of the magnitudes, of length 1; equal values share the mean of their ranks."""
+        return _unit(_ranks(self.magnitudes), center=True)
+
+    @functools.cached_property
+    def signed_ranks(self) -> Float64[np.ndarray, "n p"]:
+        """Return likewise those of the signed sums over the channels."""
+        return _unit(_ranks(to_heatmap(self.attribution, "signed")), center=True)
+
+    @functools.cached_property
+    def gradients(self) -> Float64[np.ndarray, "n d"]:
+        """Return centered histograms of oriented gradients of `scaled`, of length 1."""
+        return _unit(hog(self.scaled), center=True)
+
+    @functools.cached_property
+    def top(self) -> Float64[np.ndarray, "n p"]:
+        """Return each pixel's membership in the top, summing to 1.
+
+        Pixels tied for the last places share them; a pixel that is zero is never part of it.
+        """
+        return _top(self.magnitudes)
+
+    @functools.cached_property
+    def direction(self) -> Float64[np.ndarray, "n q"]:
+        """Return the signed attribution, all channels, of length 1."""
+        peaks = np.where(self.peaks > 0, self.peaks, 1)[:, None]
+        return _unit(np.divide(self.attribution, peaks).reshape(len(peaks), -1))
 
 
 def traits(attribution: Float32[np.ndarray, "n c h w"]) -> Traits:
@@ -50,19 +84,7 @@ def traits(attribution: Float32[np.ndarray, "n c h w"]) -> Traits:
     Raises:
         ValueError: If a value is not finite.
     """
-    magnitudes = to_heatmap(attribution, "max").astype(np.float64)
-    peaks = magnitudes.max(axis=(1, 2), keepdims=True)
-    scaled = np.divide(magnitudes, peaks, out=np.zeros_like(magnitudes), where=peaks > 0)
-    signed = to_heatmap(attribution, "signed")
-    return Traits(
-        ranks=_unit(_ranks(magnitudes), center=True),
-        signed_ranks=_unit(_ranks(signed), center=True),
-        scaled=scaled,
-        gradients=_unit(hog(scaled), center=True),
-        top=_top(magnitudes),
-        direction=_unit(np.divide(attribution, np.where(peaks > 0, peaks, 1)[:, None]).reshape(len(peaks), -1)),
-        flat=magnitudes.max(axis=(1, 2)) == magnitudes.min(axis=(1, 2)),
-    )
+    return Traits(attribution, to_heatmap(attribution, "max").astype(np.float64))
 
 
 def _ranks(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n p"]:
@@ -85,9 +107,10 @@ def _top(maps: Float64[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n p"]:
     flat = maps.reshape(len(maps), -1)
     num = num_top(flat.shape[1])
     last = -np.partition(-flat, num - 1, axis=1)[:, num - 1 : num]
-    above, tied = flat > last, flat == last
-    share = (num - above.sum(axis=1, keepdims=True)) / tied.sum(axis=1, keepdims=True)
-    return (above + tied * share) / num
+    above, tied = flat > last, (flat == last) & (flat > 0)  # else sparse maps would share the zeros they are tied for
+    share = (num - above.sum(axis=1, keepdims=True)) / np.maximum(tied.sum(axis=1, keepdims=True), 1)
+    members = above + tied * share
+    return members / np.maximum(members.sum(axis=1, keepdims=True), 1)
 
 
 def num_top(num_pixels: int) -> int:
@@ -111,7 +134,7 @@ def cosine(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
 
 
 def topk(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
-    """Return the share that the tops of the two maps have in common; chance gives `TOP_SHARE`."""
+    """Return the share that the tops of the two maps have in common; chance gives `TOP_SHARE`, less for sparse maps."""
     return _without_flat(np.minimum(a.top, b.top).sum(axis=1), a, b)
 
 
@@ -163,18 +186,18 @@ MEASURES: dict[str, Callable[[Traits, Traits], Float64[np.ndarray, "n"]]] = {
 }
 
 
-def compare(a: Traits, b: Traits) -> dict[str, Float64[np.ndarray, "n"]]:
-    """Return every measure of MEASURES between the maps of the same images.
+def compare(a: Traits, b: Traits, names: Sequence[str] = tuple(MEASURES)) -> dict[str, Float64[np.ndarray, "n"]]:
+    """Return measures of MEASURES between the maps of the same images.
 
     Raises:
         ValueError: If the maps differ in number or size; resampling one would smear it.
     """
-    if a.scaled.shape != b.scaled.shape:
+    if a.magnitudes.shape != b.magnitudes.shape:
         raise ValueError(
-            f"maps of shapes {list(a.scaled.shape)} and {list(b.scaled.shape)} cannot be compared pixel by pixel;"
-            " compare models that got the same images at the same size"
+            f"maps of shapes {list(a.magnitudes.shape)} and {list(b.magnitudes.shape)} cannot be compared pixel by"
+            " pixel; compare models that got the same images at the same size"
         )
-    return {name: measure(a, b) for name, measure in MEASURES.items()}
+    return {name: MEASURES[name](a, b) for name in names}
 
 
 def cell_side(side: int) -> int:

@@ -1,20 +1,13 @@
 """The vanilla gradient: how one score of each image changes with each of its pixels."""
 
-import contextlib
-import threading
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
-from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cvx.frozen import frozen, own_copy
 
 SCORES = ("logit", "logprob", "margin")
 """What may be explained of a class: its logit, its log-probability, or its logit less the mean over the classes."""
-
-_EXCLUSIVE = threading.RLock()
-"""A model's flags and torch's precision belong to the process, so one thread at a time may set them."""
 
 
 class NotFiniteError(ValueError):
@@ -32,18 +25,21 @@ def vanilla_gradient(
     inputs: Float[Tensor, "n c h w"],
     targets: Int64[Tensor, "n"] | None = None,
     score: str = "logit",
+    precision: torch.dtype = torch.float32,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Differentiate one score of each image with respect to the image (Simonyan et al., 2013, arXiv:1312.6034).
 
     In eval mode the images of a batch do not influence each other, so the gradient of the summed scores, from one
-    backward pass, holds every image's own. Arithmetic is in the precision of the weights, never less: autocast and
-    TensorFloat-32 are off inside. The model is left as it was found, in training mode or not, with no `.grad`.
+    backward pass, holds every image's own. Arithmetic is in the precision of the weights, never less unless asked: the
+    caller's autocast and TensorFloat-32 are off inside. The model is left as it was found, in training mode or not,
+    with no `.grad`.
 
     Args:
         inputs: Images in [0, 1]; the model normalizes inside.
         targets: The class that each image's score is taken of; None takes the predicted class, with no forward pass
             of its own.
         score: One of SCORES.
+        precision: bfloat16 rounds inside the model: see `rounding_error`.
 
     Returns:
         The logits, and the signed gradient in units of the score per unit pixel; both detached.
@@ -53,18 +49,13 @@ def vanilla_gradient(
         NotFiniteError: If an image's logits or gradient are not finite; the message names the image.
     """
     check(inputs, targets, score)
-    with frozen(model, inputs.device):
+    with frozen(model, inputs.device, precision):
         leaf = own_copy(model, inputs).requires_grad_()
         logits = model(leaf)
-        picked = pick(scores(logits, score), logits.argmax(dim=1) if targets is None else targets)
+        wide = logits if precision == torch.float32 else logits.float()
+        picked = pick(scores(wide, score), logits.argmax(dim=1) if targets is None else targets)
         (attribution,) = torch.autograd.grad(picked.sum(), leaf)
     return finished(logits, attribution)
-
-
-def own_copy(model: nn.Module, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
-    """Copy inputs, detached, in the precision of the model's weights."""
-    weight = next(model.parameters(), inputs)
-    return inputs.detach().to(weight.dtype, copy=True)
 
 
 def scores(logits: Float[Tensor, "n k"], score: str) -> Float[Tensor, "n k"]:
@@ -128,64 +119,3 @@ def finished(logits: Tensor, attribution: Tensor) -> tuple[Float32[Tensor, "n k"
         if bad.any():
             raise NotFiniteError(int(bad.nonzero()[0, 0]), what)
     return logits, attribution
-
-
-@contextlib.contextmanager
-def frozen(model: nn.Module, device: torch.device) -> Iterator[None]:
-    """Let input gradients be taken of a model at rest: eval mode, no gradients of weights, full precision.
-
-    Works inside `no_grad`, `inference_mode` and `autocast`. Afterwards every module's training flag and every
-    parameter's `requires_grad` are as before.
-    """
-    with contextlib.ExitStack() as stack:
-        stack.enter_context(_EXCLUSIVE)
-        stack.enter_context(_full_precision(device))
-        stack.enter_context(torch.inference_mode(False))
-        stack.enter_context(torch.enable_grad())
-        stack.enter_context(torch.autocast(device.type, enabled=False))
-        stack.enter_context(_at_rest(model))
-        yield
-
-
-@contextlib.contextmanager
-def _at_rest(model: nn.Module) -> Iterator[None]:
-    training = [(module, module.training) for module in model.modules()]
-    learning = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    try:
-        model.train()  # LeViT and its kin cache attention biases in eval mode and drop them only here
-        model.eval()
-        for parameter in learning:
-            parameter.requires_grad_(False)
-        yield
-    finally:
-        for parameter in learning:
-            parameter.requires_grad_(True)
-        model.train()
-        for module, flag in training:
-            module.training = flag
-
-
-@contextlib.contextmanager
-def _full_precision(device: torch.device) -> Iterator[None]:
-    """Compute as float32 says, and on CUDA in an order that is the same every time.
-
-    cuDNN's convolutions default to TensorFloat-32, and `torch.set_float32_matmul_precision` lets products be rounded
-    even on a CPU. The backward pass of fused attention adds in any order on CUDA; the plain one does not, and its
-    larger attention matrix is no burden at the sizes that maps are drawn at.
-    """
-    backends: Any = torch.backends
-    settings: list[tuple[Any, str, Any]] = [
-        (place, "fp32_precision", "ieee")
-        for place in (backends.mkldnn.conv, backends.mkldnn.matmul, backends.cudnn.conv, backends.cuda.matmul)
-    ]
-    if device.type == "cuda":
-        settings += [(backends.cudnn, "deterministic", True), (backends.cudnn, "benchmark", False)]
-    before = [(place, name, getattr(place, name)) for place, name, _ in settings]
-    try:
-        for place, name, value in settings:
-            setattr(place, name, value)
-        with sdpa_kernel(SDPBackend.MATH) if device.type == "cuda" else contextlib.nullcontext():
-            yield
-    finally:
-        for place, name, value in before:
-            setattr(place, name, value)

@@ -5,14 +5,18 @@ that is the same everywhere scores exactly what chance does. nan where the map i
 empty.
 """
 
+from collections.abc import Sequence
+
 import numpy as np
 from jaxtyping import Bool, Float, Float64
 
 MEASURES = ("pointing", "mass", "rank", "auc")
 
 
-def localize(maps: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n h w"]) -> dict[str, Float64[np.ndarray, "n"]]:
-    """Score where the magnitudes of maps lie.
+def localize(
+    maps: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n h w"], names: Sequence[str] = MEASURES
+) -> dict[str, Float64[np.ndarray, "n"]]:
+    """Score where the magnitudes of maps lie, by some of MEASURES.
 
     Returns:
         pointing: Whether the largest value lies on the mask (Zhang et al., 2016, arXiv:1608.00507; no tolerance
@@ -26,13 +30,7 @@ def localize(maps: Float[np.ndarray, "n h w"], masks: Bool[np.ndarray, "n h w"])
     peaks = values.max(axis=1, keepdims=True)
     known = (peaks[:, 0] > 0) & inside.any(axis=1)
     safe = np.divide(values, peaks, out=np.ones_like(values), where=peaks > 0)
-    scores = {
-        "pointing": (inside & (safe == 1)).sum(axis=1) / (safe == 1).sum(axis=1),
-        "mass": (safe * inside).sum(axis=1) / safe.sum(axis=1),
-        "rank": _rank(safe, inside),
-        "auc": _auc(safe, inside),
-    }
-    return {name: np.where(known, score, np.nan) for name, score in scores.items()}
+    return {name: np.where(known, _SCORES[name](safe, inside), np.nan) for name in names}
 
 
 def chance(masks: Bool[np.ndarray, "n h w"]) -> dict[str, Float64[np.ndarray, "n"]]:
@@ -41,6 +39,14 @@ def chance(masks: Bool[np.ndarray, "n h w"]) -> dict[str, Float64[np.ndarray, "n
     area = np.where(area > 0, area, np.nan)
     half = np.where((area > 0) & (area < 1), 0.5, np.nan)
     return {name: half if name == "auc" else area for name in MEASURES}
+
+
+def _pointing(values: Float64[np.ndarray, "n p"], inside: Bool[np.ndarray, "n p"]) -> Float64[np.ndarray, "n"]:
+    return np.asarray((inside & (values == 1)).sum(axis=1) / (values == 1).sum(axis=1))
+
+
+def _mass(values: Float64[np.ndarray, "n p"], inside: Bool[np.ndarray, "n p"]) -> Float64[np.ndarray, "n"]:
+    return (values * inside).sum(axis=1) / values.sum(axis=1)
 
 
 def _rank(values: Float64[np.ndarray, "n p"], inside: Bool[np.ndarray, "n p"]) -> Float64[np.ndarray, "n"]:
@@ -60,3 +66,6 @@ def _auc(values: Float64[np.ndarray, "n p"], inside: Bool[np.ndarray, "n p"]) ->
     sums = (rankdata(values, axis=1) * inside).sum(axis=1) - positive * (positive + 1) / 2
     pairs = positive * negative
     return np.divide(sums, pairs, out=np.full_like(sums, np.nan), where=pairs > 0)
+
+
+_SCORES = {"pointing": _pointing, "mass": _mass, "rank": _rank, "auc": _auc}

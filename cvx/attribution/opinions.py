@@ -6,7 +6,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cvx.attribution.gradient import check, finished, frozen, own_copy, pick, scores
+from cvx.attribution.gradient import check, finished, pick, scores
+from cvx.frozen import frozen, own_copy
 
 NOISE = 0.15
 """Standard deviation of SmoothGrad's noise, as a share of the range of inputs, [0, 1]."""
@@ -21,6 +22,7 @@ def smoothgrad(
     inputs: Float[Tensor, "n c h w"],
     targets: Int64[Tensor, "n"],
     score: str = "logit",
+    precision: torch.dtype = torch.float32,
     seed: int = 0,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Average the gradient over noisy copies of each image (Smilkov et al., 2017, arXiv:1706.03825).
@@ -50,7 +52,7 @@ def smoothgrad(
                 abs=False,
             )
 
-    return _one_by_one(explain, model, inputs, targets, score)
+    return _one_by_one(explain, model, inputs, targets, score, precision)
 
 
 def integrated_gradients(
@@ -58,6 +60,7 @@ def integrated_gradients(
     inputs: Float[Tensor, "n c h w"],
     targets: Int64[Tensor, "n"],
     score: str = "logit",
+    precision: torch.dtype = torch.float32,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Integrate the gradient along the straight way from a black image (Sundararajan et al., 2017, arXiv:1703.01365).
 
@@ -77,7 +80,7 @@ def integrated_gradients(
             image, baselines=0.0, target=target, n_steps=NUM_STEPS, internal_batch_size=2 * _TOGETHER
         )
 
-    return _one_by_one(explain, model, inputs, targets, score)
+    return _one_by_one(explain, model, inputs, targets, score, precision)
 
 
 def _one_by_one(
@@ -86,9 +89,10 @@ def _one_by_one(
     inputs: Float[Tensor, "n c h w"],
     targets: Int64[Tensor, "n"],
     score: str,
+    precision: torch.dtype,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     check(inputs, targets, score)
-    with frozen(model, inputs.device):
+    with frozen(model, inputs.device, precision):
         images = own_copy(model, inputs)
         with torch.no_grad():
             logits = model(images)

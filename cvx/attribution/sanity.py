@@ -1,7 +1,7 @@
 """Whether maps depend on what the model has learned, and on the class that is asked about."""
 
 import copy
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import numpy as np
 import torch
@@ -48,12 +48,16 @@ def cascade(
     inputs: Float[Tensor, "n c h w"],
     targets: Int64[Tensor, "n"],
     score: str = "logit",
+    explain: Callable[..., tuple[Tensor, Tensor]] = vanilla_gradient,
 ) -> Iterator[tuple[str, Float32[np.ndarray, "n c h w"]]]:
     """Give the maps after each block more, from the output back, has lost what it learned.
 
     Cascading model-parameter randomization (Adebayo et al., 2018, section 3, arXiv:1810.03292). A block that is
     randomized takes the weights and statistics of `untrained`, a model of the same architecture. The model itself is
     left alone.
+
+    Args:
+        explain: One of `cvx.attribution.METHODS`.
 
     Raises:
         ValueError: If the two are no models of one architecture.
@@ -66,7 +70,7 @@ def cascade(
         with torch.no_grad():
             for key in keys:
                 state[key].copy_(fresh[key])
-        yield name, vanilla_gradient(worn, inputs, targets, score)[1].cpu().numpy()
+        yield name, explain(worn, inputs, targets, score)[1].cpu().numpy()
 
 
 def histogram_entropy(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n"]:

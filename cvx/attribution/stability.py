@@ -1,7 +1,7 @@
 """How much maps change when almost nothing else does: a little noise, or one more epoch."""
 
 import itertools
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
@@ -23,17 +23,21 @@ def max_sensitivity(
     radius: float = RADIUS,
     num: int = NUM_DRAWS,
     seed: int = 0,
+    explain: Callable[..., tuple[Tensor, Tensor]] = vanilla_gradient,
 ) -> Float64[np.ndarray, "n"]:
     """Return the largest relative change of each image's map under noise in a small box around the image.
 
     Sensitivity-max (Yeh et al., 2019, section 4, arXiv:1901.09392), estimated from `num` uniform draws of at most
     `radius`, clipped to [0, 1]; every image meets the same draws. nan where the map is zero everywhere.
+
+    Args:
+        explain: One of `cvx.attribution.METHODS`.
     """
-    own = vanilla_gradient(model, inputs, targets, score)[1].flatten(1).double()
+    own = explain(model, inputs, targets, score)[1].flatten(1).double()
     largest = torch.zeros(len(inputs), dtype=torch.float64, device=own.device)
     for draw in draws(tuple(inputs.shape[1:]), radius, num, seed):
         noisy = (inputs + draw.to(inputs.device)).clamp(0, 1)
-        change = vanilla_gradient(model, noisy, targets, score)[1].flatten(1).double() - own
+        change = explain(model, noisy, targets, score)[1].flatten(1).double() - own
         largest = torch.maximum(largest, change.norm(dim=1))
     norms = own.norm(dim=1)
     return torch.where(norms > 0, largest / norms, torch.nan).cpu().numpy()

@@ -9,7 +9,9 @@ import numpy as np
 from cvx.measures.alike import AGREEMENT_WORDS, FLOORS, Agreement
 from cvx.measures.history import History
 from cvx.measures.interval import decimal
-from cvx.measures.trials import MAPS, Faithfulness, Sanity
+from cvx.measures.layouts import Layout
+from cvx.measures.randomization import Sanity
+from cvx.measures.trials import MAPS, Faithfulness
 from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
 
 COLORS = ("#3b1f9e", "#8a8f98", "#c9a227", "#2a9d8f", "#d1495b")
@@ -120,6 +122,7 @@ def sanity_figure(found: Sanity) -> bytes:
             color, style = MODEL_COLORS[i % len(MODEL_COLORS)], STYLES[i % len(STYLES)]
             at = np.linspace(0, 1, len(means))
             place.plot(at, means, color=color, linestyle=style, marker="o", markersize=3, label=column)
+            place.plot([1.02, 1.08], [found.floor(i, name, "other_image").mean] * 2, color=color, linewidth=2)
         place.axhline(0, color=MUTED, linewidth=0.8)
         place.set_xticks([0, 1], ["none", "all"])
         place.set_xlabel("blocks randomized, from the output", fontsize=9)
@@ -127,6 +130,7 @@ def sanity_figure(found: Sanity) -> bytes:
         _plain(place)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     _title(figure, "What is left of the maps when what was learned is taken away", "agreement with the trained model's")
+    _note(figure, "Short lines on the right: the trained model's own maps of other images; noise lies at 0.")
     return _png(figure)
 
 
@@ -155,6 +159,26 @@ def training_figure(found: Sequence[History]) -> bytes:
         _plain(place)
     figure.legend(*axes[0].get_legend_handles_labels(), loc="outside lower center", ncols=4, frameon=False, fontsize=9)
     _title(figure, "Where the maps settle, and the classes come apart", "maps of the film's images, epoch by epoch")
+    return _png(figure)
+
+
+def layouts_figure(found: Sequence[Layout]) -> bytes:
+    """Draw every model's layouts of the test logits as a PNG, a color per class."""
+    names = list(found[0].points)
+    figure = _figure(2.9 * len(names) + 0.4, 2.6 * len(found) + 1.2)
+    axes = figure.subplots(len(found), len(names), squeeze=False)
+    for one, line in zip(found, axes, strict=True):
+        for name, place in zip(names, line, strict=True):
+            place.scatter(*one.points[name].T, c=one.labels % 20, cmap="tab20", s=4, linewidths=0)
+            place.set(xticks=[], yticks=[])
+            place.set_title(name, fontsize=9, loc="left", color=INK)
+            _without(place, ("top", "right", "bottom", "left"))
+        line[0].set_ylabel(one.reference, fontsize=9)
+    _title(figure, "The test logits in the plane", "turned and scaled onto the first model of the same images")
+    _note(
+        figure,
+        "A layout is a layout: in t-SNE's and UMAP's, distances between far clusters and their sizes mean little.",
+    )
     return _png(figure)
 
 

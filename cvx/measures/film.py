@@ -2,15 +2,22 @@
 
 import zipfile
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float64
+from jaxtyping import Bool, Float32, Float64
 
 from cvx.attribution import to_heatmap
-from cvx.attribution.localization import localize
+from cvx.attribution.agreement import compare, traits
+from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import settled, through_epochs
 from cvx.measures.interval import Interval, interval
 from cvx.records import Run
+
+FRAME_NUMBERS = ("maps/spearman_to_previous", "maps/ssim_to_previous")
+"""What training records of each frame of the film but the first: agreement with the frame before."""
+MASK_NUMBERS = ("maps/pointing", "maps/mass_on_mask", "maps/mask_share")
+"""What it records besides where masks are known; the masks' share is what chance scores."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,13 +50,16 @@ class Settling:
     def sentence(self, name: str = "spearman") -> str:
         """Say whether the model settles where it looks before or after its accuracy settles.
 
-        The comparison is with the last frame, so what a schedule that ends at a small step freezes counts as final.
+        Maps settle by the same rule as accuracy: where their agreement with the final ones stays within a tenth of
+        its way from the untrained model's to 1. The comparison is with the last frame, so what a schedule that ends
+        at a small step freezes counts as final.
         """
         frame = self.settled_at()
         if frame < 0:
             return f"{self.run}: no accuracy beside some of the frames, so nothing is said about what settles first."
         then = self.interval(name, frame)
-        order = "have settled by then" if then.mean > 0.9 else "go on changing after it"
+        maps = settled(self.curve(name))
+        order = "have settled by then" if maps <= frame else f"go on changing until epoch {self.epochs[maps]}"
         return (
             f"{self.run}: accuracy has settled by epoch {self.epochs[frame]} of {self.epochs[-1]}; that epoch's maps"
             f" agree with the final ones to {then.text()}, the untrained model's to {self.interval(name, 0).text()}"
@@ -69,13 +79,7 @@ def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -
     frames = run.frames("film")
     if len(frames) < 2:
         return None
-    maps = []
-    for path in frames.values():
-        try:
-            with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-                maps.append(arrays["attribution"])
-        except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-            raise ValueError(f"{path} is damaged ({error}); delete it, the film does without") from None
+    maps = [_maps(path) for path in frames.values()]
     accuracy = {round(row["epoch"]): row["val/acc1"] for row in run.rows() if "val/acc1" in row}
     to_last, to_previous = through_epochs(maps)
     places = [] if masks is None else [localize(to_heatmap(one), masks) for one in maps]
@@ -87,3 +91,35 @@ def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -
         on_mask={name: np.stack([place[name] for place in places]) for name in (places[0] if places else ())},
         accuracy=tuple(accuracy.get(epoch, float("nan")) for epoch in frames),
     )
+
+
+def frame_numbers(
+    run: Run, epoch: int, attribution: Float32[np.ndarray, "n c h w"], masks: Bool[np.ndarray, "n h w"] | None
+) -> dict[str, float]:
+    """Say in numbers what one frame's maps are beside the frame before it, and where they lie.
+
+    The frame before is read from the run's folder, so a run that is continued records what it would have recorded
+    without the stop.
+
+    Returns:
+        Means over the images for which they are defined, under the keys of FRAME_NUMBERS and, with masks,
+        MASK_NUMBERS; a number that is undefined for all images is left out, as are the first frame's two.
+    """
+    values: dict[str, Float64[np.ndarray, "n"]] = {}
+    before = [path for other, path in run.frames("film").items() if other < epoch]
+    if before:
+        likeness = compare(traits(attribution), traits(_maps(before[-1])), ("spearman", "ssim"))
+        values |= {f"maps/{name}_to_previous": found for name, found in likeness.items()}
+    if masks is not None:
+        found = localize(to_heatmap(attribution), masks, ("pointing", "mass"))
+        values |= {"maps/pointing": found["pointing"], "maps/mass_on_mask": found["mass"]}
+        values["maps/mask_share"] = chance(masks)["mass"]
+    return {name: float(np.nanmean(one)) for name, one in values.items() if not np.isnan(one).all()}
+
+
+def _maps(path: Path) -> Float32[np.ndarray, "n c h w"]:
+    try:
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
+            return np.asarray(arrays["attribution"])
+    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
+        raise ValueError(f"{path} is damaged ({error}); delete it, the film does without") from None

@@ -9,7 +9,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from cvx.attribution.agreement import MEASURES, Traits, compare, traits
+from cvx.attribution.agreement import MEASURES, compare, traits
 from cvx.attribution.controls import random_maps, sobel
 from cvx.checkpoint import Card
 from cvx.comparison import View, look
@@ -193,7 +193,7 @@ class _Work:
                 continue
             own, partner = prepared[key[0]], key[1]
             if partner == "other_image":
-                yield key, compare(own, _next_image(views[key[0]].attribution))
+                yield key, compare(own, traits(next_image(views[key[0]].attribution)))
             else:
                 other = {"sobel": edges, "random": noise}.get(partner)
                 yield key, compare(own, prepared[partner] if other is None else other)
@@ -210,9 +210,9 @@ def view_of(asked: Asked, classifier: Classifier, rows: slice, options: Options)
     return look(asked.reference, classifier, asked.card, np.asarray(part.images), *how)
 
 
-def _next_image(attribution: Float32[np.ndarray, "n c h w"]) -> Traits:
+def next_image(attribution: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n c h w"]:
     """Give every image the map of the next one; a single image has none, so its map is zero."""
-    return traits(np.roll(attribution, -1, axis=0) if len(attribution) > 1 else np.zeros_like(attribution))
+    return np.roll(attribution, -1, axis=0) if len(attribution) > 1 else np.zeros_like(attribution)
 
 
 def _pair(first: str, second: str) -> tuple[str, str]:

@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from cvx.attribution import description, to_heatmap
+from cvx.attribution import METHODS, description, to_heatmap
 from cvx.attribution.localization import MEASURES as PLACES
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import max_sensitivity
@@ -225,5 +225,6 @@ def _masks(asked: Asked, rows: slice) -> np.ndarray:
 def _steadiness(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
     device = next(classifier.parameters()).device
     targets = torch.tensor(view.targets, device=device)
-    values = max_sensitivity(classifier, inputs_of(view, device), targets, options.score, seed=options.seed)
+    inputs, explain = inputs_of(view, device), METHODS[options.method]
+    values = max_sensitivity(classifier, inputs, targets, options.score, seed=options.seed, explain=explain)
     return {"max_sensitivity": values}

@@ -1,4 +1,4 @@
-"""Whether maps are faithful to the model and depend on what it learned: removal beside controls, randomization."""
+"""Whether the pixels that maps rank first are those the model uses: removal, beside controls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,10 +10,8 @@ import torch
 from jaxtyping import Float64
 
 from cvx import models
+from cvx.attribution import METHODS, to_heatmap
 from cvx.attribution import faithfulness as removal
-from cvx.attribution import sanity as randomization
-from cvx.attribution import to_heatmap, vanilla_gradient
-from cvx.attribution.agreement import compare, traits
 from cvx.attribution.controls import blurred, random_maps, sobel
 from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
@@ -25,12 +23,9 @@ from cvx.store import Store
 
 MAPS = ("own", "random", "sobel", "blurred", "randomized_model")
 """The model's maps, and the controls: noise, edges, its own maps blurred, and those of an untrained model."""
-SIMILARITIES = ("spearman", "spearman_signed", "ssim")
 NUM_IMAGES = 50
 UNTRAINED = 10**9
 """Added to seeds: runs start from small ones, and a run's own first weights would be no control for it."""
-PART_LEFT, MOST_LEFT = 0.2, 0.5
-"""Rank correlations with the trained model's maps at which a verdict on a randomized model changes its words."""
 ASLEEP = 1e-3
 """Weights no larger than this keep what they scale out of an untrained model."""
 
@@ -133,12 +128,13 @@ def _remove(asked: Asked, classifier: Classifier, view: View, rows: slice, optio
     inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
     own = to_heatmap(view.attribution, "max")
     blank = untrained(classifier, options.seed).to(device)
+    explained = METHODS[options.method](blank, inputs, targets, options.score)[1].cpu().numpy()
     maps = {
         "own": own,
         "random": np.abs(random_maps(np.asarray(asked.split.ids[rows]), (1, *own.shape[1:]), options.seed)[:, 0]),
         "sobel": sobel(view.images),
         "blurred": blurred(own),
-        "randomized_model": to_heatmap(vanilla_gradient(blank, inputs, targets, options.score)[1].cpu().numpy(), "max"),
+        "randomized_model": to_heatmap(explained, "max"),
     }
     return {
         f"{test}/{name}": removal.curves(classifier, inputs, targets, one, test, options.seed)
@@ -164,106 +160,3 @@ def untrained(classifier: Classifier, seed: int) -> Classifier:
             else:
                 weight.fill_(1)
     return blank
-
-
-@dataclass(frozen=True, eq=False)
-class Sanity:
-    """How much of models' maps is left when what they learned is taken away, block by block."""
-
-    options: Options
-    references: tuple[str, ...]
-    columns: tuple[str, ...]
-    found: Sequence[Values]
-
-    names = SIMILARITIES
-
-    def blocks(self, i: int) -> list[str]:
-        """List the blocks in the order in which they are randomized, each on top of those before it."""
-        return [key.split("/", 2)[2] for key in self.found[i] if key.startswith(f"after/{self.names[0]}/")]
-
-    def after(self, i: int, name: str, block: str) -> Interval:
-        """Return how alike the maps are to the trained model's once a block and all above it are randomized."""
-        return interval(self.found[i][f"after/{name}/{block}"])
-
-    def entropy(self, i: int) -> Interval:
-        """Return by how much of itself the maps' entropy rises when everything is randomized."""
-        return interval(self.found[i]["entropy"])
-
-    def class_sensitivity(self, i: int, name: str = "spearman_signed") -> Interval:
-        """Return how alike the maps of the explained class and of the most probable other are: 1 is insensitive."""
-        return interval(self.found[i][f"class/{name}"])
-
-    def rows(self) -> list[dict[str, Any]]:
-        """Return one flat row per model and number."""
-        rows = []
-        for i, reference in enumerate(self.references):
-            for key in self.found[i]:
-                test, _, rest = key.partition("/")
-                name, _, block = rest.partition("/")
-                one = interval(self.found[i][key])
-                told = {"model": reference, "test": test, "measure": name or "entropy", "block": block}
-                numbers = {"mean": one.mean, "low": one.low, "high": one.high}
-                rows.append({**told, **numbers, "num": one.num, "num_undefined": one.num_undefined})
-        return rows
-
-    def verdict(self, i: int) -> str:
-        """Say whether the maps depend on the weights and on the class, with the numbers."""
-        blocks, column = self.blocks(i), self.columns[i]
-        first, last = (self.after(i, "spearman", block) for block in (blocks[0], blocks[-1]))
-        if not last.num:
-            return f"{column}: no map is left to compare; they are zero, or the same everywhere."
-        signed, classes = self.after(i, "spearman_signed", blocks[-1]), self.class_sensitivity(i)
-        return (
-            f"{column}: with {blocks[0]} randomized the maps agree with the trained model's to {first.text()}, with all"
-            f" {len(blocks)} blocks to {last.text()} (Spearman, magnitude, {last.num} images; signed {signed.text()}):"
-            f" {_judged(last.mean)}. Their entropy changes by {self.entropy(i).text()} of itself. The maps of the class"
-            f" and of the runner-up agree to {classes.text()} (signed; 1 would be blind to the class)."
-        )
-
-
-def _judged(left: float) -> str:
-    """Put in words what is left of the magnitudes once everything is randomized."""
-    if left < PART_LEFT:
-        return "hardly anything is left, so which pixels are strong shows what the model learned"
-    if left < MOST_LEFT:
-        return "part is left, so which pixels are strong comes in part from the architecture and the image alone"
-    return "most is left, so which pixels are strong comes from the architecture and the image more than from training"
-
-
-def sanity(
-    store: Store,
-    references: Sequence[str],
-    options: Options | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
-) -> Sanity:
-    """Randomize each model block by block, from the output, and see what is left of its maps.
-
-    It is always the vanilla gradient that is tested.
-
-    Raises:
-        ValueError: As `agreement`, but one model is enough.
-    """
-    options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, data_root)
-    found = each(store, "sanity", asked, options, _randomize, device, show_progress)
-    return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
-
-
-def _randomize(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
-    device = next(classifier.parameters()).device
-    inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
-    logits, own = vanilla_gradient(classifier, inputs, targets, options.score)
-    values: Values = {}
-    trained, last = traits(own.cpu().numpy()), own.cpu().numpy()
-    blank = untrained(classifier, options.seed).to(device)
-    for block, last in randomization.cascade(classifier, blank, inputs, targets, options.score):
-        likeness = compare(trained, traits(last))
-        values |= {f"after/{name}/{block}": likeness[name] for name in SIMILARITIES}
-    values["entropy"] = randomization.entropy_rise(to_heatmap(own.cpu().numpy(), "max"), to_heatmap(last, "max"))
-    second = randomization.runners_up(logits, targets)
-    other = traits(vanilla_gradient(classifier, inputs, second, options.score)[1].cpu().numpy())
-    likeness = compare(trained, other)
-    return {**values, **{f"class/{name}": likeness[name] for name in SIMILARITIES}}

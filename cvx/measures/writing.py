@@ -13,8 +13,9 @@ from cvx.files import whole_file
 from cvx.measures.alike import AGREEMENT_WORDS, CONDITIONS, FLOORS, Agreement
 from cvx.measures.history import History
 from cvx.measures.interval import decimal
+from cvx.measures.randomization import LEVELS, Sanity
 from cvx.measures.single import Table
-from cvx.measures.trials import MAPS, Faithfulness, Sanity
+from cvx.measures.trials import MAPS, Faithfulness
 
 FLOOR_WORDS = {"sobel": "edges", "random": "noise", "other_image": "other image"}
 CONDITION_WORDS = {"all": "all images", "both_right": "both right", "disagree": "disagree"}
@@ -23,10 +24,12 @@ HISTORY_WORDS = {
     "epoch": "epoch",
     "val/acc1": "val/acc1",
     "maps_like_final": "like final",
+    "maps_like_previous": "like previous",
     "mask_mass": "on mask",
     "mask_chance": "chance",
     "silhouette": "silhouette",
     "knn": "kNN",
+    "trustworthiness": "trust",
 }
 """What people see of a run's history; programs get all of it."""
 
@@ -75,13 +78,15 @@ def _areas(found: Faithfulness, i: int, test: str) -> list[str]:
 
 
 def sanity_table(found: Sanity) -> tuple[list[str], list[list[str]]]:
-    """Return head and rows for people: a row per model and block, from the output to the input."""
+    """Return head and rows for people: of each model its blocks, from the output to the input, and the floors."""
     head = ["model", "randomized down to", *(AGREEMENT_WORDS[name][0] for name in found.names)]
-    rows = [
-        [found.columns[i], block, *(found.after(i, name, block).text() for name in found.names)]
-        for i in range(len(found.references))
-        for block in found.blocks(i)
-    ]
+    rows = []
+    for i, column in enumerate(found.columns):
+        for block in found.blocks(i):
+            rows.append([column, block, *(found.after(i, name, block).text() for name in found.names)])
+        for kind in LEVELS:
+            floors = [found.floor(i, name, kind).text() for name in found.names]
+            rows.append([column, f"(nothing: {FLOOR_WORDS[kind]})", *floors])
     return head, rows
 
 

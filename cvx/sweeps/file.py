@@ -27,8 +27,11 @@ W_AND_B_ONLY = ("job", "image_uri", "scheduler", "metrics", "controller")
 LOGGED = (
     *("train/loss", "train/acc1", "train/grad_norm", "lr", "time/images_per_s"),
     *("val/loss", "val/acc1", "val/acc5", "val/ece"),
+    *("maps/spearman_to_previous", "maps/ssim_to_previous"),
 )
 """What training records while it runs, and a sweep can therefore look at."""
+LOGGED_WITH_MASKS = ("maps/pointing", "maps/mass_on_mask", "maps/mask_share")
+"""What it records besides of a dataset that knows which pixels decide the class."""
 PLACES = ("config", "data", "device", "tags", "group", "notes", "wandb", "project", "save")
 """Flags of a place that a sweep may set; where the records lie and what is resumed is its own business."""
 
@@ -195,7 +198,7 @@ def check(sweep: Sweep) -> None:
     """
     if not sweep.trains:
         return
-    if sweep.metric and sweep.metric.name not in LOGGED:
+    if sweep.metric and sweep.metric.name not in (*LOGGED, *LOGGED_WITH_MASKS):
         raise ValueError(_unlogged(sweep.metric.name))
     for flag in sweep.command:
         if flag.startswith("--") and (name := flag[2:].partition("=")[0]) not in (*_fields(), *PLACES):

@@ -1,4 +1,4 @@
-"""A copy of a convolutional network that gives the same logits and gradients sooner, to rounding."""
+"""A copy of a network that gives the same logits and gradients sooner, to rounding."""
 
 import copy
 from collections import Counter
@@ -10,37 +10,42 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cvx.attribution.gradient import frozen, own_copy
+from cvx.frozen import frozen, own_copy
+from cvx.tokens import spare
 
 WORTHWHILE = 32
-"""Images from which on the copy saves more time than it takes: about what ten images need."""
+"""Images from which on the copy saves more time than it takes."""
 SMALL_MAP = 5
-"""Side of the feature maps that oneDNN convolves in float32 twice as fast when they are not channels_last (torch 2.14,
-512 channels, 4 x 4); at 8 x 8 and beyond channels_last is as fast or faster."""
+"""Side of the feature maps that oneDNN convolves in float32 sooner when they are not channels_last (torch 2.14, 512
+channels, 4 x 4); at 8 x 8 and beyond channels_last is as fast or faster."""
 CLOSE = 1e-4
 """Largest difference between the copy's logits and the model's, as a share of the largest; rounding gives 1e-6."""
 
 
-def folded(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> nn.Module:
+def folded(
+    model: nn.Module, one: Float[Tensor, "1 c h w"], precision: torch.dtype = torch.float32, *, spared: bool = True
+) -> nn.Module:
     """Return a copy of a model in eval mode with BatchNorm folded into the convolutions before it.
 
     In eval mode BatchNorm multiplies and adds constants of each channel, which the convolution's weights and bias can
     hold (Jacob et al., 2017, section 3.2, arXiv:1712.05877). Only a convolution whose output goes nowhere but into
     one BatchNorm is changed, as the autograd graph of one image shows. On a CPU, convolutions also get the memory
-    format that is fast at their size. Everything else is shared with the model, whose weights must not change
-    while the copy is in use; the model itself is not touched.
+    format that is fast at their size, and a ViT computes no more than its logits depend on. Everything else is shared
+    with the model, whose weights must not change while the copy is in use; the model itself is not touched.
 
     Rounding differs, so where a ReLU's input is zero to rounding, the gradient may take its other side: as in float32
     at large, a few maps of a deep ReLU network then differ by a thousandth of their largest value or more.
 
     Args:
         one: An image in [0, 1], on the model's device.
+        precision: What the copy will compute in.
+        spared: Whether a ViT may be changed, so that its gradients must be taken one batch of scores at a time.
 
     Returns:
-        The model itself if it has no such pair, cannot be copied, or the copy's logits differ by more than rounding.
+        The model itself if there is nothing to change, it cannot be copied, or the copy's logits differ by more than
+        rounding.
     """
-    if not any(isinstance(module, nn.BatchNorm2d) for module in model.modules()):
-        return model
+    on_cpu = one.device.type == "cpu"
     try:
         twin = _twin(model)
     except (RuntimeError, TypeError):  # a module that holds what Python or torch cannot copy
@@ -54,11 +59,14 @@ def folded(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> nn.Module:
         del convs, only
         for conv, norm in found:
             _fold(twin, conv, norm)
-        if one.device.type == "cpu":
-            _lay_out(twin, sides)
+        if on_cpu and found:
+            _lay_out(twin, sides, SMALL_MAP if precision == torch.float32 else 0)
+        changed = (on_cpu and spared and spare(twin)) or bool(found)
+        if not changed:
+            return model
         with torch.no_grad():
             difference = (twin(own_copy(twin, one)) - logits).abs().max()
-    return twin if found and difference <= CLOSE * logits.abs().max() else model
+    return twin if difference <= CLOSE * logits.abs().max() else model
 
 
 def _twin(model: nn.Module) -> nn.Module:
@@ -151,10 +159,10 @@ def _fold(model: nn.Module, conv: nn.Conv2d, norm: nn.BatchNorm2d) -> None:
                 parent.add_module(name, rest)
 
 
-def _lay_out(model: nn.Module, sides: dict[nn.Conv2d, int]) -> None:
+def _lay_out(model: nn.Module, sides: dict[nn.Conv2d, int], small_map: int) -> None:
     """Give each convolution the memory format that its output's side asks for; the input follows."""
     for conv, side in sides.items():
-        small = side <= SMALL_MAP and conv.kernel_size != (1, 1) and conv.groups == 1
+        small = side <= small_map and conv.kernel_size != (1, 1) and conv.groups == 1
         layout = torch.contiguous_format if small else torch.channels_last
         conv.weight = nn.Parameter(conv.weight.contiguous(memory_format=layout), requires_grad=False)
         if small:

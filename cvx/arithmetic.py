@@ -1,0 +1,102 @@
+"""What numbers are computed in: bfloat16 or float32, in the way that is fast on this processor."""
+
+import contextlib
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import BFloat16
+from torch import Tensor
+from torch.nn.attention import SDPBackend, sdpa_kernel
+from torch.nn.grad import conv2d_input
+from torch.overrides import TorchFunctionMode
+
+SMALL_AREA = 16
+"""Positions of the feature maps that are convolved in bfloat16 by a matrix product; `make bench TOPIC=loop` says what
+that saves."""
+WIDE = 128
+"""Channels from which on it pays."""
+
+
+@contextlib.contextmanager
+def arithmetic(device: str, precision: torch.dtype | None, *, compiled: bool = False) -> Iterator[None]:
+    """Run forward passes in this arithmetic; None or float32 leaves it as it is.
+
+    In bfloat16 on a CPU, torch's flash attention and oneDNN's convolution of small maps are slow, backwards above all;
+    matrix products do their work, rounded the same.
+
+    Args:
+        compiled: Whether a compiler looks into the forward pass, which then keeps torch's own convolutions.
+    """
+    with contextlib.ExitStack() as stack:
+        if device == "cpu" and precision == torch.bfloat16:
+            stack.enter_context(sdpa_kernel(SDPBackend.MATH))
+            if not compiled:
+                stack.enter_context(_SmallConvolutions())
+        stack.enter_context(torch.autocast(device, precision, enabled=precision not in (None, torch.float32)))
+        yield
+
+
+class _SmallConvolutions(TorchFunctionMode):
+    """Let convolutions to small maps of many channels be matrix products."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is torch.conv2d and len(args) == 7 and not kwargs and _is_small(*args):
+            inputs, weight, bias, stride, padding = args[:5]
+            found = _Convolution.apply(inputs.bfloat16(), weight.bfloat16(), stride[0], padding[0])
+            return found if bias is None else found + bias.to(found.dtype)[:, None, None]
+        return func(*args, **(kwargs or {}))
+
+
+def _is_small(
+    inputs: Tensor, weight: Tensor, _bias: Tensor | None, stride: Any, padding: Any, dilation: Any, groups: int
+) -> bool:
+    kernel = weight.shape[2]
+    if inputs.ndim != 4 or groups != 1 or min(weight.shape[:2]) < WIDE or kernel == 1 or isinstance(padding, str):
+        return False
+    if weight.shape[3] != kernel or tuple(dilation) != (1, 1) or stride[0] != stride[1] or padding[0] != padding[1]:
+        return False
+    rows, columns = ((side + 2 * padding[0] - kernel) // stride[0] + 1 for side in inputs.shape[2:])
+    return 0 < rows * columns <= SMALL_AREA
+
+
+class _Convolution(torch.autograd.Function):
+    """A convolution as the product of weights and patches; oneDNN takes the gradient of the inputs well."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, inputs: BFloat16[Tensor, "n i h w"], weight: BFloat16[Tensor, "o i k k"], stride: int, padding: int
+    ) -> BFloat16[Tensor, "n o y x"]:
+        patches, size = _patches(inputs, weight.shape[2], stride, padding)
+        ctx.save_for_backward(inputs, weight, patches if ctx.needs_input_grad[1] else None)
+        ctx.stride, ctx.padding = stride, padding
+        found = patches @ weight.permute(0, 2, 3, 1).flatten(1).t()
+        return found.view(len(inputs), *size, len(weight)).permute(0, 3, 1, 2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: BFloat16[Tensor, "n o y x"]) -> tuple[Tensor | None, Tensor | None, None, None]:
+        inputs, weight, patches = ctx.saved_tensors
+        to_inputs, to_weight = None, None
+        if ctx.needs_input_grad[0]:
+            to_inputs = conv2d_input(inputs.shape, weight, grads[0], ctx.stride, ctx.padding)
+        if ctx.needs_input_grad[1]:
+            product = grads[0].permute(0, 2, 3, 1).flatten(0, 2).t() @ patches
+            out, channels, kernel, _ = weight.shape
+            to_weight = product.view(out, kernel, kernel, channels).permute(0, 3, 1, 2)
+        return to_inputs, to_weight, None, None
+
+
+def _patches(
+    inputs: BFloat16[Tensor, "n i h w"], kernel: int, stride: int, padding: int
+) -> tuple[BFloat16[Tensor, "positions values"], tuple[int, int]]:
+    """Lay out what each output position sees as one row: by kernel row, kernel column, channel."""
+    padded = F.pad(inputs.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding)).contiguous()
+    windows = padded.unfold(1, kernel, stride).unfold(2, kernel, stride)  # n y x i k k
+    return windows.permute(0, 1, 2, 4, 5, 3).flatten(0, 2).flatten(1), (windows.shape[1], windows.shape[2])

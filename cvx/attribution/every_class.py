@@ -1,0 +1,49 @@
+"""The maps of every class of one image, from one forward pass."""
+
+import torch
+from jaxtyping import Float, Float32
+from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
+
+from cvx.attribution.gradient import check, finished, scores
+from cvx.attribution.memory import fitting
+from cvx.folding import folded
+from cvx.frozen import frozen, own_copy
+
+
+def attribute_all(
+    model: nn.Module, image: Float[Tensor, "n c h w"], score: str = "logit", batch_size: int = 0
+) -> tuple[Float32[Tensor, "1 k"], Float32[Tensor, "k c h w"]]:
+    """Differentiate the score of every class with respect to one image.
+
+    One forward pass serves all classes, and backward passes go together, as many as fit into memory. Row j is what
+    `vanilla_gradient` gives for target j, to rounding.
+
+    Args:
+        image: One image in [0, 1].
+        score: One of SCORES.
+        batch_size: Classes per backward pass; 0 measures what one needs.
+
+    Returns:
+        The image's logits, and one signed map for each class in units of the score per unit pixel.
+
+    Raises:
+        ValueError: If there is not exactly one image, or as `vanilla_gradient`.
+        NotFiniteError: If the logits or a gradient are not finite; the message then names the class by its place.
+    """
+    check(image, None, score)
+    if len(image) != 1:
+        raise ValueError(f"one image has its classes explained at a time, got {len(image)}; call once for each")
+    model = folded(model, image, spared=False)  # what is spared in a ViT has gradients that cannot be batched
+    size = batch_size or fitting(model, image)
+    with frozen(model, image.device), sdpa_kernel(SDPBackend.MATH):
+        leaf = own_copy(model, image).requires_grad_()
+        logits = model(leaf)
+        values = scores(logits, score)[0]
+        picks = torch.eye(len(values), dtype=values.dtype, device=values.device)
+        parts: list[Tensor] = []
+        for some in picks.split(min(size, len(picks))):
+            parts += torch.autograd.grad(values, leaf, some, retain_graph=True, is_grads_batched=True)
+    attribution = torch.cat(parts)[:, 0]
+    logits, attribution = finished(logits.expand(len(attribution), -1), attribution)
+    return logits[:1], attribution

@@ -1,0 +1,134 @@
+"""A ViT on a CPU that spares what does not change its logits: tokens that nobody reads, and copies of biases."""
+
+import functools
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from jaxtyping import Float
+from torch import Tensor, nn
+
+
+def spare(model: nn.Module) -> bool:
+    """Change a copy of a model in place so that it computes the same with less; tell whether anything was changed.
+
+    Where the logits depend on the class token alone, so does what the last block must compute: the other tokens are
+    keys and values, and that is all. Biases are added in place, where torch copies them into the output beforehand, and
+    the gradient of a multilayer perceptron is taken in the memory that its parts were in.
+    """
+    vits: list[Any] = [module for module in model.modules() if _reads_one_token(module)]
+    blocks = [vit.blocks[-1] for vit in vits]
+    mlps = [module for module in model.modules() if _is_plain_mlp(module)]
+    attentions = [module for module in model.modules() if _is_plain_attention(module)]
+    if not blocks and not mlps:
+        return False
+    for kind, modules in (("block", blocks), ("mlp", mlps), ("attention", attentions)):
+        for module in modules:
+            module.__class__ = _frozen_kinds()[kind]
+    for linear in [module for module in model.modules() if type(module) is nn.Linear and module.bias is not None]:
+        linear.__class__ = _Linear
+    return True
+
+
+@functools.cache
+def _frozen_kinds() -> dict[str, type[nn.Module]]:
+    from timm.layers import Mlp
+    from timm.layers.attention import Attention
+    from timm.models.vision_transformer import Block
+
+    return {
+        "block": type("LastBlock", (Block,), {"forward": _of_first_token}),
+        "mlp": type("FrozenMlp", (Mlp,), {"forward": _expanded}),
+        "attention": type("FrozenAttention", (Attention,), {"forward": _attended}),
+    }
+
+
+class _Linear(nn.Linear):
+    def forward(self, input: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
+        return F.linear(input, self.weight).add_(self.bias)
+
+
+def _reads_one_token(module: Any) -> bool:
+    """Tell whether a module is timm's plain ViT, and its head reads the first token only."""
+    from timm.models.vision_transformer import Block, VisionTransformer
+
+    if type(module) is not VisionTransformer or module.attn_pool is not None or module.global_pool != "token":
+        return False
+    last = module.blocks[-1]
+    plain = type(last) is Block and _is_plain_attention(last.attn)
+    return plain and isinstance(module.norm, nn.LayerNorm | nn.Identity)
+
+
+def _is_plain_attention(module: nn.Module) -> bool:
+    from timm.layers.attention import Attention
+
+    return type(module) is Attention and module.gate is None and module.fused_attn
+
+
+def _of_first_token(
+    self: Any, x: Float[Tensor, "n t c"], attn_mask: None = None, is_causal: bool = False
+) -> Float[Tensor, "n 1 c"]:
+    """Do what timm's Block does (Dosovitskiy et al., 2020, section 3.1, arXiv:2010.11929), for the first token."""
+    first = x[:, :1] + self.ls1(_first_attended(self.attn, self.norm1(x)))
+    return first + self.ls2(self.mlp(self.norm2(first)))
+
+
+def _first_attended(attn: Any, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n 1 c"]:
+    weights = attn.qkv.weight.tensor_split([attn.attn_dim])
+    biases = (None, None) if attn.qkv.bias is None else attn.qkv.bias.tensor_split([attn.attn_dim])
+    queries, pairs = (F.linear(x, w, b) for x, w, b in zip((tokens[:, :1], tokens), weights, biases, strict=True))
+    return _mixed(attn, *_by_head(attn, queries, 1), *_by_head(attn, pairs, 2))
+
+
+def _attended(
+    self: Any, x: Float[Tensor, "n t c"], attn_mask: None = None, is_causal: bool = False
+) -> Float[Tensor, "n t c"]:
+    return _mixed(self, *_by_head(self, self.qkv(x), 3))
+
+
+def _by_head(attn: Any, values: Float[Tensor, "n t c"], parts: int) -> list[Float[Tensor, "n h t d"]]:
+    """Part what a linear layer gives before moving axes, so that the gradients of the parts join in one copy."""
+    split = values.view(*values.shape[:2], parts, attn.num_heads, attn.head_dim).unbind(2)
+    return [one.transpose(1, 2) for one in split]
+
+
+def _mixed(
+    attn: Any, queries: Float[Tensor, "n h q d"], keys: Float[Tensor, "n h t d"], values: Float[Tensor, "n h t d"]
+) -> Float[Tensor, "n q c"]:
+    found = F.scaled_dot_product_attention(attn.q_norm(queries), attn.k_norm(keys), values)
+    return attn.proj(attn.norm(found.transpose(1, 2).flatten(2)))
+
+
+def _is_plain_mlp(module: nn.Module) -> bool:
+    """Tell whether a module is timm's perceptron of two linear layers and an exact GELU."""
+    from timm.layers import Mlp
+
+    if type(module) is not Mlp or not isinstance(module.norm, nn.Identity):
+        return False
+    gelu = isinstance(module.act, nn.GELU) and module.act.approximate == "none"
+    return gelu and all(type(one) is nn.Linear and one.bias is not None for one in (module.fc1, module.fc2))
+
+
+def _expanded(self: Any, x: Float[Tensor, "... c"]) -> Float[Tensor, "... c"]:
+    if torch.is_autocast_enabled(x.device.type):
+        return self.fc2(self.act(self.fc1(x)))
+    return _Perceptron.apply(x, self.fc1.weight, self.fc1.bias, self.fc2.weight, self.fc2.bias)
+
+
+class _Perceptron(torch.autograd.Function):
+    """Two linear layers, a GELU between (Hendrycks and Gimpel, 2016, arXiv:1606.08415); weights get no gradient."""
+
+    @staticmethod
+    def forward(
+        ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
+    ) -> Float[Tensor, "... c"]:
+        hidden = F.linear(x, weight1).add_(bias1)
+        ctx.save_for_backward(hidden, weight1, weight2)
+        return F.linear(F.gelu(hidden), weight2).add_(bias2)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
+        hidden, weight1, weight2 = ctx.saved_tensors
+        to_hidden = grads[0] @ weight2
+        torch.ops.aten.gelu_backward.grad_input(to_hidden, hidden, grad_input=to_hidden)
+        return to_hidden @ weight1, None, None, None, None
