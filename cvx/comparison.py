@@ -56,6 +56,7 @@ def look(
     label_classes: Sequence[str] | None = None,
     score: str = "logit",
     method: str = "gradient",
+    precision: str = "fp32",
 ) -> View:
     """Show one model the images, fitted to its size and channels, and explain one score of each.
 
@@ -80,7 +81,7 @@ def look(
         inputs = torch.tensor(fitted[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
         targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
         try:
-            pair = attribute(classifier, inputs, targets, score=score, method=method)
+            pair = attribute(classifier, inputs, targets, score=score, method=method, precision=precision)
         except NotFiniteError as error:
             raise NotFiniteError(rows.start + error.image, error.what) from None
         chosen = pair[0].argmax(dim=1) if targets is None else targets

@@ -4,14 +4,17 @@ import contextlib
 import dataclasses
 import os
 from collections.abc import Iterator
+from typing import TypeVar
 
 import torch
 import torch.distributed as dist
 
+T = TypeVar("T")
+
 
 @dataclasses.dataclass(frozen=True)
 class Ranks:
-    """This process's place among the processes that train one model."""
+    """This process's place among the processes that share one job."""
 
     rank: int = 0
     world: int = 1
@@ -41,6 +44,35 @@ class Ranks:
         heard = torch.tensor(int(flag), device=self.device)
         dist.all_reduce(heard)
         return bool(heard.item())
+
+    def gather(self, value: T) -> list[T]:
+        """Hand rank 0 the values of all ranks, in their order; the others get an empty list."""
+        if self.world == 1:
+            return [value]
+        values: list[T] | None = [value] * self.world if self.is_main else None
+        dist.gather_object(value, values)
+        return values or []
+
+    @contextlib.contextmanager
+    def as_one(self) -> Iterator[None]:
+        """Fail on every rank if the block fails on any: who waited for a rank that gave up would wait forever.
+
+        Raises:
+            ValueError, OSError: What the block raised here, or in the words of the first rank that failed.
+        """
+        failed: ValueError | OSError | None = None
+        try:
+            yield
+        except (ValueError, OSError) as error:
+            failed = error
+        own = str(failed) or type(failed).__name__ if failed else ""
+        reasons = [own] * self.world
+        if self.world > 1:
+            dist.all_gather_object(reasons, own)
+        if failed:
+            raise failed
+        if reason := next(filter(None, reasons), ""):
+            raise ValueError(reason)
 
 
 def pick_device(name: str) -> torch.device:

@@ -1,55 +1,28 @@
 """One or many models over a split: a tree of figures, the raw maps behind them, and a page per class."""
 
 import hashlib
-import re
-import shutil
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass, fields
+from contextlib import AbstractContextManager, nullcontext
+from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-import torch
-from jaxtyping import Int64
+from jaxtyping import Float64, Int64
 
 from cvx import data, figures, render
-from cvx.attribution import METHODS, REDUCTIONS, SCORES
+from cvx.attribution import rounding_error
 from cvx.checkpoint import Card
 from cvx.comparison import TARGETS, ClassView, View, class_index, look, sum_up
-from cvx.data.splits import NUM_GALLERY, Split
-from cvx.files import whole_folder, write_json
+from cvx.data.splits import Split
+from cvx.distributed import Ranks
+from cvx.files import file_stems, swap_folder, whole_folder, write_json
+from cvx.models import Classifier
+from cvx.question import Question
 from cvx.store import ModelEntry, Store, slug
 
-SPLITS = ("samples", "test", "val", "train")
-
-
-@dataclass(frozen=True, kw_only=True)
-class Question:
-    """What is asked of every model; the defaults are what a folder named like its model answers."""
-
-    targets: str = "label"
-    """label, pred, or the name of a class: the class whose score is explained."""
-    split: str = "samples"
-    """samples (the store's fixed test images; they need no dataset), test, val or train."""
-    num: int = NUM_GALLERY
-    """Images looked at, from the front of the split, which is in a fixed, stratified order; 0 takes all."""
-    per_class: int = 8
-    """Images of each class that get a figure and raw maps; 0 takes all."""
-    score: str = "logit"
-    """logit, logprob, or margin (the logit less the mean of all)."""
-    method: str = "gradient"
-    """gradient, smoothgrad or integrated_gradients."""
-    reduction: str = "max"
-    """How channels become one: max or sum of their magnitudes, or signed (their sum)."""
-
-    def __post_init__(self) -> None:
-        choices = {"split": SPLITS, "score": SCORES, "method": METHODS, "reduction": REDUCTIONS}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(allowed)}")
-        for name in ("num", "per_class"):
-            if getattr(self, name) < 0:
-                raise ValueError(f"{name} must be 0 (all) or more, got {getattr(self, name)}")
+ROUNDED = 16
+"""Images whose maps in a faster precision are held against float32."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -74,7 +47,7 @@ def explain(
     question: Question | None = None,
     *,
     data_root: Path | None = None,
-    device: torch.device | str = "cpu",
+    here: Ranks | None = None,
     show_progress: bool = False,
 ) -> list[Answer]:
     """Draw the maps of each model into `attributions/<dataset>/<model>/`.
@@ -86,6 +59,12 @@ def explain(
 
     Args:
         data_root: Where datasets are found; the split `samples` needs none.
+        here: This process among those that share the work, and its device; None is the only one, on the CPU.
+            Classes are dealt to the ranks in turn, so that each is looked at in the batches that one process
+            would take. Rank 0 alone writes.
+
+    Returns:
+        An answer for each model, on rank 0; nothing on the others.
 
     Raises:
         ValueError: If a reference, target or split does not exist.
@@ -97,32 +76,62 @@ def explain(
             raise ValueError(entry.error)
         if question.targets not in TARGETS:
             class_index(entry.card, question.targets)
-    return [_answer(store, entry, question, data_root, device, show_progress) for entry in entries.values()]
+    answers = [_answer(store, entry, question, data_root, here or Ranks(), show_progress) for entry in entries.values()]
+    return [answer for answer in answers if answer is not None]
 
 
 def _answer(
-    store: Store,
-    entry: ModelEntry,
-    question: Question,
-    data_root: Path | None,
-    device: torch.device | str,
-    show_progress: bool,
-) -> Answer:
+    store: Store, entry: ModelEntry, question: Question, data_root: Path | None, here: Ranks, show_progress: bool
+) -> Answer | None:
     classifier, card = entry.load()
     images = _images(store, card, question, data_root)
-    classifier.to(device)
+    classifier.to(here.device)
     final = store.root / "attributions" / slug(card.dataset) / folder_name(entry, question)
-    with whole_folder(final.parent) as folder:
-        atlas = _Atlas(folder, question, images)
-        for label, rows in _classes(images.split, entry.reference, show_progress):
-            pixels, labels = images.split.images[rows], images.split.labels[rows]
-            asked = (question.targets, labels, images.classes, question.score, question.method)
-            atlas.draw(look(entry.reference, classifier, card, pixels, *asked), label, rows)
-        num_figures = atlas.save_maps()
-        write_json(folder / "card.json", _card(entry.reference, card, question, images, atlas.views))
-        _swap(folder, final)
+
+    def ask(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
+        pixels, labels = images.split.images[rows], images.split.labels[rows]
+        asked = (question.targets, labels, images.classes, question.score, question.method, question.precision)
+        return _sheet(look(entry.reference, classifier, card, pixels, *asked), label, rows, question, images)
+
+    where: AbstractContextManager[Path | None] = whole_folder(final.parent) if here.is_main else nullcontext()
+    with where as folder:
+        atlas = _Atlas(folder)
+        for own in _turns(images.split, here, entry.reference, show_progress):
+            with here.as_one():
+                sheet = ask(*own) if own is not None else None
+            sheets = here.gather(sheet)
+            with here.as_one():
+                atlas.keep(sheets)
+        with here.as_one():
+            if folder is None:
+                return None
+            num_figures = atlas.save_maps()
+            write_json(folder / "card.json", _card(entry.reference, card, question, images, atlas.views))
+            swap_folder(folder, final)
     ids = np.array(images.split.ids)
-    return Answer(entry.reference, card, question, final, num_figures, tuple(atlas.views), ids, images.warnings)
+    warnings = (*images.warnings, *_rounding(entry.reference, classifier, card, question, images))
+    return Answer(entry.reference, card, question, final, num_figures, tuple(atlas.views), ids, warnings)
+
+
+def _rounding(
+    reference: str, classifier: Classifier, card: Card, question: Question, images: "_Images"
+) -> Iterator[str]:
+    """Say how far the first maps of a faster precision are from those in float32."""
+    if question.precision == "fp32":
+        return
+    few = images.split.head(ROUNDED)
+    asked = (few.images, question.targets, few.labels, images.classes, question.score, question.method)
+    maps = [look(reference, classifier, card, *asked, one).attribution for one in ("fp32", question.precision)]
+    (cosines, ranks) = rounding_error(*maps)
+    yield (
+        f"the maps of {reference} are rounded ({question.precision}): {_typical(cosines)} to float32's and"
+        f" {_typical(ranks, 'rank correlation')}, over {len(few)} images"
+    )
+
+
+def _typical(values: Float64[np.ndarray, "n"], name: str = "cosine") -> str:
+    known = values[~np.isnan(values)]
+    return f"{name} {np.median(known):.3f} (lowest {known.min():.3f})" if len(known) else f"{name} unknown"
 
 
 @dataclass(frozen=True, eq=False)
@@ -147,91 +156,92 @@ def _images(store: Store, card: Card, question: Question, data_root: Path | None
     return _Images(split.head(question.num) if question.num else split, classes, warnings)
 
 
-def _classes(split: Split, title: str, show_progress: bool) -> Iterator[tuple[int, Int64[np.ndarray, "n"]]]:
-    """Go through the classes that have images, with a progress bar on a terminal; give class and rows."""
+def _turns(
+    split: Split, here: Ranks, title: str, show_progress: bool
+) -> Iterator[tuple[int, Int64[np.ndarray, "n"]] | None]:
+    """Go through the classes that have images, one for each rank at a time; give this rank's class and its rows.
+
+    The last turn may have no class for the last ranks. A terminal gets a progress bar.
+    """
     from rich.console import Console
     from rich.progress import track
 
     labels = np.asarray(split.labels)
     present = np.unique(labels).tolist()
     console = Console(stderr=True)
-    for label in track(
-        present, title, console=console, transient=True, disable=not (show_progress and console.is_terminal)
-    ):
-        yield label, np.flatnonzero(labels == label).astype(np.int64)
+    hidden = not (show_progress and here.is_main and console.is_terminal)
+    starts = range(0, len(present), here.world)
+    for start in track(starts, title, console=console, transient=True, disable=hidden):
+        own = present[start + here.rank : start + here.rank + 1]
+        yield (own[0], np.flatnonzero(labels == own[0]).astype(np.int64)) if own else None
 
 
+@dataclass(frozen=True, eq=False)
+class _Sheet:
+    """What one class adds to the tree: its files, its raw maps and its numbers."""
+
+    pictures: dict[str, bytes]
+    """PNG files by their path in the answer's folder."""
+    raw: dict[str, np.ndarray]
+    view: ClassView
+
+
+def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Question, images: _Images) -> _Sheet:
+    """Draw what a model sees in the images of one class."""
+    split, stem = images.split, file_stems(images.classes)[label]
+    few = rows[: question.per_class] if question.per_class else rows
+    pictures = {}
+    for i, row in enumerate(few.tolist()):
+        where = f"Image {split.ids[row]} ({question.split})."
+        figure = figures.image_figure(view, i, images.classes[label], question.reduction, where)
+        pictures[f"{stem}_{i}.png"] = render.png_bytes(figure)
+    masks = None if split.masks is None else split.masks[rows]
+    summed = sum_up(view, rows, images.classes[label], masks, reduction=question.reduction)
+    page = figures.class_page([summed], view.card.dataset, question.targets)
+    pictures[f"classes/{stem}.png"] = render.png_bytes(page)
+    kept = {name: getattr(view, name)[: len(few)].copy() for name in ("targets", "logits", "attribution")}
+    return _Sheet(pictures, {"ids": split.ids[few], "labels": split.labels[few], **kept}, summed)
+
+
+@dataclass
 class _Atlas:
-    """The figures of one answer, drawn class by class into a folder."""
+    """The sheets of one answer, put into a folder class by class; on ranks that write nothing there is none."""
 
-    def __init__(self, folder: Path, question: Question, images: _Images) -> None:
-        self.views: list[ClassView] = []
-        self._folder, self._question, self._images = folder, question, images
-        self._stems = file_stems(images.classes)
-        self._raw: list[dict[str, np.ndarray]] = []
-        (folder / "classes").mkdir()
+    folder: Path | None
+    views: list[ClassView] = field(default_factory=list)
+    raw: list[dict[str, np.ndarray]] = field(default_factory=list)
 
-    def draw(self, view: View, label: int, rows: Int64[np.ndarray, "n"]) -> None:
-        """Draw what a model sees in the images of one class."""
-        few = rows[: self._question.per_class] if self._question.per_class else rows
-        for i, row in enumerate(few.tolist()):
-            self._draw_image(view, i, label, row)
-        split, names = self._images.split, ("targets", "logits", "attribution")
-        kept = {name: getattr(view, name)[: len(few)].copy() for name in names}
-        self._raw.append({"ids": split.ids[few], "labels": split.labels[few], **kept})
-        self._draw_class(view, label, rows)
-
-    def _draw_image(self, view: View, i: int, label: int, row: int) -> None:
-        where = f"Image {self._images.split.ids[row]} ({self._question.split})."
-        figure = figures.image_figure(view, i, self._images.classes[label], self._question.reduction, where)
-        (self._folder / f"{self._stems[label]}_{i}.png").write_bytes(render.png_bytes(figure))
-
-    def _draw_class(self, view: View, label: int, rows: Int64[np.ndarray, "n"]) -> None:
-        masks = None if self._images.split.masks is None else self._images.split.masks[rows]
-        summed = sum_up(view, rows, self._images.classes[label], masks, reduction=self._question.reduction)
-        page = figures.class_page([summed], view.card.dataset, self._question.targets)
-        (self._folder / "classes" / f"{self._stems[label]}.png").write_bytes(render.png_bytes(page))
-        self.views.append(summed)
+    def keep(self, sheets: Sequence[_Sheet | None]) -> None:
+        """Write the pictures of some classes, and remember their maps and numbers."""
+        for sheet in sheets:
+            if sheet is None or self.folder is None:
+                continue
+            for name, content in sheet.pictures.items():
+                file = self.folder / name
+                file.parent.mkdir(exist_ok=True)
+                file.write_bytes(content)
+            self.raw.append(sheet.raw)
+            self.views.append(sheet.view)
 
     def save_maps(self) -> int:
         """Write the raw maps of all images that have a figure, and return their number."""
-        arrays: dict[str, Any] = {name: np.concatenate([part[name] for part in self._raw]) for name in self._raw[0]}
-        np.savez(self._folder / "maps.npz", **arrays)
+        arrays: dict[str, Any] = {name: np.concatenate([part[name] for part in self.raw]) for name in self.raw[0]}
+        assert self.folder is not None
+        np.savez(self.folder / "maps.npz", **arrays)
         return len(arrays["ids"])
 
 
 def folder_name(entry: ModelEntry, question: Question) -> str:
     """Name an answer's folder: `model` for best weights and the default question, else `model@v3-pred`, …"""
     asked = asdict(question)
-    told = [asked[name] for name in ("score", "method", "split", "reduction") if asked[name] != _DEFAULTS[name]]
+    names = ("score", "method", "split", "reduction", "precision")
+    told = [asked[name] for name in names if asked[name] != _DEFAULTS[name]]
     if "best" in entry.aliases and question.targets == "label" and not told:
         return entry.name
     return "-".join([f"{entry.name}@v{entry.version}", *file_stems([question.targets]), *told])
 
 
-_DEFAULTS = {field.name: field.default for field in fields(Question)}
-
-
-def file_stems(classes: Sequence[str]) -> list[str]:
-    """Turn class names into file names that every file system takes and no two classes share."""
-    stems: list[str] = []
-    taken: set[str] = set()
-    for i, name in enumerate(classes):
-        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "class"
-        while stem.casefold() in taken:
-            stem = f"{stem}-{i}"
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems
-
-
-def _swap(folder: Path, final: Path) -> None:
-    """Put a finished folder in the place of an older one."""
-    old = folder.with_name(f"{folder.name}-old")
-    if final.exists():
-        final.rename(old)
-    folder.rename(final)
-    shutil.rmtree(old, ignore_errors=True)
+_DEFAULTS = {one.name: one.default for one in fields(Question)}
 
 
 def _card(
@@ -268,7 +278,7 @@ def _draw_together(group: Sequence[Answer]) -> Path:
         for stem, views in zip(stems, zip(*(answer.views for answer in group), strict=True), strict=True):
             page = figures.class_page(views, group[0].card.dataset, group[0].question.targets)
             (folder / f"{stem}.png").write_bytes(render.png_bytes(page))
-        _swap(folder, final)
+        swap_folder(folder, final)
     return final
 
 

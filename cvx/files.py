@@ -4,9 +4,10 @@ import contextlib
 import json
 import math
 import os
+import re
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -44,6 +45,28 @@ def whole_folder(parent: Path) -> Iterator[Path]:
     finally:
         if temporary.exists():
             shutil.rmtree(temporary, ignore_errors=True)
+
+
+def swap_folder(folder: Path, final: Path) -> None:
+    """Put a finished folder in the place of an older one."""
+    old = folder.with_name(f"{folder.name}-old")
+    if final.exists():
+        final.rename(old)
+    folder.rename(final)
+    shutil.rmtree(old, ignore_errors=True)
+
+
+def file_stems(classes: Sequence[str]) -> list[str]:
+    """Turn class names into file names that every file system takes and no two classes share."""
+    stems: list[str] = []
+    taken: set[str] = set()
+    for i, name in enumerate(classes):
+        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "class"
+        while stem.casefold() in taken:
+            stem = f"{stem}-{i}"
+        taken.add(stem.casefold())
+        stems.append(stem)
+    return stems
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -13,8 +13,9 @@ from PIL import Image
 
 from cvx import figures, models
 from cvx.checkpoint import Card
-from cvx.data.splits import Info, Split, Splits
-from cvx.explain import Question, explain, file_stems, folder_name, side_by_side
+from cvx.data.splits import NUM_GALLERY, Info, Split, Splits
+from cvx.explain import explain, file_stems, folder_name, side_by_side
+from cvx.question import Question
 from cvx.store import ModelEntry, Store, collection
 
 NAMES = ("cat", "a/b: c", "A-B-c", "owl")
@@ -159,6 +160,10 @@ def test_a_wrong_choice_is_an_error_that_lists_the_right_ones(field):
 def test_a_negative_count_is_an_error(field):
     with pytest.raises(ValueError, match=rf"{field} must be 0 \(all\) or more, got -1"):
         Question(**{field: -1})
+
+
+def test_the_images_looked_at_are_those_of_the_gallery():
+    assert Question().num == NUM_GALLERY
 
 
 def test_zero_takes_every_image(store):

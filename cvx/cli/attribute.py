@@ -4,14 +4,19 @@ import dataclasses
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 import cvx.cli
-from cvx.comparison import ClassView
-from cvx.explain import Answer, Question, explain, side_by_side
-from cvx.figures import percent
-from cvx.store import Store
+from cvx.question import Question
+
+if TYPE_CHECKING:
+    from cvx.comparison import ClassView
+    from cvx.distributed import Ranks
+    from cvx.explain import Answer
+    from cvx.store import Store
+    from cvx.tracking import Findings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -28,6 +33,10 @@ class Flags(Question):
     """The store; default: CVX_ARTIFACTS or artifacts."""
     data: str = ""
     """The data root, for splits other than samples; default: CVX_DATA or ~/.cache/cvx."""
+    wandb: Literal["auto", "on", "off"] = "auto"
+    """Log the maps to W&B, as a run that uses the models' artifacts: where there is an account, always, never."""
+    project: str = ""
+    """[ENTITY/]PROJECT of W&B; default: WANDB_PROJECT, or cvx."""
 
     def __post_init__(self) -> None:
         """Leave the check to the question itself, whose errors are one line where tyro's are a box."""
@@ -37,42 +46,80 @@ def main(argv: list[str]) -> int:
     """Draw the maps and print a table of what they say and where they lie; exit code 1 if a model failed."""
     flags = cvx.cli.parse(Flags, ["--all=True" if argument == "--all" else argument for argument in argv], "attribute")
     from cvx import config
+    from cvx.distributed import ranks
+    from cvx.explain import side_by_side
+    from cvx.store import Store
+    from cvx.tracking import looking
 
     if bool(flags.models) == flags.all:
         raise ValueError("name the models to draw, or give --all; for example: python -m cvx attribute digits-resnet18")
     store = Store(flags.artifacts or config.default_artifacts())
-    answers, failures = _answers(store, flags, Path(flags.data) if flags.data else config.default_data())
-    for warning in (warning for answer in answers for warning in answer.warnings):
-        print(f"warning: {warning}", file=sys.stderr)
-    if answers:
-        _print(answers, side_by_side(answers), flags.artifacts)
-    for failure in failures:
+    if flags.targets == "all":
+        with ranks(flags.device) as here:
+            return _every_class(store, flags, here) if here.is_main else 0
+    with looking("attribute", flags.wandb, flags.project, store) as findings:
+        with ranks(flags.device) as here:
+            data_root = Path(flags.data) if flags.data else config.default_data()
+            answers, failures = _answers(store, flags, data_root, here)
+        for warning in (warning for answer in answers for warning in answer.warnings):
+            print(f"warning: {warning}", file=sys.stderr)
+        if answers:
+            _print(answers, side_by_side(answers), flags.artifacts)
+        _gather(findings, store, answers)
+    for failure in failures if here.is_main else ():
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 
 
-def _answers(store: Store, flags: Flags, data_root: Path) -> tuple[list[Answer], list[str]]:
-    from cvx.distributed import pick_device
+def _every_class(store: "Store", flags: Flags, here: "Ranks") -> int:
+    """Draw all classes of a few images by each model named: little work, so the first rank does it alone."""
+    from cvx.every_class import draw_every_class
 
     question = Question(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Question)})
-    device = pick_device(flags.device)
+    for reference in flags.models or [entry.reference for entry in store.best()]:
+        folder, num = draw_every_class(store, reference, question, here.device)
+        print(f"maps of every class:  {folder}  ({num} images)")
+    return 0
+
+
+def _answers(store: "Store", flags: Flags, data_root: Path, here: "Ranks") -> tuple[list["Answer"], list[str]]:
+    from cvx.explain import explain
+
+    question = Question(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Question)})
     if not flags.all:
-        return explain(store, flags.models, question, data_root=data_root, device=device, show_progress=True), []
+        return explain(store, flags.models, question, data_root=data_root, here=here, show_progress=True), []
     entries = store.best()
     if not entries:
         raise ValueError(f"the store {store.root} holds no model yet; `python -m cvx starter` trains some")
     answers, failures = [], []
     for entry in entries:
         try:
-            answers += explain(
-                store, [entry.reference], question, data_root=data_root, device=device, show_progress=True
-            )
+            answers += explain(store, [entry.reference], question, data_root=data_root, here=here, show_progress=True)
         except (ValueError, OSError) as error:
             failures.append(f"{entry.reference}: {error}")
     return answers, failures
 
 
-def _print(answers: Sequence[Answer], together: Sequence[Path], artifacts: str) -> None:
+def _gather(findings: "Findings", store: "Store", answers: Sequence["Answer"]) -> None:
+    """Hand over what the maps say, class by class, and each class's page with its mean map."""
+    from cvx.explain import file_stems
+
+    columns = ("model", "class", "images", "recognized", "center bias", "mass on mask", "chance", "zero maps")
+    rows: list[list[object]] = []
+    for answer in answers:
+        findings.models.append(store.resolve(answer.reference))
+        findings.question = dataclasses.asdict(answer.question)
+        stems = dict(zip(answer.card.classes, file_stems(answer.card.classes), strict=True))
+        pages = [answer.folder / "classes" / f"{stems[view.class_name]}.png" for view in answer.views]
+        captions = [f"{answer.reference}: {view.class_name}, {view.num} images" for view in answer.views]
+        findings.pictures[f"maps/{answer.card.name}"] = list(zip(pages, captions, strict=True))
+        for one in answer.views:
+            numbers = (one.num, one.accuracy, one.center_bias, one.mass_on_mask, one.mask_share, one.num_zero)
+            rows.append([answer.reference, one.class_name, *numbers])
+    findings.tables["classes"] = (columns, rows)
+
+
+def _print(answers: Sequence["Answer"], together: Sequence[Path], artifacts: str) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -93,8 +140,10 @@ def _print(answers: Sequence[Answer], together: Sequence[Path], artifacts: str) 
     console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)
 
 
-def _numbers(views: Sequence[ClassView]) -> list[str]:
+def _numbers(views: Sequence["ClassView"]) -> list[str]:
     """Average the classes' numbers, each class weighing as many images as its number is of."""
+    from cvx.figures import percent
+
     num, zero = sum(view.num for view in views), sum(view.num_zero for view in views)
     recognized = sum(view.accuracy * view.num for view in views) / num
     alive = [(view, view.num - view.num_zero) for view in views if view.num > view.num_zero]
@@ -104,5 +153,5 @@ def _numbers(views: Sequence[ClassView]) -> list[str]:
     return [str(num), percent(recognized), bias, "{} ({})".format(*pair) if masked else "–", str(zero)]
 
 
-def _mean(weighted: Sequence[tuple[ClassView, int]], name: str) -> float:
+def _mean(weighted: Sequence[tuple["ClassView", int]], name: str) -> float:
     return sum(getattr(view, name) * weight for view, weight in weighted) / sum(weight for _, weight in weighted)

@@ -4,11 +4,16 @@ import dataclasses
 import sys
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 import cvx.cli
+
+if TYPE_CHECKING:
+    from cvx.distributed import Ranks
+    from cvx.store import Store
+    from cvx.tracking import Findings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -25,6 +30,10 @@ class Flags:
     """The store; default: CVX_ARTIFACTS or artifacts."""
     data: str = ""
     """The data root; default: CVX_DATA or ~/.cache/cvx."""
+    wandb: Literal["auto", "on", "off"] = "auto"
+    """Log the numbers to W&B, as a run that uses the model's artifact: where there is an account, always, never."""
+    project: str = ""
+    """[ENTITY/]PROJECT of W&B; default: WANDB_PROJECT, or cvx."""
 
 
 TOLERANCE = 1e-3
@@ -34,12 +43,21 @@ TOLERANCE = 1e-3
 def main(argv: list[str]) -> int:
     """Print the numbers beside the recorded ones; exit code 1 if they differ on the same data."""
     flags = cvx.cli.parse(Flags, argv, "evaluate")
-    from cvx import config, data, metrics
-    from cvx.distributed import pick_device
-    from cvx.evaluation import logits_of
+    from cvx import config
+    from cvx.distributed import ranks
     from cvx.store import Store
+    from cvx.tracking import looking
 
     store = Store(flags.artifacts or config.default_artifacts())
+    with looking("evaluate", flags.wandb, flags.project, store) as findings, ranks(flags.device) as here:
+        return _evaluate(flags, store, findings, here)
+
+
+def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks") -> int:
+    """Score the split with all ranks; the first alone prints and judges."""
+    from cvx import config, data, metrics
+    from cvx.evaluation import logits_of
+
     entry = store.resolve(flags.model)
     classifier, card = entry.load()
     val_fraction = float(card.config.get("val_fraction", 0.1))
@@ -48,19 +66,26 @@ def main(argv: list[str]) -> int:
     if splits.classes != card.classes:
         raise ValueError(f"{card.dataset} in {data_root} has other classes than {entry.reference} was trained on")
     same = splits.fingerprint == card.fingerprint
-    if not same:
+    if not same and here.is_main:
         print(
             f"warning: {card.dataset} in {data_root} is not the data that {entry.reference} was trained on"
             f" (fingerprint {splits.fingerprint[:12]}, card {card.fingerprint[:12] or 'none'}): the numbers"
             " cannot be compared with the card's, and images it was trained on may be among those scored",
             file=sys.stderr,
         )
-    split, device = getattr(splits, flags.split), pick_device(flags.device)
-    logits = logits_of(classifier.to(device), split, device=device)
+    split = getattr(splits, flags.split)
+    logits = logits_of(classifier.to(here.device), split, device=here.device, rank=here.rank, world=here.world)
     found = metrics.summarize(logits, split.labels)
     recorded = {name: card.metrics.get(f"{flags.split}/{name}") for name in found}
+    if not here.is_main:
+        return 0
     _print_numbers(f"{entry.reference} on {card.dataset} {flags.split} ({len(split)} images)", found, recorded)
-    _print_classes(dict(zip(card.classes, metrics.per_class_accuracy(logits, split.labels), strict=True)))
+    classes = dict(zip(card.classes, metrics.per_class_accuracy(logits, split.labels), strict=True))
+    _print_classes(classes)
+    findings.models = [entry]
+    findings.question = {"dataset": card.dataset, "split": flags.split, "same_data": same}
+    findings.numbers = {f"{flags.split}/{name}": value for name, value in found.items()}
+    findings.tables = {f"{flags.split}/per_class": (("class", "accuracy"), [list(one) for one in classes.items()])}
     return _verdict(found, recorded) if same else 0
 
 

@@ -3,15 +3,31 @@
 W&B is a transport and a dashboard, never the only copy: everything here is read from a run's folder after the files
 have it. `sink.py` hears a run at work and `publish.py` reads a finished folder; both hand what they find to the one
 `Upload` in `upload.py`, which draws with `pictures.py`; `ending.py` sends models and records by `artifacts.py`, and
-checks by `arrival.py` that what was recorded is there. `pull.py` fetches models into a store, `account.py` knows
-whether there is an account, `connection.py` opens the run and remembers it in the folder's `wandb.json`.
+checks by `arrival.py` that what was recorded is there; `best.py` settles which model is best. `pull.py` fetches models
+into a store, `looking.py` tells W&B which of them a command looked at and what it found. `account.py` knows whether
+there is an account, `names.py` what things are called there, `connection.py` opens the run and remembers it in the
+folder's `wandb.json`.
 
 wandb is imported here and in the report's workspace only, and only when it is used.
 """
 
 from cvx.tracking.account import Patience, Target, target
+from cvx.tracking.looking import Findings, looking
 from cvx.tracking.publish import Published, publish
 from cvx.tracking.pull import Pulled, pull
-from cvx.tracking.sink import WandbSink, tracked
+from cvx.tracking.sink import Once, WandbSink, tracked
 
-__all__ = ["Patience", "Published", "Pulled", "Target", "WandbSink", "publish", "pull", "target", "tracked"]
+__all__ = [
+    "Findings",
+    "Once",
+    "Patience",
+    "Published",
+    "Pulled",
+    "Target",
+    "WandbSink",
+    "looking",
+    "publish",
+    "pull",
+    "target",
+    "tracked",
+]

@@ -1,0 +1,39 @@
+"""What is asked of models' maps. It imports nothing heavy, so that a command can list its flags at once."""
+
+from dataclasses import dataclass
+
+SPLITS = ("samples", "test", "val", "train")
+
+
+@dataclass(frozen=True, kw_only=True)
+class Question:
+    """What is asked of every model; the defaults are what a folder named like its model answers."""
+
+    targets: str = "label"
+    """label, pred, or the name of a class: whose score is explained; all draws a sheet of every class per image."""
+    split: str = "samples"
+    """samples (the store's fixed test images; they need no dataset), test, val or train."""
+    num: int = 1000
+    """Images looked at, from the front of the split, which is in a fixed, stratified order; 0 takes all."""
+    per_class: int = 8
+    """Images of each class that get a figure and raw maps, with targets=all images in all; 0 takes all."""
+    score: str = "logit"
+    """logit, logprob, or margin (the logit less the mean of all)."""
+    method: str = "gradient"
+    """gradient, smoothgrad or integrated_gradients."""
+    reduction: str = "max"
+    """How channels become one: max or sum of their magnitudes, or signed (their sum)."""
+    precision: str = "fp32"
+    """fp32, or bf16: sooner, rounded, and said how far off; its maps get a folder of their own."""
+
+    def __post_init__(self) -> None:
+        from cvx.attribution import METHODS, PRECISIONS, REDUCTIONS, SCORES
+
+        choices = {"split": SPLITS, "score": SCORES, "method": METHODS, "reduction": REDUCTIONS}
+        choices["precision"] = PRECISIONS
+        for name, allowed in choices.items():
+            if getattr(self, name) not in allowed:
+                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(allowed)}")
+        for name in ("num", "per_class"):
+            if getattr(self, name) < 0:
+                raise ValueError(f"{name} must be 0 (all) or more, got {getattr(self, name)}")
