@@ -269,3 +269,37 @@ def test_a_batch_larger_than_the_data_is_refused():
 def test_a_batch_that_the_ranks_cannot_share_evenly_is_refused():
     with pytest.raises(ValueError, match="multiple of the 3 processes"):
         make_batches(batch_size=8, world=3)
+
+
+LIMITED = """
+import resource, sys
+from pathlib import Path
+import numpy as np
+from cvx.data.batches import Batches
+from cvx.data.splits import Split
+
+images = np.lib.format.open_memmap(sys.argv[1], "w+", np.uint8, (20_000, 64, 64, 3))
+images[:, 0, 0, 0] = np.arange(20_000) % 256
+images.flush()
+del images
+images = np.load(sys.argv[1], mmap_mode="r")
+batches = Batches(Split(images, np.arange(20_000) % 256, np.arange(20_000)), 64, None, 256, seed=0, device="cpu")
+next(batches.epoch(0))
+lines = Path("/proc/self/status").read_text().splitlines()
+now = next(int(line.split()[1]) for line in lines if line.startswith("VmData:")) * 1024
+resource.setrlimit(resource.RLIMIT_DATA, (now + 100_000_000,) * 2)
+try:
+    np.array(images)
+except MemoryError:
+    print("too large to hold")
+hits = [((255 * x[:, 0, 0, 0]).round() == y.argmax(1)).all() for x, y in batches.epoch(1)]
+print(len(hits), all(hits))
+"""
+
+
+@pytest.mark.skipif(not Path("/proc/self/status").exists(), reason="only Linux limits a process's private memory")
+def test_an_epoch_goes_through_arrays_larger_than_the_memory_the_process_may_take(tmp_path):
+    """246 MB are mapped where 100 MB may be taken."""
+    command = [sys.executable, "-c", LIMITED, str(tmp_path / "images.npy")]
+    answer = subprocess.run(command, capture_output=True, text=True, check=True)
+    assert answer.stdout.splitlines() == ["too large to hold", "312 True"]

@@ -14,6 +14,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cvx.data.appending import Growing
 from cvx.data.cache import fingerprint_of, materialize
 from cvx.data.splits import Info, Part, Source, fit_image, fit_mask, stratified_order
 
@@ -241,6 +242,46 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cac
     split = materialize(scripted(log, 1000), tmp_path, "toy", 16)["train"].split
     assert np.array_equal(split.images[:, 0, 0, 0], split.ids % 251)
     assert not any(name.endswith(".building") for name in entries(tmp_path))
+
+
+@pytest.mark.parametrize("stop", ["SIGKILL", "SIGINT"])
+def test_a_stopped_process_leaves_what_it_saved_to_the_next_which_ends_with_the_same_files(tmp_path, run, stop):
+    log = tmp_path / "log"
+    code = "from cvx.data import appending\nappending.SAVE_EVERY_S = 0 if sys.argv[5] == 'SIGKILL' else 1e9\n" + PREPARE
+    process = run(code, tmp_path, log, tmp_path / "gate", 1000, stop)
+    wait_for(lambda: log.exists() and len(log.read_text().split()) > 440)
+    process.send_signal(getattr(signal, stop))
+    if stop == "SIGINT":  # the image that is being decoded is waited for
+        (tmp_path / "gate").touch()
+    process.communicate()
+    before = len(log.read_text().split())
+    split = materialize(scripted(log, 1000), tmp_path, "toy", 16)["train"].split
+    assert len(log.read_text().split()) - before < 700, "what was saved was decoded again"
+    clean = materialize(scripted(log, 1000), tmp_path / "clean", "toy", 16)
+    assert np.array_equal(split.images, clean["train"].split.images)
+    (here,), (there,) = (list(root.glob("cache/toy-*")) for root in (tmp_path, tmp_path / "clean"))
+    files = sorted(path.relative_to(here) for path in here.rglob("*.*"))
+    assert files == sorted(path.relative_to(there) for path in there.rglob("*.*"))
+    assert all((here / file).read_bytes() == (there / file).read_bytes() for file in files)
+
+
+def test_a_mark_that_vouches_for_more_than_there_is_is_not_believed(tmp_path):
+    arrays = {"images": (np.uint8, (5, 2)), "moments": (np.int64, (5, 1))}
+
+    def write(rows):
+        with Growing(tmp_path, arrays) as growing:
+            start = growing.num_saved
+            for i in range(start, rows):
+                growing.append(images=np.full((1, 2), i), moments=np.full((1, 1), i))
+            growing.save()
+            return start
+
+    assert (write(3), write(5)) == (0, 3)
+    assert np.load(tmp_path / "images.npy").tolist() == [[i, i] for i in range(5)]
+    with (tmp_path / "moments.npy").open("r+b") as file:
+        file.truncate(130)
+    assert write(5) == 0
+    assert np.load(tmp_path / "moments.npy").tolist() == [[i] for i in range(5)]
 
 
 @pytest.mark.slow

@@ -189,6 +189,20 @@ def test_import_stores_a_foreign_checkpoint_that_every_command_then_uses(tmp_pat
     assert main(["evaluate", "digits-resnet10t"]) == 0
 
 
+def test_import_tells_the_card_which_share_it_validated_on_and_evaluate_takes_the_same(
+    tmp_path, store, data_root, capsys
+):
+    foreign_weights(tmp_path / "theirs.pth", data_root)
+    flags = ["--dataset=digits", "--model=resnet10t", "--stem=timm", f"--weights={tmp_path / 'theirs.pth'}"]
+    assert main(["import", *flags, "--val_fraction=0.3"]) == 0
+    capsys.readouterr()
+    assert main(["evaluate", "digits-resnet10t", "--split=val"]) == 0
+    num = len(data.load("digits", data_root, val_fraction=0.3).val)
+    assert num != len(data.load("digits", data_root).val)
+    said = capsys.readouterr().out
+    assert f"val ({num} images)" in said and "the numbers are those on the card" in said
+
+
 def test_import_refuses_weights_that_do_not_fit(tmp_path, store, data_root, capsys):
     foreign_weights(tmp_path / "theirs.pth", data_root)
     flags = ["--dataset=digits", f"--weights={tmp_path / 'theirs.pth'}"]

@@ -26,6 +26,8 @@ class Flags:
     """The name in the store; default: `<dataset>-<model>`."""
     image_size: int = 0
     """Side of the images the weights expect; 0 takes the dataset's own."""
+    val_fraction: float = 0.1
+    """Share of the training images kept for validation, where the dataset brings no validation split."""
     stem: Literal["auto", "timm"] = "auto"
     """timm: the checkpoint has timm's own stem."""
     patch_size: int = 0
@@ -51,7 +53,8 @@ def main(argv: list[str]) -> int:
 
     console = Console()
     store = Store(flags.artifacts or config.default_artifacts())
-    splits = data.load(flags.dataset, Path(flags.data) if flags.data else config.default_data(), flags.image_size)
+    data_root = Path(flags.data) if flags.data else config.default_data()
+    splits = data.load(flags.dataset, data_root, flags.image_size, flags.val_fraction)
     classifier = _classifier(flags, splits)
     numbers: dict[str, float] = {}
     for part in ("val", "test"):
@@ -121,6 +124,7 @@ def _card(flags: Flags, splits: "Splits", classifier: "Classifier", numbers: dic
         dataset=flags.dataset,
         model=flags.model,
         metrics=numbers,
+        config={"val_fraction": flags.val_fraction},
         role="imported",
         **records.provenance(),
     )

@@ -19,6 +19,7 @@ from jaxtyping import Int64, UInt8
 from rich.console import Console
 from rich.progress import Progress
 
+from cvx.data.appending import Growing
 from cvx.data.splits import Lazy, Part, Source, Split, fit_image, fit_mask, stratified_order
 from cvx.files import read_json, write_json
 
@@ -48,7 +49,8 @@ def materialize(source: Source, root: Path, slug: str, image_size: int) -> dict[
 
     Images are appended in stratified order as they are decoded, 64 at a time: beyond what the source itself holds, the
     peak is below 32 MB for images of 64 pixels, however many. The folder gets its name when it is complete. One process
-    writes while others wait; its lock dies with it.
+    writes while others wait; its lock dies with it. What a killed or interrupted process has written for longer than
+    `SAVE_EVERY_S` is not decoded again.
 
     Raises:
         ValueError: If an image cannot be decoded or has other channels than the first; the message names it.
@@ -111,27 +113,29 @@ def _explained_errors(folder: Path) -> Iterator[None]:
 
 
 def _write(folder: Path, source: Source, image_size: int) -> None:
-    """Write all parts under a temporary name; only the holder of the lock is here, so what lies there is stale."""
+    """Write all parts under a temporary name; only the holder of the lock is here, so what lies there is unfinished."""
     building = folder.parent / f".{folder.name}.building"
-    shutil.rmtree(building, ignore_errors=True)
     channels = _read(source.parts["train"].images, 0, "train").shape[2]
     counts = {name: len(part.labels) for name, part in source.parts.items()}
     try:
-        building.mkdir()
+        building.mkdir(exist_ok=True)
         _require_room(building, source, image_size, channels)
         with _bar(f"preparing {folder.name}", sum(counts.values())) as advance:
             for name, part in source.parts.items():
                 _write_part(building / name, part, (image_size, image_size, channels), advance)
+        for mark in building.glob("*/saved.json"):
+            mark.unlink()
         write_json(building / "card.json", {"classes": source.classes, "num_images": counts})
         if folder.exists():
             shutil.rmtree(folder)
         building.rename(folder)
-    finally:
+    except Exception:
         shutil.rmtree(building, ignore_errors=True)
+        raise
 
 
 def _require_room(folder: Path, source: Source, image_size: int, channels: int) -> None:
-    needed = 0
+    needed = -sum(file.stat().st_size for file in folder.rglob("*.npy"))
     for part in source.parts.values():
         needed += len(part.labels) * image_size**2 * (channels + (part.masks is not None))
     free = shutil.disk_usage(folder).free
@@ -140,36 +144,26 @@ def _require_room(folder: Path, source: Source, image_size: int, channels: int) 
 
 
 def _write_part(folder: Path, part: Part, shape: tuple[int, int, int], advance: Callable[[int], None]) -> None:
-    folder.mkdir()
+    folder.mkdir(exist_ok=True)
     order = stratified_order(part.labels)
     np.save(folder / "labels.npy", part.labels[order])
     np.save(folder / "ids.npy", order)
-    moments = np.empty((len(order), 2, shape[2]), np.int64)
-    chunks = [slice(start, start + CHUNK) for start in range(0, len(order), CHUNK)]
-    with _appended(folder / "images.npy", np.uint8, (len(order), *shape)) as append:
-        with ThreadPoolExecutor(NUM_THREADS) as pool:
-            for rows in chunks:
-                images = _decode(part.images, order[rows], shape, folder.name, pool)
-                moments[rows] = _moments(images)
-                append(images)
-                advance(len(images))
-    np.save(folder / "moments.npy", moments)
+    arrays: dict[str, tuple[type, tuple[int, ...]]] = {
+        "images": (np.uint8, (len(order), *shape)),
+        "moments": (np.int64, (len(order), 2, shape[2])),
+    }
     if part.masks is not None:
-        with _appended(folder / "masks.npy", np.bool_, (len(order), *shape[:2])) as append:
-            for rows in chunks:
-                append(np.stack([fit_mask(part.masks[row], shape[0]) for row in order[rows].tolist()]))
-
-
-@contextmanager
-def _appended(path: Path, dtype: type, shape: tuple[int, ...]) -> Iterator[Callable[[np.ndarray], Any]]:
-    """Give a function that appends rows to an .npy file whose final shape is known.
-
-    Into a writable memory map a full disk would come as a SIGBUS; into a file it comes as an OSError.
-    """
-    descr = np.lib.format.dtype_to_descr(np.dtype(dtype))
-    with path.open("wb") as file:
-        np.lib.format.write_array_header_1_0(file, {"descr": descr, "fortran_order": False, "shape": shape})
-        yield lambda rows: file.write(np.ascontiguousarray(rows, dtype).data)
+        arrays["masks"] = (np.bool_, (len(order), *shape[:2]))
+    with Growing(folder, arrays) as growing, ThreadPoolExecutor(NUM_THREADS) as pool:
+        advance(growing.num_saved)
+        for start in range(growing.num_saved, len(order), CHUNK):
+            rows = order[start : start + CHUNK]
+            images = _decode(part.images, rows, shape, folder.name, pool)
+            chunk = {"images": images, "moments": _moments(images)}
+            if part.masks is not None:
+                chunk["masks"] = np.stack([fit_mask(part.masks[row], shape[0]) for row in rows.tolist()])
+            growing.append(**chunk)
+            advance(len(images))
 
 
 def _decode(
