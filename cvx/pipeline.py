@@ -8,7 +8,7 @@ from typing import Any
 from cvx import records
 from cvx.config import Place, TrainConfig, parse
 from cvx.store import Store
-from cvx.tracking import tracked
+from cvx.tracking import Once, tracked
 from cvx.training import InterruptedTraining, train
 
 
@@ -23,16 +23,21 @@ class Outcome:
     error: str = ""
 
 
-def run_preset(file: Path, flags: list[str], place: Place, then: Callable[[str], object] | None = None) -> Outcome:
+def run_preset(
+    file: Path, flags: list[str], place: Place, then: Callable[[str], object] | None = None, once: Once | None = None
+) -> Outcome:
     """Take one preset through training, and its best model through `then`; an error becomes a failed outcome.
 
     Training itself tests the best weights and projects their logits; a finished run of the same config is not
     repeated, and an interrupted one is continued from its saved state.
+
+    Args:
+        once: Shared by presets, so that what holds for all of their runs is said once.
     """
     try:
         config = parse([f"--config={file}", *flags])[0]
         known = finished(config, place.artifacts)
-        summary = known or _train(config, _resumable(config, place))
+        summary = known or _train(config, _resumable(config, place), once or Once())
         if then is not None and "best" in summary:
             then(summary["best"])
     except InterruptedTraining as stop:
@@ -43,9 +48,16 @@ def run_preset(file: Path, flags: list[str], place: Place, then: Callable[[str],
     return Outcome(file.stem, "already done" if known else "trained", summary)
 
 
-def _train(config: TrainConfig, place: Place) -> dict[str, Any]:
-    with tracked(place.wandb, place.project) as sinks:
+def _train(config: TrainConfig, place: Place, once: Once) -> dict[str, Any]:
+    with tracked(place.wandb, place.project, page_of, once) as sinks:
         return train(config, place, sinks)
+
+
+def page_of(folder: Path) -> bytes:
+    """Draw a finished run's own page, for W&B."""
+    from cvx.report import run_page
+
+    return run_page(Store(folder.parent.parent), records.Run(folder), dataclasses.asdict(TrainConfig()))
 
 
 def finished(config: TrainConfig, root: Path) -> dict[str, Any] | None:

@@ -15,6 +15,8 @@ from cvx.store import Store
 from cvx.upkeep import examine
 
 HERE = Path(__file__).parent
+ROUNDS = int(os.environ.get("CVX_KILLS", "3"))
+"""Kills of each test; `make test-long` asks for hundreds."""
 TRAIN = (
     "--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=3", "--batch_size=64", "--lr=0.003",
     "--warmup_epochs=0.5", "--mixup=0.2", "--ema=0.9", "--precision=fp32", "--device=cpu",

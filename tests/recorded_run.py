@@ -18,7 +18,7 @@ LOGS = 4
 """Rows an epoch, the one with the validation not counted."""
 
 
-def record(root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last=True, stop=0):
+def record(root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last=True, stop=0, tags=("quick",)):
     """Record a run of the dataset `tiles` and store its models; return its folder.
 
     Args:
@@ -30,7 +30,7 @@ def record(root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last
     store.add_samples(splits)
     folder = store.root / "runs" / name
     config = {"dataset": "tiles", "model": MODEL, "lr": 0.1, "epochs": EPOCHS}
-    place = {"tags": ["quick"], "group": "few", "notes": "why not"}
+    place = {"tags": list(tags), "group": "few", "notes": "why not"}
     RunWriter.create(
         folder, {"config": config, "key": "k" * 12, "place": place, "created": CREATED, "git_commit": "a" * 40}
     )

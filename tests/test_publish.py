@@ -8,7 +8,10 @@ from recorded_run import EPOCHS, LOGS, record
 from test_tracking import HASTY, WHERE, assert_arrived, media
 
 from cvx.__main__ import main
-from cvx.tracking import Target, WandbSink, publish
+from cvx.files import read_json, write_json
+from cvx.records import Run
+from cvx.store import Store
+from cvx.tracking import Target, WandbSink, publish, pull
 from cvx.tracking.connection import FILE, read_link
 
 pytestmark = pytest.mark.slow
@@ -53,7 +56,7 @@ def artifacts(server, project):
     return {
         (kind, name): [(one.digest, sorted(one.aliases), one.metadata) for one in collection.committed]
         for (kind, name), collection in found.items()
-        if kind != "run_table"
+        if kind not in ("run_table", "code")  # of cvx itself, sent where it is what the run was made with
     }
 
 
@@ -133,3 +136,39 @@ def test_the_command_names_what_is_wrong(tmp_path, capsys):
     assert main(["publish", f"--artifacts={tmp_path / 'none'}"]) == 2
     assert "holds no run yet" in capsys.readouterr().err
     assert not (folder / FILE).exists()
+
+
+def test_a_run_that_was_deleted_on_wandb_is_published_anew_under_another_id(wandb_server, tmp_path):
+    folder = record(tmp_path / "a")
+    publish(folder, WHERE, HASTY)
+    for id in ("run-a", "run-a-again2"):
+        wandb_server.delete_run("maps", id)
+        done = publish(folder, WHERE, HASTY)
+        assert (done.sent, done.steps, done.missing) == (STEPS, STEPS, "")
+    run = wandb_server.run("maps", "run-a-again3")
+    assert run.fields["displayName"] == "run-a" and read_link(folder).id == "run-a-again3"
+    models = wandb_server.state.project(None, "maps").collections["model", "tiles-test_resnet"]
+    assert models.find("best").created_by is run
+    assert len(wandb_server.history("maps", run.name)) == STEPS
+
+
+def test_names_that_wandb_does_not_take_come_back_as_they_were(wandb_server, tmp_path):
+    long = "20260102-030405-folder-" + "many-birds-" * 12 + "resnet50-ab12"
+    folder = record(tmp_path / "there", name=long, tags=["t" * 80])
+    store = Store(tmp_path / "there")
+    name = "folder-" + "many-birds-" * 12 + "resnet50"
+    (store.root / "models" / "tiles-test_resnet").rename(store.root / "models" / name)
+    for card in (store.root / "models").rglob("card.json"):
+        write_json(card, {**read_json(card), "name": name})
+    summary = read_json(folder / "summary.json")
+    write_json(folder / "summary.json", {**summary, "best": f"{name}:v0", "last": f"{name}:v1"})
+    assert publish(folder, WHERE, HASTY).missing == ""
+    project = wandb_server.state.project(None, "maps")
+    sent = [name for kind, name in project.collections if kind in ("dataset", "model", "records")]
+    assert all(len(name) <= 128 for _, name in project.collections) and len(set(sent)) == 3
+    assert {(one.kind, one.status) for one in pull(tmp_path / "here", WHERE)} == {
+        (kind, "new") for kind in ("dataset", "model", "records")
+    }
+    here = Store(tmp_path / "here")
+    assert here.resolve(name).card.run == long and Run(here.root / "runs" / long).summary is not None
+    assert {one.status for one in pull(tmp_path / "here", WHERE)} == {"known"}

@@ -26,10 +26,12 @@ def main(argv: list[str]) -> int:
         print(USAGE, end="")
         return 0 if flags else 2
     from cvx import config, pipeline
+    from cvx.tracking import Once
 
     _, place = config.parse(flags)
     then = _attribute(place)
-    outcomes = [pipeline.run_preset(file, flags, place, then) for file in files]
+    once = Once()
+    outcomes = [pipeline.run_preset(file, flags, place, then, once) for file in files]
     print_outcomes(outcomes)
     failed = [one for one in outcomes if one.status == "failed"]
     for one in failed:
@@ -48,7 +50,8 @@ def _report(place: "Place") -> None:
 def _attribute(place: "Place") -> Callable[[str], object]:
     from cvx.cli import attribute
 
-    return lambda reference: attribute.main([reference, f"--artifacts={place.artifacts}"])
+    flags = [f"--{name}={getattr(place, name)}" for name in ("artifacts", "wandb", "project", "device")]
+    return lambda reference: attribute.main([reference, *flags])
 
 
 def print_outcomes(outcomes: list) -> None:

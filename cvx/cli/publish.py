@@ -29,6 +29,7 @@ def main(argv: list[str]) -> int:
     """Publish the runs in turn and print one table; exit code 1 if anything is missing on W&B."""
     flags = cvx.cli.parse(Flags, argv, "publish")
     from cvx import config, records
+    from cvx.pipeline import page_of
     from cvx.tracking import publish, target
     from cvx.tracking.account import api
 
@@ -43,7 +44,7 @@ def main(argv: list[str]) -> int:
     done, failures = [], []
     for run in chosen:
         try:
-            done.append(publish(run.folder, where))
+            done.append(publish(run.folder, where, page=page_of))
         except (ValueError, OSError) as error:
             failures.append(f"{run.name}: {error}")
     failures += [f"{one.run}: {one.missing}" for one in done if one.missing]

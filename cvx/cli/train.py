@@ -6,10 +6,11 @@ def main(argv: list[str]) -> int:
     from cvx import config
 
     given, place = config.parse(argv)
+    from cvx.pipeline import page_of
     from cvx.tracking import tracked
     from cvx.training import train
 
-    with tracked(place.wandb, place.project) as sinks:
+    with tracked(place.wandb, place.project, page_of) as sinks:
         summary = train(given, place, sinks)
     if summary:
         print_summary(summary, place.artifacts)

@@ -15,10 +15,14 @@ OFFLINE_MODES = ("offline", "dryrun", "disabled")
 class Patience:
     """How long W&B is waited for, in seconds: wandb itself would wait for minutes, or for ever."""
 
-    connect: float = 20
+    connect: float = 15
     """For the answer to a question."""
-    finish: float = 60
-    """For what a run still has to send at its end; an artifact has more, by its size."""
+    ask: float = 6
+    """For the word, at a run's end, that W&B is still there; where it is not, nothing else is waited for."""
+    finish: float = 8
+    """For rows and pictures that are still on their way when a run ends, artifacts having come."""
+    artifact: float = 60
+    """For an artifact, beside what its size takes."""
     appear: float = 20
     """For rows to become readable that W&B has taken."""
 
@@ -117,7 +121,7 @@ def api(patience: Patience = PATIENT) -> Any:
 def answers(patience: Patience = PATIENT) -> bool:
     """Ask W&B anything, and tell whether a word came back."""
     try:
-        return bool(api(patience).default_entity)
+        return bool(api(dataclasses.replace(patience, connect=patience.ask)).default_entity)
     except (OSError, ValueError, client().Error):
         return False
 

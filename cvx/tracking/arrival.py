@@ -11,6 +11,8 @@ from cvx.records import Run
 from cvx.tracking.account import PATIENT, Patience, api, client, one_line
 from cvx.tracking.connection import Link
 
+TABLE_FILE = ".table.json"
+
 
 @dataclasses.dataclass(frozen=True)
 class Arrival:
@@ -22,6 +24,11 @@ class Arrival:
     """Pictures that the rows name."""
     keys: frozenset[str]
     """What the rows hold."""
+
+    @property
+    def lost_tables(self) -> bool:
+        """Tell whether a table's row came without it: it cannot be sent alone, as a picture can."""
+        return any(name.endswith(TABLE_FILE) for name in self.missing_files)
 
     @property
     def missing_files(self) -> list[str]:
@@ -54,12 +61,19 @@ def _read(link: Link, patience: Patience) -> Arrival | None:
     try:
         run = api(patience).run(link.path)
         rows = list(run.scan_history())
-        files = frozenset(file.name for file in run.files(per_page=1000))
+        files = frozenset(file.name for file in run.files(per_page=1000) if file.size)  # a name may come first
     except (wandb.Error, ValueError, TimeoutError) as error:
         if "not find run" in str(error) or "404" in str(error):
             return None
         raise OSError(f"W&B does not answer: {one_line(error)}") from None
-    wanted = frozenset(name for row in rows for value in row.values() for name in _media(value))
+    newest = {key: row["_step"] for row in rows for key in row}
+    wanted = frozenset(
+        name
+        for row in rows
+        for key, value in row.items()
+        for name in _media(value)
+        if newest[key] == row["_step"] or not name.endswith(TABLE_FILE)  # a table that was sent again replaces the old
+    )
     keys = frozenset(key for row in rows for key in row)
     return Arrival(frozenset(int(row["_step"]) for row in rows), files, wanted, keys)
 
@@ -76,12 +90,14 @@ def _media(value: Any) -> list[str]:
 def send_pictures(link: Link, missing: Iterable[str], scratch: Path) -> list[str]:
     """Send pictures whose rows arrived without them; return the names of those that cannot be drawn again.
 
-    W&B names a picture by the start of its sha256, and the same records give the same bytes.
+    W&B names a picture by the start of its sha256, and the same records give the same bytes. The run's page tells when
+    it was made: the one that is there now takes the place of the one that was lost.
     """
     drawn = {hashlib.sha256(path.read_bytes()).hexdigest()[:20]: path for path in scratch.rglob("*.png")}
-    lost, run = [], api().run(link.path)
+    pages, lost, run = list(scratch.rglob("*.html")), [], api().run(link.path)
     for name in missing:
-        source = drawn.get(Path(name).stem.rpartition("_")[2])
+        is_page = Path(name).suffix == ".html" and pages
+        source = pages[0] if is_page else drawn.get(Path(name).stem.rpartition("_")[2])
         if source is None:
             lost.append(name)
             continue

@@ -1,35 +1,30 @@
-"""Models, samples and records as W&B artifacts: names, aliases and lineage."""
+"""Models, samples, records and code as W&B artifacts: what they hold, and which run reads or makes them."""
 
 import dataclasses
 import json
-import math
+import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
+import cvx
 from cvx.checkpoint import CARD, WEIGHTS, Card, read_card
-from cvx.data import slug
 from cvx.files import read_json
-from cvx.store import Samples, Store
-from cvx.tracking.account import PATIENT, Patience, api, client, one_line
-from cvx.tracking.connection import Link
+from cvx.store import ModelEntry, Samples, Store
+from cvx.tracking.account import PATIENT, Patience, answers, client, one_line
+from cvx.tracking.connection import Link, read_link
+from cvx.tracking.names import VERSION, records_name, safe, samples_name
 
-MODEL, SAMPLES, RECORDS = "model", "dataset", "records"
+MODEL, SAMPLES, RECORDS, CODE = "model", "dataset", "records", "code"
 """Artifact types."""
 BYTES_PER_S = 500_000
 """Slowest upload that is waited for."""
+LOOK_S = 4
+"""Seconds between two looks at whether W&B is still there while an artifact is on its way."""
 SAMPLE_FILES = ("images.npy", "labels.npy", "ids.npy", "masks.npy", CARD)
 RECORD_FILES = ("config.json", "metrics.jsonl", "summary.json")
-
-
-def samples_name(dataset: str) -> str:
-    """Return the artifact's name of a dataset's fixed test images."""
-    return f"{slug(dataset)}-samples"
-
-
-def records_name(run: str) -> str:
-    """Return the artifact's name of a run's records."""
-    return f"{run}-records"
+SOURCE = (".py", ".html", ".css", ".js")
+"""What cvx's own code is made of."""
 
 
 def use_samples(run: Any, samples: Samples, link: Link, patience: Patience = PATIENT) -> None:
@@ -41,15 +36,11 @@ def use_samples(run: Any, samples: Samples, link: Link, patience: Patience = PAT
 
 
 def log_model(run: Any, link: Link, role: str, store: Store, reference: str, patience: Patience = PATIENT) -> None:
-    """Send a stored model; it becomes `best` if no version of its name has a better val/acc1."""
+    """Send a stored model as a version of its name; which version is `best` is decided when all are there."""
     if role in link.artifacts:  # sending it once more would make an old run's model `latest` again
         return
-    folder = store.resolve(reference).folder
-    card = read_card(folder)
-    files = {name: folder / name for name in (WEIGHTS, CARD)}
-    artifact = _artifact(card.name, MODEL, dataclasses.asdict(card), files)
-    aliases = ["best"] if _is_best(link, card, patience) else []
-    _settle(role, link, files, lambda: run.log_artifact(artifact, aliases=aliases), patience)
+    artifact, files = _model(store.resolve(reference).folder)
+    _settle(role, link, files, lambda: run.log_artifact(artifact), patience)
 
 
 def log_records(run: Any, link: Link, folder: Path, patience: Patience = PATIENT) -> None:
@@ -58,6 +49,49 @@ def log_records(run: Any, link: Link, folder: Path, patience: Patience = PATIENT
     files = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
     artifact = _artifact(records_name(folder.name), RECORDS, {"run": folder.name}, files)
     _settle("records", link, files, lambda: run.log_artifact(artifact), patience)
+
+
+def log_code(run: Any) -> None:
+    """Send cvx's own source, once for all runs made by the same."""
+    run.log_code(str(Path(cvx.__file__).parent), name="cvx-source", include_fn=lambda path: path.endswith(SOURCE))
+
+
+def use_model(run: Any, store: Store, entry: ModelEntry) -> str:
+    """Say that a run reads a stored model; return W&B's name of the version, or nothing if W&B has not got it.
+
+    A pulled model remembers where it is from, a published one is named by its run's folder. One that was imported
+    belongs to no run that could be published: it is sent here.
+
+    Raises:
+        OSError: If W&B does not take it.
+    """
+    wandb, known = client(), artifact_of(store, entry)
+    try:
+        if known:
+            run.use_artifact(known, type=MODEL)
+            return known
+        if entry.card is None or entry.card.role != "imported":
+            return ""
+        artifact, files = _model(entry.folder)
+        return str(_wait(run.use_artifact(artifact), files, PATIENT).qualified_name)
+    except (wandb.Error, TimeoutError, ValueError) as error:
+        raise OSError(f"W&B does not take note of {entry.reference}: {one_line(error)}") from None
+
+
+def artifact_of(store: Store, entry: ModelEntry) -> str:
+    """Return what a stored model is called on W&B, `entity/project/name:v3`, or nothing if it is not there."""
+    if entry.card is None:
+        return ""
+    known = entry.card.origin
+    if not known and entry.card.run and (link := read_link(store.root / "runs" / entry.card.run)):
+        known = link.artifacts.get(entry.card.role, "")
+    return known if VERSION.fullmatch(known) else ""
+
+
+def _model(folder: Path) -> tuple[Any, dict[str, Path]]:
+    card: Card = read_card(folder)
+    files = {name: folder / name for name in (WEIGHTS, CARD)}
+    return _artifact(safe(card.name), MODEL, dataclasses.asdict(card), files), files
 
 
 def _artifact(name: str, type: str, metadata: Mapping[str, Any], files: Mapping[str, Path]) -> Any:
@@ -74,24 +108,20 @@ def _settle(role: str, link: Link, files: Mapping[str, Path], send: Callable[[],
     Raises:
         OSError: If it does not arrive in the time that its size allows.
     """
-    size = sum(path.stat().st_size for path in files.values())
     wandb = client()
     try:
-        logged = send().wait(timeout=math.ceil(patience.finish + size / BYTES_PER_S))
-        link.artifacts[role] = logged.qualified_name
+        link.artifacts[role] = _wait(send(), files, patience).qualified_name
     except (wandb.Error, TimeoutError, ValueError) as error:
         raise OSError(f"the artifact of {role} did not arrive: {one_line(error)}") from None
 
 
-def _is_best(link: Link, card: Card, patience: Patience) -> bool:
-    """Compare with W&B's present best as the store does: the last weights of a run never outrank its best."""
-    name, wandb = f"{link.entity}/{link.project}/{card.name}:best", client()
-    interface = api(patience)
-    try:
-        if not interface.artifact_exists(name, type=MODEL):
-            return True
-        known = interface.artifact(name, type=MODEL).metadata
-    except (wandb.Error, ValueError) as error:
-        raise OSError(f"W&B does not say which {card.name} is best: {one_line(error)}") from None
-    theirs = (known.get("role") != "last", float((known.get("metrics") or {}).get("val/acc1") or -1.0))
-    return (card.role != "last", float(card.metrics.get("val/acc1", -1.0))) >= theirs
+def _wait(artifact: Any, files: Mapping[str, Path], patience: Patience) -> Any:
+    """Wait for an artifact as long as its size allows, and no longer than W&B is there."""
+    size = sum(path.stat().st_size for path in files.values())
+    deadline, wandb = time.monotonic() + patience.artifact + size / BYTES_PER_S, client()
+    while True:
+        try:
+            return artifact.wait(timeout=LOOK_S)
+        except (wandb.Error, TimeoutError):
+            if time.monotonic() > deadline or not answers(patience):
+                raise

@@ -10,11 +10,17 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
+import cvx
 from cvx.files import read_json, write_json
 from cvx.records import Run
 from cvx.tracking.account import PATIENT, Patience, Target, client, one_line
+from cvx.tracking.names import LONGEST, TAG, next_id, run_id
 
 FILE = "wandb.json"
+GONE = "previously created and deleted"
+"""What W&B says of the id of a deleted run: it is never given out again."""
+ATTEMPTS = 5
+"""Ids that are tried for a run whose counterpart was deleted."""
 
 
 @dataclasses.dataclass
@@ -43,12 +49,19 @@ class Link:
 
 
 def read_link(folder: Path) -> Link | None:
-    """Return where a run is on W&B, or None if it was never sent there."""
+    """Return where a run is on W&B, or None if it was never sent there.
+
+    Raises:
+        ValueError: If what was noted is damaged.
+    """
     if not (folder / FILE).is_file():
         return None
     content = read_json(folder / FILE)
     known = {field.name for field in dataclasses.fields(Link)}
-    return Link(**{key: value for key, value in content.items() if key in known})
+    try:
+        return Link(**{key: value for key, value in content.items() if key in known})
+    except TypeError as error:
+        raise ValueError(f"{folder / FILE} is damaged ({error}); delete it, and `publish` sends the run anew") from None
 
 
 def link_for(folder: Path, target: Target) -> Link:
@@ -59,7 +72,7 @@ def link_for(folder: Path, target: Target) -> Link:
     """
     known = read_link(folder)
     if known is None:
-        return Link(target.entity, target.project, os.environ.get("WANDB_RUN_ID") or folder.name)
+        return Link(target.entity, target.project, os.environ.get("WANDB_RUN_ID") or run_id(folder.name))
     other_entity = target.entity and known.entity and target.entity != known.entity
     if other_entity or target.project != known.project:
         raise ValueError(
@@ -82,33 +95,53 @@ def scratch_folder() -> Iterator[Path]:
 def open_run(folder: Path, link: Link, scratch: Path, *, live: bool, patience: Patience = PATIENT) -> Any:
     """Create the run on W&B or continue it, and note where it is.
 
+    A run that was deleted on W&B is created anew under another id, as W&B gives none out twice; of what was sent of it
+    nothing is counted on.
+
     Args:
         live: The run is at work in this process: its output, machine and code state are recorded too.
 
     Raises:
         OSError: If W&B does not answer, or does not let us in.
     """
-    wandb, content = client(), Run(folder).config
+    content = Run(folder).config
     where = content.get("place", {})
-    try:
-        run = wandb.init(
-            **_identity(link),
-            name=folder.name,
-            config={**content["config"], "key": content["key"]},
-            tags=list(where.get("tags") or ()) or None,
-            group=where.get("group") or None,
-            notes=where.get("notes") or None,
-            job_type="train",
-            dir=os.environ.get("WANDB_DIR") or str(scratch),
-            reinit="create_new",
-            settings=_settings(wandb, content, live, patience),
-        )
-    except (wandb.Error, TimeoutError, OSError) as error:
-        raise OSError(f"W&B cannot be reached ({one_line(error)})") from None
+    options = {
+        "name": folder.name[:LONGEST],
+        "config": {**content["config"], "key": content["key"]},
+        "tags": [tag[:TAG] for tag in where.get("tags") or ()] or None,
+        "group": (where.get("group") or "")[:LONGEST] or None,
+        "notes": where.get("notes") or None,
+        "job_type": "train",
+        "settings": _settings(content, live, patience),
+    }
+    for _ in range(ATTEMPTS):
+        try:
+            run = start(scratch, **_identity(link), **options)
+            break
+        except OSError as error:
+            if GONE not in str(error):
+                raise
+            link.id, link.steps, link.artifacts = next_id(link.id), 0, {}
+    else:
+        raise OSError(f"W&B refuses every id for run {folder.name}, up to {link.id}: its runs were deleted there")
     link.entity, link.project, link.id, link.url = run.entity, run.project, run.id, run.url or ""
     link.complete = False
     link.save(folder)
     return run
+
+
+def start(scratch: Path, **options: Any) -> Any:
+    """Open a run on W&B that no other of this process is mixed up with.
+
+    Raises:
+        OSError: If W&B does not answer, or does not let us in.
+    """
+    wandb = client()
+    try:
+        return wandb.init(dir=os.environ.get("WANDB_DIR") or str(scratch), reinit="create_new", **options)
+    except (wandb.Error, TimeoutError, OSError) as error:
+        raise OSError(f"W&B cannot be reached ({one_line(error)})") from None
 
 
 def _identity(link: Link) -> dict[str, Any]:
@@ -117,15 +150,17 @@ def _identity(link: Link) -> dict[str, Any]:
     return {"entity": link.entity or None, "project": link.project, "id": link.id, "resume": "allow"}
 
 
-def _settings(wandb: Any, content: dict[str, Any], live: bool, patience: Patience) -> Any:
-    chosen: dict[str, Any] = {
-        "silent": True,
-        "init_timeout": patience.connect,
-        "finish_timeout": patience.finish,
-        "x_start_time": datetime.fromisoformat(content["created"]).timestamp(),
-    }
+def _settings(content: dict[str, Any], live: bool, patience: Patience) -> Any:
+    chosen: dict[str, Any] = {"x_start_time": datetime.fromisoformat(content["created"]).timestamp()}
+    chosen |= {"git_root": str(Path(cvx.__file__).parent.parent)}  # not the repository one happens to stand in
     if not live:  # a replay says nothing of the machine and the code that the run was made with
         chosen |= {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
         chosen |= {"save_code": False, "git_commit": content.get("git_commit", "").removesuffix("-dirty") or None}
+    return settings(patience, **chosen)
+
+
+def settings(patience: Patience, **chosen: Any) -> Any:
+    """Return wandb's settings: quiet, of bounded patience, and as its own variables say where they are set."""
+    chosen |= {"silent": True, "init_timeout": patience.connect, "finish_timeout": patience.finish}
     asked = {name.lower() for name in os.environ}  # WANDB_CONSOLE=off and the like are the user's word
-    return wandb.Settings(**{name: value for name, value in chosen.items() if f"wandb_{name}" not in asked})
+    return client().Settings(**{name: value for name, value in chosen.items() if f"wandb_{name}" not in asked})

@@ -1,16 +1,37 @@
 """What a run ends with on W&B: final numbers, models and records sent, and a look at whether all of it arrived."""
 
-from collections.abc import Callable, Mapping
+import contextlib
+import dataclasses
+import functools
+import sys
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvx.records import Run
+from cvx.records import Run, provenance
 from cvx.store import Store
 from cvx.tracking import artifacts
-from cvx.tracking.account import PATIENT, Patience, answers
-from cvx.tracking.arrival import arrived, recorded_steps
+from cvx.tracking.account import PATIENT, Patience, answers, one_line
+from cvx.tracking.arrival import arrived, recorded_steps, send_pictures
+from cvx.tracking.best import settle_best
 from cvx.tracking.connection import Link
-from cvx.tracking.upload import Upload
+from cvx.tracking.upload import Upload, draw_all
+
+Page = Callable[[Path], bytes]
+"""Draws a finished run's own page, a self-contained HTML file, from its folder."""
+
+
+@contextlib.contextmanager
+def ending(upload: Upload, run: Any, link: Link, exit_code: Callable[[], int]) -> Iterator[None]:
+    """Bring the run on W&B to its end whatever happens in the block, and note what was sent."""
+    try:
+        yield
+    finally:
+        try:
+            upload.flush()
+        finally:
+            run.finish(exit_code=exit_code())
+            link.save(upload.folder)
 
 
 def send_samples(upload: Upload, run: Any, link: Link, patience: Patience = PATIENT) -> None:
@@ -20,28 +41,58 @@ def send_samples(upload: Upload, run: Any, link: Link, patience: Patience = PATI
 
 
 def send_artifacts(
-    upload: Upload, run: Any, link: Link, summary: Mapping[str, Any] | None, patience: Patience = PATIENT
-) -> None:
-    """Send a finished run's final numbers and pictures, its models and its records.
+    upload: Upload,
+    run: Any,
+    link: Link,
+    summary: Mapping[str, Any] | None,
+    patience: Patience = PATIENT,
+    page: Page | None = None,
+) -> bool:
+    """Send a finished run's final numbers and pictures, its page, its models and its records.
 
     Where W&B does not answer, the last step is held back with all that belongs to it: tables would keep a person
     waiting for minutes, and `publish` sends a step that has not arrived as a whole.
+
+    Returns:
+        Whether W&B is there; where it is not, there is no point in asking what has arrived.
     """
-    if summary is None:
-        return
     if not answers(patience):
-        upload.hold_back()
-        return
-    upload.finish(summary)
+        if summary is not None:
+            upload.hold_back()
+        return False
+    if summary is None:
+        return True
+    upload.finish(summary, draw(page, upload.folder))
     store = Store(upload.folder.parent.parent)
 
     def log_model(role: str) -> Callable[[], None]:
         return lambda: artifacts.log_model(run, link, role, store, summary[role], patience)
 
-    records = [lambda: artifacts.log_records(run, link, upload.folder, patience)]
-    for step in [*map(log_model, _roles(summary)), *records]:
+    steps = [*map(log_model, _roles(summary)), lambda: artifacts.log_records(run, link, upload.folder, patience)]
+    names = {str(summary[role]).partition(":")[0] for role in _roles(summary)}
+    steps += [functools.partial(settle_best, f"{link.entity}/{link.project}", name, patience) for name in sorted(names)]
+    for step in steps:
         if not _try(step):  # the next would only wait as long for nothing
-            return
+            return answers(patience)
+    return True
+
+
+def send_code(run: Any, folder: Path) -> None:
+    """Send cvx's source if the run was made with just this one: the same commit, and nothing changed since."""
+    commit = str(Run(folder).config.get("git_commit", ""))
+    if commit and commit == provenance()["git_commit"] and not commit.endswith("-dirty"):
+        artifacts.log_code(run)
+
+
+def draw(page: Page | None, folder: Path) -> bytes:
+    """Draw a run's own page; one that cannot be drawn is said to be so, and keeps nothing else from W&B."""
+    if page is None:
+        return b""
+    try:
+        return page(folder)
+    except (ValueError, OSError, KeyError, RuntimeError) as error:
+        print(f"W&B: the page of {folder.name} is left out, it could not be drawn: {one_line(error)}", file=sys.stderr)
+        return b""
 
 
 def _roles(summary: Mapping[str, Any]) -> list[str]:
@@ -55,6 +106,16 @@ def _try(step: Callable[[], None]) -> bool:
     except OSError:
         return False
     return True
+
+
+def complete_pictures(folder: Path, link: Link, scratch: Path, patience: Patience, page: Page | None) -> bool:
+    """Draw again what W&B has rows of but no pictures; tell whether anything was sent."""
+    known = arrived(link, patience=dataclasses.replace(patience, appear=0))
+    if known is None or not known.missing_files:
+        return False
+    draw_all(folder, scratch / "drawn", draw(page, folder))
+    lost = send_pictures(link, known.missing_files, scratch)
+    return len(lost) < len(known.missing_files)
 
 
 def check(folder: Path, link: Link, patience: Patience = PATIENT) -> str:

@@ -7,10 +7,10 @@ from filelock import FileLock, Timeout
 
 from cvx.records import Run
 from cvx.tracking.account import PATIENT, Patience, Target
-from cvx.tracking.arrival import arrived, recorded_steps, send_pictures
+from cvx.tracking.arrival import arrived, recorded_steps
 from cvx.tracking.connection import Link, link_for, open_run, read_link, scratch_folder
-from cvx.tracking.ending import check, send_artifacts, send_samples
-from cvx.tracking.upload import CONFUSION, Upload, draw_all, replay
+from cvx.tracking.ending import Page, check, complete_pictures, ending, send_artifacts, send_code, send_samples
+from cvx.tracking.upload import CONFUSION, Upload, replay
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,8 +29,11 @@ class Published:
     """What has not arrived, in words."""
 
 
-def publish(folder: Path, where: Target, patience: Patience = PATIENT) -> Published:
+def publish(folder: Path, where: Target, patience: Patience = PATIENT, page: Page | None = None) -> Published:
     """Send what W&B has not got of a run, and check that all of it arrived.
+
+    Args:
+        page: Draws the run's own page, which is sent too.
 
     Raises:
         ValueError: If the run is being trained now, or lies in another project of W&B.
@@ -40,12 +43,12 @@ def publish(folder: Path, where: Target, patience: Patience = PATIENT) -> Publis
         raise ValueError(f"no run in {folder}")
     try:
         with FileLock(folder / ".lock", timeout=0):
-            return _publish(folder, where, patience)
+            return _publish(folder, where, patience, page)
     except Timeout:
         raise ValueError(f"run {folder.name} is being trained now; publish it when it is done") from None
 
 
-def _publish(folder: Path, where: Target, patience: Patience) -> Published:
+def _publish(folder: Path, where: Target, patience: Patience, page: Page | None) -> Published:
     link, recorded = link_for(folder, where), recorded_steps(folder)
     if not recorded:
         raise ValueError(f"run {folder.name} has recorded nothing yet")
@@ -53,37 +56,29 @@ def _publish(folder: Path, where: Target, patience: Patience) -> Published:
     if known is not None and link.complete and recorded <= known.steps and not known.missing_files:
         return _published(folder, link, 0, "")
     with scratch_folder() as scratch:
-        has_final = known is not None and CONFUSION in known.keys
-        sent = _send(folder, link, scratch, has_final, patience)
+        has_final = known is not None and CONFUSION in known.keys and not known.lost_tables
+        sent, there = _send(folder, link, scratch, has_final, patience, page)
+        if not there:
+            raise OSError(f"W&B stopped answering; run {folder.name} is kept, publish it again")
         missing = check(folder, link, patience)
-        if missing and _complete_pictures(folder, link, scratch, patience):
+        if missing and complete_pictures(folder, link, scratch, patience, page):
             missing = check(folder, link, patience)
     return _published(folder, link, sent, missing)
 
 
-def _send(folder: Path, link: Link, scratch: Path, has_final: bool, patience: Patience) -> int:
+def _send(
+    folder: Path, link: Link, scratch: Path, has_final: bool, patience: Patience, page: Page | None
+) -> tuple[int, bool]:
+    """Send it; return how many steps were sent, and whether W&B is still there."""
     summary = Run(folder).summary
     run = open_run(folder, link, scratch, live=False, patience=patience)
     upload = Upload(folder, run, run.starting_step, scratch, has_final)
-    try:
+    with ending(upload, run, link, lambda: 0 if summary is not None else 1):
+        send_code(run, folder)
         send_samples(upload, run, link, patience)
         replay(upload)
-        send_artifacts(upload, run, link, summary, patience)
-    finally:
-        upload.flush()
-        run.finish(exit_code=0 if summary is not None else 1)
-        link.save(folder)
-    return upload.num_sent
-
-
-def _complete_pictures(folder: Path, link: Link, scratch: Path, patience: Patience) -> bool:
-    """Draw again what W&B has rows of but no pictures; tell whether anything was sent."""
-    known = arrived(link, patience=dataclasses.replace(patience, appear=0))
-    if known is None or not known.missing_files:
-        return False
-    draw_all(folder, scratch / "drawn")
-    lost = send_pictures(link, known.missing_files, scratch)
-    return len(lost) < len(known.missing_files)
+        there = send_artifacts(upload, run, link, summary, patience, None if has_final else page)
+    return upload.num_sent, there
 
 
 def _published(folder: Path, link: Link, sent: int, missing: str) -> Published:

@@ -14,6 +14,8 @@ from cvx.store import NAME, Store
 from cvx.tracking.account import Target, api, client, one_line
 from cvx.tracking.artifacts import MODEL, RECORD_FILES, RECORDS, SAMPLE_FILES, SAMPLES
 from cvx.tracking.connection import FILE, Link
+from cvx.tracking.looking import tell_use
+from cvx.tracking.names import records_name
 
 WORK = ".pulling"
 """Folder of the store where downloads lie until they are whole; an interrupted one continues from its files."""
@@ -37,12 +39,16 @@ Progress = Callable[[int, int, Pulled], None]
 """Hears how many artifacts are through, of how many, and what became of the last one."""
 
 
-def pull(root: Path | str, where: Target, alias: str = "best", progress: Progress | None = None) -> list[Pulled]:
+def pull(
+    root: Path | str, where: Target, alias: str = "best", progress: Progress | None = None, used_by: str = ""
+) -> list[Pulled]:
     """Bring every model of a project, with its samples and its runs' records, into a store.
 
     Args:
         root: The store's folder.
         alias: Which version of each model: `best`, `latest`, `v3`, or `all`.
+        used_by: What the models are fetched for; a run of this job type then uses those that none of its kind has used
+            yet. Nothing: files are fetched, and W&B is told nothing.
 
     Raises:
         OSError: If W&B does not answer; what came before is kept.
@@ -59,6 +65,9 @@ def pull(root: Path | str, where: Target, alias: str = "best", progress: Progres
     except (wandb.Error, TimeoutError) as error:
         raise OSError(f"W&B does not answer: {one_line(error)}; what was pulled before is kept") from None
     shutil.rmtree(store.root / WORK, ignore_errors=True)
+    if used_by:
+        taken = zip(wanted, found, strict=True)
+        tell_use(used_by, where, [one for one, pulled in taken if one.type == MODEL and pulled.status != "refused"])
     return found
 
 
@@ -73,10 +82,11 @@ def _wanted(where: Target, alias: str) -> list[Any]:
     models = [one for name in _names(types, MODEL) for one in _versions(interface, project, MODEL, name, alias)]
     runs = {str(one.metadata.get("run", "")) for one in models}
     samples = [one for name in _names(types, SAMPLES) for one in _versions(interface, project, SAMPLES, name, "all")]
+    kept = {records_name(run) for run in runs}
     records = [
         one
         for name in _names(types, RECORDS)
-        if name.removesuffix("-records") in runs
+        if name in kept
         for one in _versions(interface, project, RECORDS, name, "latest")
     ]
     if not models:

@@ -11,9 +11,10 @@ from pathlib import Path
 from typing import Any
 
 from cvx.records import Sink
+from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, Target, one_line, reason_not_online, target
-from cvx.tracking.connection import link_for, open_run, scratch_folder
-from cvx.tracking.ending import check, send_artifacts, send_samples
+from cvx.tracking.connection import Link, link_for, open_run, scratch_folder
+from cvx.tracking.ending import Page, check, complete_pictures, ending, send_artifacts, send_samples
 from cvx.tracking.upload import Upload
 
 Event = Callable[[Upload], None]
@@ -27,11 +28,19 @@ class WandbSink:
 
     Args:
         say: Hears the few lines that a person should read.
+        page: Draws the finished run's own page, which is sent too.
     """
 
-    def __init__(self, where: Target, patience: Patience = PATIENT, say: Callable[[str], None] | None = None):
+    def __init__(
+        self,
+        where: Target,
+        patience: Patience = PATIENT,
+        say: Callable[[str], None] | None = None,
+        page: Page | None = None,
+    ):
         self._where = where
         self._patience = patience
+        self._page = page
         self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
         self._events: queue.Queue[Event | None] = queue.Queue()
         self._thread: threading.Thread | None = None
@@ -73,42 +82,63 @@ class WandbSink:
         """Send events until the end; whatever goes wrong costs the connection, never the run."""
         try:
             with scratch_folder() as scratch:
-                self._stream(folder, scratch)
+                link = self._stream(folder, scratch)
+                missing = check(folder, link, self._patience)
+                if missing and complete_pictures(folder, link, scratch, self._patience, self._page):
+                    missing = check(folder, link, self._patience)
+            done = f"all {link.steps} steps are at {link.url}"
+            self._say(f"W&B: {missing}. {self._advice()}" if missing else f"W&B: {done}")
         except Exception as error:  # noqa: BLE001 - no failure of W&B may reach training
             self._say(f"W&B: {one_line(error)}. {self._advice()}")
 
-    def _stream(self, folder: Path, scratch: Path) -> None:
+    def _stream(self, folder: Path, scratch: Path) -> Link:
         link = link_for(folder, self._where)
         run = open_run(folder, link, scratch, live=True, patience=self._patience)
         self._say(f"W&B: streaming to {link.url}")
         upload = Upload(folder, run, run.starting_step, scratch)
-        try:
+        with ending(upload, run, link, lambda: self._exit_code):
+            artifacts.log_code(run)
             send_samples(upload, run, link, self._patience)
             while (event := self._events.get()) is not None:
                 event(upload)
-            send_artifacts(upload, run, link, self._summary, self._patience)
-        finally:
-            upload.flush()
-            run.finish(exit_code=self._exit_code)
-            link.save(folder)
-        missing = check(folder, link, self._patience)
-        self._say(f"W&B: {missing}. {self._advice()}" if missing else f"W&B: all {link.steps} steps are at {link.url}")
+            there = send_artifacts(upload, run, link, self._summary, self._patience, self._page)
+        if not there:
+            raise OSError("it does not answer any more")
+        return link
 
     def _advice(self) -> str:
         return f"Everything is recorded locally; to send what is missing: {publish_command(self._folder)}"
 
 
-class LocalSink:
-    """Says once, when a run begins, that it is recorded locally, and how to send it later."""
+class Once:
+    """Says each thing once, however many runs a command trains."""
 
-    def __init__(self, reason: str):
+    def __init__(self) -> None:
+        self._said: set[str] = set()
+
+    def say(self, topic: str, line: str) -> None:
+        """Print a line, unless one of its topic was printed before."""
+        if topic not in self._said:
+            self._said.add(topic)
+            print(line, file=sys.stderr, flush=True)
+
+
+class LocalSink:
+    """Says when a run begins that it is recorded locally, and how to send it later.
+
+    Args:
+        once: Given by a command that trains many runs; then it is said for all of them.
+    """
+
+    def __init__(self, reason: str, once: Once | None = None):
         self._reason = reason
+        self._once = once
 
     def start(self, folder: Path) -> None:
         """Say it."""
-        print(
-            f"recording locally ({self._reason}); to send it to W&B later: {publish_command(folder)}", file=sys.stderr
-        )
+        what, command = ("it", publish_command(folder)) if self._once is None else ("all", publish_all(folder))
+        line = f"recording locally ({self._reason}); to send {what} to W&B later: {command}"
+        (self._once or Once()).say("local", line)
 
     def log(self, row: Mapping[str, float]) -> None:
         """Hear one row of metrics."""
@@ -124,18 +154,24 @@ def publish_command(folder: Path | None) -> str:
     """Return the command that sends a run later."""
     if folder is None:
         return "python -m cvx publish"
+    return publish_all(folder).replace("publish", f"publish {folder.name}", 1)
+
+
+def publish_all(folder: Path) -> str:
+    """Return the command that sends all runs beside one."""
     root = folder.parent.parent
-    flag = "" if str(root) == "artifacts" else f" --artifacts={root}"
-    return f"python -m cvx publish {folder.name}{flag}"
+    return "python -m cvx publish" + ("" if str(root) == "artifacts" else f" --artifacts={root}")
 
 
 @contextlib.contextmanager
-def tracked(mode: str, project: str) -> Iterator[list[Sink]]:
+def tracked(mode: str, project: str, page: Page | None = None, once: Once | None = None) -> Iterator[list[Sink]]:
     """Give the sinks of a run: one that streams to W&B where there is an account, one that says so where there is not.
 
     Args:
         mode: `auto`, `on` or `off`.
         project: `[ENTITY/]PROJECT`, or nothing for WANDB_PROJECT or `cvx`.
+        page: Draws the finished run's own page for W&B.
+        once: Shared by the runs of a command that trains many: that they are recorded locally is said once.
 
     Raises:
         ValueError: If the project's name is wrong, or W&B is insisted on and there is no account.
@@ -145,9 +181,9 @@ def tracked(mode: str, project: str) -> Iterator[list[Sink]]:
         yield []
         return
     if reason := reason_not_online(mode):
-        yield [] if mode == "off" else [LocalSink(reason)]
+        yield [] if mode == "off" else [LocalSink(reason, once)]
         return
-    sink = WandbSink(where)
+    sink = WandbSink(where, page=page)
     with _ending_on_sigterm():
         try:
             yield [sink]

@@ -15,12 +15,13 @@ from cvx.store import Samples, Store
 from cvx.tracking import pictures
 from cvx.tracking.account import client
 
-FILM, TABLE, CONFUSION, PER_CLASS, CALIBRATION = (
+FILM, TABLE, CONFUSION, PER_CLASS, CALIBRATION, PAGE = (
     "film",
     "embedding/table",
     "test/confusion",
     "test/per_class",
     "test/calibration",
+    "report",
 )
 """Keys of media, beside those of the rows: the report and the workspace name them too."""
 FINAL = "test"
@@ -86,13 +87,16 @@ class Upload:
             if path.stem == FINAL:
                 self._pending |= self._table(samples, arrays) | self._calibration(arrays)
 
-    def finish(self, summary: Mapping[str, Any]) -> None:
-        """Take the final numbers; nothing follows."""
+    def finish(self, summary: Mapping[str, Any], page: bytes = b"") -> None:
+        """Take the final numbers, and the run's page where there is one; nothing follows."""
         self._pending |= self._judged(summary)
+        if page:
+            self._pending[PAGE] = self._html(page)
         if self._has_final:
             self._pending = {}
         elif self._step < self._first:  # all steps have arrived before: what is final gets one of its own
             self._step = self._first
+            self._pending = {key: value for key, value in self._pending.items() if not isinstance(value, int | float)}
         self.flush()
         numbers = {key: value for key, value in summary["metrics"].items() if value is not None and key != "val/acc1"}
         facts = {"best_epoch": summary["best_epoch"], "time/run_s": summary["time_s"]}
@@ -122,6 +126,11 @@ class Upload:
 
     def _image(self, image: np.ndarray, name: str, caption: str | None = None) -> Any:
         return client().Image(str(pictures.write(image, self._scratch, f"{name}-{self._step}")), caption=caption)
+
+    def _html(self, page: bytes) -> Any:
+        path = self._scratch / f"{PAGE}.html"
+        path.write_bytes(page)
+        return client().Html(path, inject=False)
 
     def _film(self, samples: Samples, arrays: Mapping[str, np.ndarray]) -> list[Any]:
         split, logits, targets = samples.split.head(NUM_FILM), arrays["logits"], arrays["targets"]
@@ -177,13 +186,14 @@ class Upload:
 
 
 def define_axes(run: Any) -> None:
-    """Tell W&B the axes: validation over epochs, all else over steps.
+    """Tell W&B the axes: validation and the maps' numbers over epochs, all else over steps.
 
     The summary's `val/acc1` is the best one as a plain number: W&B's own `summary="max"` would make it `{"max": …}`,
     which sweeps that optimize `val/acc1` cannot read.
     """
     run.define_metric("epoch")
     run.define_metric("val/*", step_metric="epoch")
+    run.define_metric("maps/*", step_metric="epoch")
     run.define_metric("val/acc1", step_metric="epoch", summary="none")
 
 
@@ -201,12 +211,12 @@ def replay(upload: Upload) -> None:
         upload.frame("embeddings", final)
 
 
-def draw_all(folder: Path, scratch: Path) -> None:
+def draw_all(folder: Path, scratch: Path, page: bytes = b"") -> None:
     """Draw every picture of a run into a folder, and send nothing."""
     upload = Upload(folder, _Nowhere(), 0, scratch)
     replay(upload)
     if (summary := Run(folder).summary) is not None:
-        upload.finish(summary)
+        upload.finish(summary, page)
 
 
 class _Nowhere:

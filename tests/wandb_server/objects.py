@@ -1,21 +1,14 @@
 """What the stand-in keeps, as the GraphQL objects that the client asks for."""
 
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from typing import Any
 
-from wandb_server.graphql import QueryError
-from wandb_server.state import Collection, Project, Run, State, Sweep, Version, View
+from wandb_server.artifacts import ArtifactObjects, Object, page
+from wandb_server.rows import history_keys, matches, sampled, value_of
+from wandb_server.state import Project, Run, State, Sweep, View
 
-Object = dict[str, Any]
 HISTORY, EVENTS = "wandb-history.jsonl", "wandb-events.jsonl"
-
-
-def page(nodes: Iterable[Object], typename: str = "Connection", **more: Any) -> Object:
-    """Give all nodes as the only page of a connection."""
-    edges = [{"node": node, "cursor": str(i), "version": node.get("_version")} for i, node in enumerate(nodes)]
-    info = {"__typename": "PageInfo", "endCursor": None, "hasNextPage": False}
-    return {"__typename": typename, "edges": edges, "pageInfo": info, "totalCount": len(edges), **more}
 
 
 def user(entity: str) -> Object:
@@ -47,7 +40,7 @@ def entity_object(name: str) -> Object:
     }
 
 
-class Objects:
+class Objects(ArtifactObjects):
     """Makes the objects; `address` is where stored bytes are fetched from."""
 
     def __init__(self, state: State, address: Callable[[str], str]):
@@ -63,9 +56,9 @@ class Objects:
             return self.run(project.runs.get(name))
 
         def runs(filters: str | None = None, order: str | None = None, after: Any = None, first: int = 50) -> Object:
-            chosen = [one for one in project.runs.values() if _matches(one, json.loads(filters or "{}"))]
+            chosen = [one for one in project.runs.values() if matches(one, json.loads(filters or "{}"))]
             place, downward = (order or "+created_at").lstrip("+-"), (order or "").startswith("-")
-            known = [(_value(one, place), one) for one in chosen]
+            known = [(value_of(one, place), one) for one in chosen]
             known.sort(key=lambda pair: (pair[0] is not None, pair[0]) if pair[0] is not None else (False, 0))
             chosen = [one for _, one in (reversed(known) if downward else known)]
             return page(self.run(one) for one in chosen)
@@ -153,12 +146,12 @@ class Objects:
             "logLineCount": len(run.stream("output.log")),
             "historyTail": json.dumps(history[-1:]),
             "eventsTail": json.dumps(run.stream(EVENTS)[-1:]),
-            "historyKeys": _history_keys(history),
+            "historyKeys": history_keys(history),
             "history": lambda minStep=0, maxStep=2**62, samples=10000: [  # noqa: N803
                 line for line in history if minStep <= json.loads(line)["_step"] < maxStep
             ][:samples],
             "parquetHistory": lambda liveKeys=(): {"parquetUrls": [], "liveData": None},  # noqa: N803
-            "sampledHistory": lambda specs: [_sampled(history, json.loads(spec)) for spec in specs],
+            "sampledHistory": lambda specs: [sampled(history, json.loads(spec)) for spec in specs],
             "fileCount": len(names),
             "files": lambda names=None, pattern=None, **_: page(
                 self.file(name, path) for name, path in run.files.items() if not names or name in names
@@ -189,124 +182,6 @@ class Objects:
             "digest": digest,
             "md5": digest,
         }
-
-    # artifacts
-
-    def artifact_type(self, project: Project, name: str) -> Object | None:
-        """Describe a type and the collections of it."""
-        found = [one for (kind, _), one in project.collections.items() if kind == name]
-        if not found:
-            return None
-        return {
-            "__typename": "ArtifactType",
-            "id": f"type-{name}",
-            "name": name,
-            "description": None,
-            "createdAt": project.created_at,
-            "artifactCollections": lambda **_: page(self.collection(one) for one in found if one.committed),
-            "artifactCollection": lambda name: next((self.collection(one) for one in found if one.name == name), None),
-        }
-
-    def collection(self, collection: Collection | None) -> Object | None:
-        """Describe a collection."""
-        if collection is None:
-            return None
-        return {
-            "__typename": "ArtifactSequence",
-            "id": collection.id,
-            "name": collection.name,
-            "description": None,
-            "createdAt": collection.project.created_at,
-            "updatedAt": collection.project.created_at,
-            "digestAlgorithm": "MD5",
-            "tags": page([]),
-            "type": {"__typename": "ArtifactType", "name": collection.type},
-            "defaultArtifactType": {"__typename": "ArtifactType", "name": collection.type},
-            "state": "READY",
-            "project": lambda: self.project(collection.project),
-            "aliases": lambda **_: page(
-                {"__typename": "ArtifactAlias", "id": f"{one.id}-{alias}", "alias": alias}
-                for one in collection.committed
-                for alias in one.aliases
-            ),
-            "artifacts": lambda **_: page(self.version(one) for one in reversed(collection.committed)),
-            "latestArtifact": lambda: self.version(collection.find("latest")),
-            "artifactMembership": lambda aliasName: self.membership(collection.find(aliasName)),  # noqa: N803
-        }
-
-    def named_membership(self, project: Project, name: str) -> Object | None:
-        """Find what `collection:alias` names."""
-        base, _, alias = name.partition(":")
-        collection = project.collection(base)
-        return self.membership(collection.find(alias or "latest")) if collection else None
-
-    def membership(self, version: Version | None) -> Object | None:
-        """Describe a version as a member of its collection."""
-        if version is None:
-            return None
-        return {
-            "__typename": "ArtifactCollectionMembership",
-            "id": f"member-{version.id}",
-            "versionIndex": version.index,
-            "createdAt": version.created_at,
-            "aliases": self._aliases(version),
-            "artifactCollection": lambda: self.collection(version.collection),
-            "artifact": self.version(version),
-            "files": lambda names=None, **_: self.files(version, names),
-        }
-
-    def files(self, version: Version, names: list[str] | None = None) -> Object:
-        """List a version's files."""
-        entries = {name: entry for name, entry in version.contents.items() if not names or name in names}
-        return page(self.file(name, storage_path(entry["digest"]), entry["digest"]) for name, entry in entries.items())
-
-    def version(self, version: Version | None) -> Object | None:
-        """Describe a version."""
-        if version is None:
-            return None
-        sizes = [entry.get("size", 0) for entry in version.contents.values()]
-        return {
-            "__typename": "Artifact",
-            "_version": f"v{version.index}",
-            "id": version.id,
-            "versionIndex": version.index,
-            "artifactSequence": lambda: self.collection(version.collection),
-            "artifactType": {"__typename": "ArtifactType", "name": version.collection.type},
-            "description": version.description,
-            "metadata": version.metadata,
-            "ttlDurationSeconds": -1,
-            "ttlIsInherited": True,
-            "tags": [],
-            "historyStep": version.history_step,
-            "state": version.state,
-            "size": sum(sizes),
-            "digest": version.digest,
-            "digestAlgorithm": "MANIFEST_MD5",
-            "commitHash": version.digest,
-            "fileCount": len(sizes),
-            "createdAt": version.created_at,
-            "updatedAt": version.updated_at,
-            "aliases": self._aliases(version),
-            "currentManifest": lambda: {
-                "__typename": "ArtifactManifest",
-                "id": f"manifest-{version.id}",
-                "file": self.file("wandb_manifest.json", version.manifest_path),
-            },
-            "createdBy": lambda: self.run(version.created_by),
-            "usedBy": lambda **_: page(self.run(one) for one in version.used_by),
-            "files": lambda names=None, **_: self.files(version, names),
-        }
-
-    def _aliases(self, version: Version) -> list[Object]:
-        return [
-            {
-                "__typename": "ArtifactAlias",
-                "id": f"{version.id}-{alias}",
-                "alias": alias,
-                "artifactCollection": lambda: self.collection(version.collection),
-            }
-            for alias in version.aliases
-        ]
 
     # sweeps and views
 
@@ -355,73 +230,3 @@ class Objects:
             "entityName": view.project.entity,
             "project": lambda: self.project(view.project),
         }
-
-
-def storage_path(digest: str) -> str:
-    """Return where an artifact's bytes lie: by digest, so that the same bytes are kept once."""
-    return f"artifacts/{digest.encode().hex()}"
-
-
-def _history_keys(lines: list[str]) -> Object | None:
-    rows = [json.loads(line) for line in lines]
-    if not rows:
-        return None
-    keys: Object = {}
-    for row in rows:
-        for key, value in row.items():
-            kind = "number" if isinstance(value, int | float) else type(value).__name__
-            counts = keys.setdefault(key, {"typeCounts": [{"type": kind, "count": 0}]})["typeCounts"][0]
-            counts["count"] += 1
-    return {"sets": [], "keys": keys, "lastStep": max(row["_step"] for row in rows)}
-
-
-def _sampled(lines: list[str], spec: Object) -> list[Object]:
-    keys = spec.get("keys") or []
-    rows = [json.loads(line) for line in lines]
-    return [{key: row[key] for key in keys} if keys else row for row in rows if all(key in row for key in keys)]
-
-
-_FILTERED: dict[str, Callable[[Run], Any]] = {
-    "created_at": lambda run: run.created_at,
-    "name": lambda run: run.name,
-    "displayName": lambda run: run.fields.get("displayName"),
-    "display_name": lambda run: run.fields.get("displayName"),
-    "group": lambda run: run.fields.get("groupName"),
-    "jobType": lambda run: run.fields.get("jobType"),
-    "job_type": lambda run: run.fields.get("jobType"),
-    "state": lambda run: run.state,
-    "sweep": lambda run: run.sweep.name if run.sweep else None,
-    "tags": lambda run: run.tags,
-}
-
-
-def _matches(run: Run, wanted: Object) -> bool:
-    """Judge the simple part of the query language: equality, `$in`, `$and`, `$or`, config and summary values."""
-    for key, value in wanted.items():
-        if key in ("$and", "$or"):
-            judge = all if key == "$and" else any
-            if not judge(_matches(run, one) for one in value):
-                return False
-        elif not _equals(_value(run, key), value):
-            return False
-    return True
-
-
-def _value(run: Run, key: str) -> Any:
-    if key in _FILTERED:
-        return _FILTERED[key](run)
-    place, _, rest = key.partition(".")
-    if place == "config":
-        content = json.loads(run.fields.get("config") or "{}")
-        return content.get(rest.removesuffix(".value"), {}).get("value")
-    if place == "summary_metrics":
-        return json.loads(run.fields.get("summaryMetrics") or "{}").get(rest)
-    raise QueryError(f"runs cannot be filtered by {key!r} here")
-
-
-def _equals(have: Any, wanted: Any) -> bool:
-    if isinstance(wanted, dict):
-        if set(wanted) != {"$in"}:
-            raise QueryError(f"unknown filter {wanted!r}")
-        return any(one in wanted["$in"] for one in have) if isinstance(have, list) else have in wanted["$in"]
-    return wanted in have if isinstance(have, list) and not isinstance(wanted, list) else have == wanted

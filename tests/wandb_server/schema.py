@@ -4,9 +4,10 @@ import json
 from typing import Any
 
 from wandb_server import sweeps
+from wandb_server.artifacts import Object, page, storage_path
 from wandb_server.graphql import QueryError
-from wandb_server.objects import Object, Objects, entity_object, page, storage_path, user
-from wandb_server.state import ENTITY, Collection, Project, Run, State, Version, View, md5, new_id, now
+from wandb_server.objects import Objects, entity_object, user
+from wandb_server.state import ENTITY, Collection, Conflict, Project, Run, State, Version, View, md5, new_id, now
 
 
 class Schema:
@@ -72,6 +73,9 @@ class Schema:
         inserted = False
         if run is None:
             project = self.make_project(given.get("entityName"), given.get("modelName") or "uncategorized")
+            if given["name"] in project.deleted:
+                place = f"{project.entity}/{project.name}/{given['name']}"
+                raise Conflict(f"run {place} was previously created and deleted; try a new run id")
             run = project.runs.get(given["name"])
             inserted = run is None
             run = run or project.runs.setdefault(given["name"], Run(project, given["name"]))

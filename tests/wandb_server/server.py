@@ -12,10 +12,11 @@ from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 from urllib.parse import quote, unquote, urlsplit
 
+from wandb_server.artifacts import storage_path
 from wandb_server.graphql import Document, QueryError, execute
-from wandb_server.objects import HISTORY, Objects, storage_path
+from wandb_server.objects import HISTORY, Objects
 from wandb_server.schema import Schema, errors
-from wandb_server.state import ENTITY, Run, State, now
+from wandb_server.state import ENTITY, Conflict, Run, State, now
 
 KEY = "0" * 40
 """The only API key that is let in."""
@@ -96,6 +97,15 @@ class WandbServer:
                 raise TimeoutError("the client did not do what was waited for")
             time.sleep(0.05)
 
+    def delete_run(self, project: str, name: str, entity: str = ENTITY) -> None:
+        """Delete a run as a person does on its page, with what it logged; its id is never given out again."""
+        run = self.run(project, name, entity)
+        del run.project.runs[name]
+        run.project.deleted.add(name)
+        for version in self.state.versions():
+            if version.created_by is run:
+                version.state = "DELETED"
+
     # what the handler calls
 
     def graphql(self, body: dict[str, Any]) -> dict[str, Any]:
@@ -149,7 +159,11 @@ class _Handler(BaseHTTPRequestHandler):
     do_POST = do_PUT = do_GET  # noqa: N815 - the base class's names
 
     def _serve(self) -> None:
-        body = self.rfile.read(int(self.headers.get("Content-Length") or 0))
+        length = int(self.headers.get("Content-Length") or 0)
+        body = self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it sent
+            self.close_connection = True
+            return
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
         path = unquote(urlsplit(self.path).path)
@@ -162,7 +176,11 @@ class _Handler(BaseHTTPRequestHandler):
         try:
             with stand_in.lock:
                 self._answer(*self._route(path, body))
-        except (QueryError, KeyError, TypeError, ValueError) as error:
+        except Conflict as error:
+            self._answer(409, json.dumps(errors(str(error))).encode())
+        except ConnectionError:  # the client was killed while it waited
+            self.close_connection = True
+        except Exception as error:  # noqa: BLE001 - a fault of the stand-in's own must be heard of, too
             reason = f"{what}: {type(error).__name__}: {error}"
             with stand_in.lock:
                 stand_in.refused.append(reason)

@@ -10,6 +10,10 @@ from typing import Any
 ENTITY = "tester"
 
 
+class Conflict(Exception):  # noqa: N818 - HTTP's word for it
+    """The client asked for something that it can understand it may not have."""
+
+
 def now() -> str:
     """Return the time as the API writes it."""
     return datetime.now(timezone.utc).strftime("%Y-%m-%dT%H:%M:%S.%fZ")
@@ -146,6 +150,8 @@ class Project:
     sweeps: dict[str, Sweep] = dataclasses.field(default_factory=dict)
     views: dict[str, View] = dataclasses.field(default_factory=dict)
     created_at: str = dataclasses.field(default_factory=now)
+    deleted: set[str] = dataclasses.field(default_factory=set)
+    """Names of runs that were deleted."""
 
     @property
     def id(self) -> str:
