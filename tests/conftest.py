@@ -73,3 +73,15 @@ def _is_loopback(host):
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
+
+
+def pytest_terminal_summary(terminalreporter):
+    """List what tests measured."""
+    reports = [one for outcome in ("passed", "failed") for one in terminalreporter.getreports(outcome)]
+    measured = [
+        (one.nodeid.rpartition("::")[2], *pair) for one in reports if one.when == "call" for pair in one.user_properties
+    ]
+    if measured:
+        terminalreporter.section("measured")
+    for test, name, value in measured:
+        terminalreporter.line(f"{test}: {name}: {value}")

@@ -4,6 +4,7 @@ import os
 import shutil
 
 import numpy as np
+from hypothesis import HealthCheck, settings
 from hypothesis import strategies as st
 
 SECRET = "do not repeat me 5f3a"
@@ -88,3 +89,9 @@ JSON = st.recursive(
 )
 EXAMPLES = int(os.environ.get("CVX_EXAMPLES", "8"))
 """Of each fuzz test; `make test-long` asks for thousands."""
+
+fuzz = settings(
+    max_examples=EXAMPLES, deadline=None, database=None,
+    suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
+)  # fmt: skip
+"""How each fuzz test runs."""

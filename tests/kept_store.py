@@ -34,6 +34,7 @@ def make_kept_store(root):
     add_model(store, tiles, "vit_mini", seed=1)
     folder = root / "runs" / add_run(store, tiles, "vit_mini", epochs=2)
     write_json(folder / "summary.json", {**read_json(folder / "summary.json"), "best": first.reference, "epochs": 2})
+    write_json(folder / "wandb.json", {"entity": "tester", "project": "maps", "id": folder.name})
     keep(store, "pairs", {"model": first.card.sha256}, {"cosine": np.zeros(3)})
     add_sweep(root)
     picture = root / "attributions" / "tiles" / "vit_mini" / "red_0.png"

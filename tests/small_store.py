@@ -89,6 +89,13 @@ def cut_weights(entry):
 @contextlib.contextmanager
 def served(root, *flags, **environ):
     """Run `python demo/app.py` on a free port and give its address; SIGTERM ends it."""
+    with serving(root, *flags, **environ) as (address, _):
+        yield address
+
+
+@contextlib.contextmanager
+def serving(root, *flags, **environ):
+    """Do as `served`, and give the process's id too."""
     command = [sys.executable, str(ROOT / "demo" / "app.py"), f"--artifacts={root}", "--port=0", *flags]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1", **environ}
     process = subprocess.Popen(
@@ -102,7 +109,7 @@ def served(root, *flags, **environ):
                 break
         else:
             raise RuntimeError("the demo did not start: " + "".join(said))
-        yield address[0]
+        yield address[0], process.pid
     finally:
         process.terminate()
         try:

@@ -3,7 +3,6 @@
 A few rounds here; `make test-long` runs hundreds (`tests/long`).
 """
 
-import os
 import resource
 import shutil
 import subprocess
@@ -18,23 +17,24 @@ from killing import (
     CHECKPOINT,
     HERE,
     MATERIALIZE,
+    ROUNDS,
     STATE,
     TRAIN,
     assert_never_half_written,
     differences,
+    kill_after,
     kill_when_ready,
     start,
     train_with_kills,
 )
 from safetensors.numpy import load_file
 from small_store import add_model, make_splits
+from test_sweeps import PROGRAM, finished, write
 
 from cvx import data
 from cvx.records import runs
 from cvx.store import Store
 from cvx.upkeep import examine
-
-ROUNDS = int(os.environ.get("CVX_KILLS", "3"))
 
 
 @pytest.mark.slow
@@ -92,11 +92,18 @@ def test_training_that_is_killed_again_and_again_ends_bit_identical(tmp_path, da
 
 
 @pytest.mark.slow
-def test_processes_that_prepare_one_dataset_at_once_agree(tmp_path):
-    processes = [start("-c", MATERIALIZE, tmp_path, "shapes32") for _ in range(3)]
-    assert [process.communicate(timeout=250)[0].split()[-1] for process in processes] == ["done"] * 3
-    assert len([path for path in (tmp_path / "cache").iterdir() if path.is_dir()]) == 1
-    assert not list((tmp_path / "cache").glob(".*.building"))
+def test_a_sweep_that_is_killed_again_and_again_loses_and_repeats_no_finished_trial(tmp_path):
+    (tmp_path / "toy.py").write_text(PROGRAM)
+    random, kills, points = np.random.default_rng(7), 0, [number / 1000 for number in range(4 * ROUNDS)]
+    path, done = write(tmp_path, parameters={"x": {"values": points}, "pause": {"value": 100}}), set()
+    while kills < ROUNDS:
+        killed = kill_after(start("-m", "cvx", "sweep", path, "--jobs=2", "--resume"), float(random.uniform(2, 8)))
+        before, done = done, {run.name for run in finished(tmp_path)}
+        assert before <= done
+        kills += 1 if killed else ROUNDS  # it is through: there is nothing left to kill
+    said, _ = start("-m", "cvx", "sweep", path, "--jobs=2", "--resume").communicate(timeout=250)
+    assert sorted(float(run.config["values"]["x"]) for run in finished(tmp_path)) == points, said
+    assert done <= {run.name for run in finished(tmp_path)}
 
 
 PRUNER = """
