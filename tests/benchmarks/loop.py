@@ -7,19 +7,24 @@ import time
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 
+import timm.data
 import torch
 import torch.nn.functional as F
 from batches import loader, noise
 from measuring import Row, product_peak
+from PIL import Image
+from timm.optim import create_optimizer_v2
+from timm.scheduler import create_scheduler_v2
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvx import models, training
+from cvx.arithmetic import arithmetic
 from cvx.config import Place, TrainConfig
 from cvx.data.batches import Batches
-from cvx.data.splits import NUM_FILM
+from cvx.data.splits import NUM_FILM, Split
 from cvx.distributed import Ranks
 from cvx.evaluation import logits_of
-from cvx.learner import Learner, _arithmetic, make_learner
+from cvx.learner import Learner, make_learner
 from cvx.progress import Bar
 from cvx.session import Session, open_session
 
@@ -29,6 +34,10 @@ MODELS = {
     "vit_mini": (20, "0.93: a batch is 2 % of the step, rows more"),
 }
 """Steps per turn, of which one is recorded, and what was predicted."""
+PEERS = {
+    "torchvision, DataLoader, SGD": "3: bfloat16",
+    "timm's loader, transforms, bf16": "1.3: batches of PIL images, fused optimizer, small convolutions",
+}
 
 
 class DoneError(Exception):
@@ -76,7 +85,7 @@ class Bare:
 
     def step(self) -> None:
         """Take one step on the resident batch."""
-        with _arithmetic("cpu", self.learner.precision):
+        with arithmetic("cpu", self.learner.precision):
             logits = self.learner.classifier(self._inputs)
         loss = F.cross_entropy(logits.float(), self._targets)
         self.learner.optimizer.zero_grad(set_to_none=True)
@@ -102,15 +111,11 @@ def _model(name: str, steps: int, predicted: str) -> Iterator[Row]:
             training.run_epochs(session)
         loop, own = session.config.batch_size / min(turns.loop), session.config.batch_size / min(turns.bare)
         yield Row(f"{name}: whole loop", f"{loop:.0f} images/s", f"bare step {own:.0f}", f"{loop / own:.3f}", predicted)
-        yield _distance(name, bare, own)
-        usual = _usual(name, steps)
-        yield Row(
-            f"{name}: whole loop",
-            f"{loop:.0f} images/s",
-            f"torchvision, DataLoader, SGD {usual:.0f}",
-            f"{loop / usual:.2f}",
-            "3: bfloat16",
-        )
+        yield from _distance(name, bare, own)
+        for kind, peer in (("torchvision, DataLoader, SGD", _usual), ("timm's loader, transforms, bf16", _timm)):
+            other = peer(name, steps)
+            against, ratio = f"{kind} {other:.0f}", f"{loop / other:.2f}"
+            yield Row(f"{name}: whole loop", f"{loop:.0f} images/s", against, ratio, PEERS[kind])
         yield from _recording(name, session)
 
 
@@ -127,21 +132,39 @@ def _learner(session: Session) -> Learner:
     return make_learner(session.config, classifier, Ranks(), session.batches.steps_per_epoch)
 
 
-def _distance(name: str, bare: Bare, speed: float) -> Row:
-    """Hold the bare step's arithmetic against a matrix product in the same precision."""
+def _distance(name: str, bare: Bare, speed: float) -> Iterator[Row]:
+    """Hold the bare step's arithmetic against matrix products in its own precision, and in float32."""
     net, one = bare.learner.classifier, bare._inputs[:4].clone()
     with FlopCounterMode(display=False) as counter:
         net(one).sum().backward()
     bare.learner.optimizer.zero_grad(set_to_none=True)
-    done, peak = counter.get_total_flops() / 4 * speed, product_peak(bare.learner.precision)
-    kind = str(bare.learner.precision).removeprefix("torch.")
-    return Row(
-        f"{name}: arithmetic of the bare step",
-        f"{done / 1e9:.0f} GFLOP/s",
-        f"{kind} product {peak / 1e9:.0f}",
-        f"{done / peak:.2f}",
-        "0.65" if name == "resnet18" else "0.2",
-    )
+    done = counter.get_total_flops() / 4 * speed
+    for dtype in dict.fromkeys((bare.learner.precision, torch.float32)):
+        peak, kind = product_peak(dtype), str(dtype).removeprefix("torch.")
+        against, ratio = f"{kind} product {peak / 1e9:.0f}", f"{done / peak:.2f}"
+        aim = "0.65" if name == "resnet18" else "0.2"
+        yield Row(f"{name}: arithmetic of the bare step", f"{done / 1e9:.0f} GFLOP/s", against, ratio, aim)
+    yield _plain(bare)
+
+
+def _plain(bare: Bare) -> Row:
+    """Hold the step against the same one with oneDNN's convolutions and flash attention for bfloat16."""
+    bare.step()
+    own = min(_seconds(bare.step) for _ in range(3))
+
+    def plain() -> None:
+        with torch.autocast("cpu", bare.learner.precision):
+            logits = bare.learner.classifier(bare._inputs)
+        loss = F.cross_entropy(logits.float(), bare._targets)
+        bare.learner.optimizer.zero_grad(set_to_none=True)
+        loss.backward()
+        bare.learner.optimizer.step()
+
+    plain()
+    other = min(_seconds(plain) for _ in range(3))
+    ratio = f"{other / own:.2f}"
+    what = "convolutions of small maps and attention as products"
+    return Row(f"{bare.learner.config.model}: {what}", f"{own:.2f} s", f"as torch has it {other:.2f} s", ratio, "1.2")
 
 
 def _usual(name: str, steps: int) -> float:
@@ -162,6 +185,58 @@ def _usual(name: str, steps: int) -> float:
     return 128 / min(times)
 
 
+class Pictures(torch.utils.data.Dataset):
+    """Images as timm's loader takes them."""
+
+    def __init__(self, split: Split) -> None:
+        self._split = split
+        self.transform: Callable[[Image.Image], torch.Tensor] = _untouched
+
+    def __len__(self) -> int:
+        return len(self._split)
+
+    def __getitem__(self, i: int) -> tuple[torch.Tensor, int]:
+        return self.transform(Image.fromarray(self._split.images[i])), int(self._split.labels[i])
+
+
+def _untouched(image: Image.Image) -> torch.Tensor:
+    raise NotImplementedError("timm's loader sets the transform")
+
+
+def _timm(name: str, steps: int) -> float:
+    """Train with the parts that timm's script puts together, with its flags --amp (bfloat16) and --channels-last."""
+    torch.manual_seed(0)
+    num = max(2, steps // 2)
+    batches = timm.data.create_loader(
+        Pictures(noise(128 * num)),
+        (3, 32, 32),
+        128,
+        is_training=True,
+        use_prefetcher=False,
+        color_jitter=None,
+        mean=(0.5,) * 3,
+        std=(0.25,) * 3,
+        num_workers=0,
+        device=torch.device("cpu"),
+    )
+    model = models.build(name, 10, 32).train().to(memory_format=torch.channels_last)
+    optimizer = create_optimizer_v2(model, opt="adamw", lr=1e-3, weight_decay=0.05)
+    schedule, _ = create_scheduler_v2(optimizer, num_epochs=2, step_on_epochs=False, updates_per_epoch=num)
+    times, update = [], 0
+    for _ in range(2):
+        begun = time.perf_counter()
+        for inputs, labels in batches:
+            with torch.autocast("cpu", torch.bfloat16):
+                loss = F.cross_entropy(model(inputs.contiguous(memory_format=torch.channels_last)), labels)
+            loss.backward()
+            optimizer.step()
+            optimizer.zero_grad()
+            update += 1
+            schedule.step_update(update, metric=loss.item())
+        times.append((time.perf_counter() - begun) / num)
+    return 128 / min(times)
+
+
 def _recording(name: str, session: Session) -> Iterator[Row]:
     """Time everything that is done once an epoch: evaluation, maps, the picture of the logits, the saved state."""
     session.bar = session.bar._bar
@@ -169,7 +244,7 @@ def _recording(name: str, session: Session) -> Iterator[Row]:
     film = session.splits.samples.head(NUM_FILM)
     with contextlib.redirect_stderr(io.StringIO()):
         whole = _seconds(lambda: (training.look(session, 1), training.save(session)))
-    evaluation = _seconds(lambda: logits_of(model, val))
+    evaluation = _seconds(lambda: logits_of(model, val, autocast_dtype=session.learner.precision))
     maps = _seconds(lambda: training.maps_of(model, film, torch.device("cpu")))
     for what, took in (
         (f"everything recorded of an epoch, {len(val)} val images evaluated", whole),

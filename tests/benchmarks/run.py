@@ -17,15 +17,24 @@ TOPICS = {
     "batches": "Augmented batches of 32-px images",
     "maps": "Vanilla gradient maps at 32 px, float32, 128 images",
     "startup": "Start-up",
+    "page": "The demo's page",
+    "layouts": "5,000 logits in the plane",
+    "memory": "Images that do not fit into memory",
+    "growth": "How it grows",
+    "accuracy": "Time to accuracy: Fashion-MNIST",
 }
+LONG = ("accuracy",)
+"""Topics of more than half an hour: measured when they are named."""
 HEAD = """# Benchmarks
 
 Written by `make bench`; every ratio is of figures taken in turns within one run, so it says more than they do.
+`make bench TOPIC=accuracy` takes half an hour or more, so it runs only when it is named; its curves stay beside its
+script in accuracy.jsonl. An exponent of growth is the slope of log time over log size: 1 is linear, 0 is constant.
 """
 
 
 def main() -> None:
-    """Measure the topics named, or all; topics that were not measured keep what the file has of them."""
+    """Measure the topics named, or all but the long; topics that were not measured keep what the file has of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
     parser.add_argument("--output", type=Path, default=ROOT / "BENCHMARKS.md", help="default: BENCHMARKS.md")
@@ -38,7 +47,7 @@ def main() -> None:
         print(json.dumps({"machine": machine(), "rows": found}))
         return
     sections = _kept(given.output)
-    for topic in given.topics or TOPICS:
+    for topic in given.topics or [topic for topic in TOPICS if topic not in LONG]:
         sections[topic] = _section(topic)
         print(sections[topic], flush=True)
         ordered = [sections[name] for name in TOPICS if name in sections]
