@@ -2,14 +2,18 @@
 
 import csv
 import io
+import json
 
 import pytest
 from PIL import Image
+from recorded_run import record
 from small_store import make_store
 
 from cvx import measures
 from cvx.__main__ import main
 from cvx.measures import writing
+from cvx.store import Store
+from cvx.tracking import Patience, Target, WandbSink
 
 
 @pytest.fixture(scope="module")
@@ -32,16 +36,10 @@ def test_two_models_give_tables_a_figure_and_findings(root, capsys):
     assert {"agreement.csv", "agreement.md", "agreement.tex", "agreement.png", "findings.md"} <= names
     assert {"properties.csv", "localization.csv"} <= names and "sanity.csv" not in names
     rows = list(csv.DictReader(io.StringIO((folder / "agreement.csv").read_text())))
-    found = measures.agreement(measures_store(root), ["tiles-resnet10t", "tiles-vit_tiny"], measures.Options(num=6))
+    found = measures.agreement(Store(root), ["tiles-resnet10t", "tiles-vit_tiny"], measures.Options(num=6))
     assert float(rows[0]["mean"]) == found.interval("spearman", 0, 1).mean and rows[0]["ceiling"] == ""
     with Image.open(folder / "agreement.png") as figure:
         assert min(figure.size) > 300 and len(figure.convert("RGB").getcolors(10**6)) > 20
-
-
-def measures_store(root):
-    from cvx.store import Store
-
-    return Store(root)
 
 
 @pytest.mark.slow
@@ -82,3 +80,53 @@ def test_markdown_and_latex_escape_what_would_end_a_cell():
     assert writing.markdown(head, rows).splitlines()[0] == "| a\\|b | c |"
     text = writing.latex(head, rows)
     assert "x\\_1 \\& 5 \\% & -- \\\\" in text and text.startswith("\\begin{tabular}{ll}")
+
+
+@pytest.mark.slow
+def test_on_wandb_are_tables_numbers_and_figures_and_the_models_they_are_of(wandb_server, tmp_path, capsys):
+    sink = WandbSink(Target("", "maps"), Patience(connect=5, finish=3, appear=3), lambda line: None)
+    record(tmp_path, sinks=[sink])
+    sink.close()
+    two = ["tiles-test_resnet:v0", "tiles-test_resnet:v1"]
+    flags = ["--num=6", "--num_often=2", "--measures=agreement,faithfulness,localization", "--project=maps"]
+    assert run(tmp_path, *two, *flags) == 0
+    assert "compare is at http" in capsys.readouterr().err
+    every = [one for project in wandb_server.state.projects.values() for one in project.runs.values()]
+    (compared,) = [one for one in every if one.fields["jobType"] == "compare"]
+    told = json.loads(compared.fields["config"])["compare"]["value"]
+    assert (told["models"], told["num"], told["num_often"]) == (two, 6, 2)
+    (row,) = wandb_server.history("maps", compared.name)
+    options = measures.Options(num=6)
+    check_table(
+        wandb_server, compared, row["compare/agreement"], measures.agreement(Store(tmp_path), two, options).rows()
+    )
+    places = measures.localization(Store(tmp_path), two, options)
+    assert row["compare/localization/mass/test_resnet_v1"] == pytest.approx(places.interval("mass", 1).mean)
+    assert json.loads(compared.fields["summaryMetrics"]).keys() >= {key for key in row if key.startswith("compare/")}
+    for kind in ("agreement", "faithfulness"):
+        (name,) = row[f"compare/{kind}_figure"]["filenames"]
+        assert wandb_server.state.storage[compared.files[name]] == figure(tmp_path, f"{kind}.png")
+    used = [version for version in wandb_server.state.versions() if compared in version.used_by]
+    digests = {Store(tmp_path).resolve(one).card.sha256 for one in two}
+    assert {json.loads(one.metadata)["sha256"] for one in used} == digests and len(used) == 2
+
+
+def check_table(server, compared, value, rows):
+    """The table on W&B holds what programs read from the CSV."""
+    table = json.loads(server.state.storage[compared.files[value["path"]]])
+    assert table["columns"] == list(rows[0]) and len(table["data"]) == len(rows)
+    assert [line[table["columns"].index("mean")] for line in table["data"]] == pytest.approx(
+        [one["mean"] for one in rows]
+    )
+
+
+def figure(root, name):
+    (path,) = (root / "compare").rglob(name)
+    return path.read_bytes()
+
+
+def test_without_an_account_nothing_is_said_of_wandb_and_insisting_on_one_is_an_error(root, capsys):
+    asked = ["tiles-vit_tiny", "--measures=properties", "--num=4"]
+    assert run(root, *asked) == 0 and "W&B" not in capsys.readouterr().err
+    assert run(root, *asked, "--wandb=on") == 2
+    assert "--wandb=on needs an account" in capsys.readouterr().err

@@ -45,8 +45,9 @@ def test_the_example_of_a_map_in_python_runs(folder):
 def test_the_example_of_the_demo_from_a_program_runs(folder):
     with served(folder / "artifacts") as address:
         said = run(example("gradio_client").replace("http://127.0.0.1:7860", address), folder)
-    answers = said.splitlines()[-2:]
+    answers, pairs = said.splitlines()[-5:-3], said.splitlines()[-3:]
     assert [line.split()[0].partition(":")[0] for line in answers] == ["digits-resnet18", "digits-vit_mini"]
+    assert [line.split()[2] for line in pairs] == ["all", "both_right", "disagree"]
 
 
 def test_the_example_of_agreement_runs(folder):

@@ -28,7 +28,7 @@ from cvx.comparison import View
 from cvx.models import Classifier
 from cvx.records import Run
 from cvx.render import colorize
-from cvx.report import content, html, lesson, numbers, pictures, plots, study
+from cvx.report import content, html, lesson, numbers, pictures, plots, reading, study
 from cvx.report.blocks import Command, Figures, Film, MapGrid, Matrices, Table, Text
 from cvx.report.markdown import markdown
 from cvx.report.sections import SECTIONS
@@ -86,7 +86,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(store):
-    return study.read(store, num=12)
+    return reading.read(store, num=12)
 
 
 @pytest.fixture(scope="module")
@@ -319,7 +319,7 @@ def test_a_store_of_ruins_is_named_as_such(tmp_path):
     with pytest.raises(
         ValueError, match=r"no run and no model that can be read \(model tiles-broken:v0 cannot be read"
     ):
-        study.read(Store(tmp_path))
+        reading.read(Store(tmp_path))
 
 
 @pytest.mark.slow
@@ -328,7 +328,7 @@ def test_a_store_with_runs_only_and_one_with_models_only_have_reports(tmp_path):
     shutil.rmtree(tmp_path / "runs-only" / "models")
     only_models = make_store(tmp_path / "models-only")
     for root in (tmp_path / "runs-only", only_models.root):
-        found = study.read(Store(root), num=4)
+        found = reading.read(Store(root), num=4)
         assert '<section id="lesson">' in html.render(found, content.fill(found), "t")
 
 
@@ -346,7 +346,7 @@ def test_damaged_frames_are_named_and_the_rest_is_shown(tmp_path):
     folder = record(tmp_path, "run-a")
     for file in ("film/0001.npz", "embeddings/test.npz"):
         (folder / file).write_bytes((folder / file).read_bytes()[:200])
-    found = study.read(Store(tmp_path), num=4)
+    found = reading.read(Store(tmp_path), num=4)
     text = " ".join(Page(html.render(found, content.fill(found), "t")).texts)
     assert "the film of run-a cannot be shown" in text and "the embeddings of run-a cannot be shown" in text
     assert "What region each class draws on" in text
@@ -355,9 +355,9 @@ def test_damaged_frames_are_named_and_the_rest_is_shown(tmp_path):
 @pytest.mark.parametrize("name", ["../out", "a/b", ""])
 def test_a_name_that_is_no_files_is_refused(found, name):
     with pytest.raises(ValueError, match="letters, digits"):
-        html.write(found, [], name)
+        html.write(found.store.root, "", name)
 
 
 def test_num_must_be_positive(store):
     with pytest.raises(ValueError, match="num must be 1"):
-        study.read(store, num=0)
+        reading.read(store, num=0)

@@ -3,11 +3,12 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 import cvx.cli
+from cvx.cli.flags import OnStore
 
 if TYPE_CHECKING:
     from cvx.store import Store
@@ -17,7 +18,7 @@ DEFAULT = ("agreement", "properties")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(OnStore):
     """Compare stored models by numbers, with intervals, ceilings, floors and controls."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -36,15 +37,16 @@ class Flags:
     score: str = "logit"
     """logit, logprob, or margin (the logit less the mean of all)."""
     method: str = "gradient"
-    """gradient, smoothgrad or integrated_gradients; faithfulness takes it, sanity and stability the gradient."""
+    """gradient, smoothgrad or integrated_gradients, for all measures but training and embeddings."""
     seed: int = 0
     """Of random maps, noise and untrained models."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
     data: str = ""
     """The data root, for splits other than samples; default: CVX_DATA or ~/.cache/cvx."""
+    wandb: Literal["auto", "on", "off"] = "auto"
+    """Log tables, numbers and figures to W&B, as a run that uses the models' artifacts: where there is an account,
+    always, never."""
+    project: str = ""
+    """[ENTITY/]PROJECT of W&B; default: WANDB_PROJECT, or cvx."""
 
 
 def main(argv: list[str]) -> int:
@@ -58,16 +60,18 @@ def main(argv: list[str]) -> int:
     from cvx.distributed import pick_device
     from cvx.measures import Options
     from cvx.store import Store
+    from cvx.tracking.looking import looking
 
     options = Options(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Options)})
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))
     store = Store(flags.artifacts or config.default_artifacts())
     data_root = Path(flags.data) if flags.data else config.default_data()
     kinds = _kinds(flags.measures, store, flags.models)
-    tables = Tables(store, flags.models, options, often, data_root, pick_device(flags.device))
-    for kind in kinds:
-        getattr(tables, kind)()
-    tables.finish(f" --artifacts={flags.artifacts}" if flags.artifacts else "")
+    with looking("compare", flags.wandb, flags.project, store) as told:
+        tables = Tables(store, flags.models, options, often, data_root, pick_device(flags.device), told)
+        for kind in kinds:
+            getattr(tables, kind)()
+        tables.finish(f" --artifacts={flags.artifacts}" if flags.artifacts else "")
     return 0
 
 

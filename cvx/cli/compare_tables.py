@@ -1,8 +1,10 @@
 """What `python -m cvx compare` prints and writes."""
 
+import dataclasses
 import hashlib
+import math
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -15,10 +17,11 @@ from cvx import measures
 from cvx.files import whole_file
 from cvx.measures import Options, Table, drawing, writing
 from cvx.store import Store
+from cvx.tracking.looking import Findings
 
 
 class Tables:
-    """One comparison: each part is computed, printed and written."""
+    """One comparison: each part is computed, printed, written and told to whoever sends it to W&B."""
 
     def __init__(
         self,
@@ -28,11 +31,15 @@ class Tables:
         often: Options,
         data_root: Path,
         device: torch.device,
+        told: Findings | None = None,
     ) -> None:
+        self._told = told or Findings()
         self._store, self._references, self._options, self._often = store, references, options, often
         self._how: dict[str, Any] = {"data_root": data_root, "device": device, "show_progress": True}
-        names = dict.fromkeys(store.resolve(reference).reference for reference in references)
-        self._folder = store.root / "compare" / _joint([name.replace(":", "@") for name in names])
+        entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
+        self._told.models += entries.values()
+        self._told.question |= {**dataclasses.asdict(options), "num_often": often.num}
+        self._folder = store.root / "compare" / _joint([name.replace(":", "@") for name in entries])
         self._console = Console()
         self._findings: list[str] = []
         self._written: list[Path] = []
@@ -43,6 +50,9 @@ class Tables:
         self._table("agreement", "How alike the models look", found.rows(), *writing.agreement_table(found))
         self._figure("agreement", drawing.matrix_figure(found))
         self._findings += [found.sentence(i, j) for i, j in found.pairs()]
+        for i, j in found.pairs():
+            numbers = {name: found.interval(name, i, j).mean for name in found.names}
+            self._numbers("agreement", f"{found.columns[i]}--{found.columns[j]}", {**numbers, "cka": found.cka[i, j]})
         told = ", ".join(f"{found.columns[i]} – {found.columns[j]} {found.cka[i, j]:.2f}" for i, j in found.pairs())
         self._findings.append(f"How alike the models arrange the images by their logits (linear CKA): {told}.")
 
@@ -67,6 +77,8 @@ class Tables:
         self._table("faithfulness", title, found.rows(), *writing.faithfulness_table(found))
         self._figure("faithfulness", drawing.removal_figure(found))
         self._findings += [found.verdict(i) for i in range(len(found.references))]
+        for i, column in enumerate(found.columns):
+            self._numbers("faithfulness", column, {test: found.interval(i, test, "own").mean for test in found.tests})
 
     def sanity(self) -> None:
         """What randomization leaves of the maps."""
@@ -75,6 +87,9 @@ class Tables:
         self._table("sanity", title, found.rows(), *writing.sanity_table(found))
         self._figure("sanity", drawing.sanity_figure(found))
         self._findings += [found.verdict(i) for i in range(len(found.references))]
+        for i, column in enumerate(found.columns):
+            left = {f"{name}_left": found.after(i, name, found.blocks(i)[-1]).mean for name in found.names}
+            self._numbers("sanity", column, {**left, "class": found.class_sensitivity(i).mean})
 
     def training(self) -> None:
         """What the models' runs recorded while they trained."""
@@ -89,15 +104,29 @@ class Tables:
         flat = measures.embeddings(self._store, self._references)
         title = "How well layouts of the test logits separate the classes"
         self._table("embeddings", title, flat, *writing.embeddings_table(flat))
+        if pairs := measures.alignment(self._store, self._references):
+            title = "How alike two models arrange the test images (1 is the same but for turning, moving, scaling)"
+            self._table("alignment", title, pairs, *writing.embeddings_table(pairs))
+        self._figure("embeddings", drawing.layouts_figure(measures.layouts(self._store, self._references)))
         self._findings.append(measures.LAYOUT_NOTE)
 
     def _single(self, kind: str, measure: Callable[..., Table], options: Options, title: str) -> Table:
         found = measure(self._store, self._references, options, **self._how)
         self._table(kind, title, found.rows(), *writing.single_table(found))
+        for i, column in enumerate(found.columns):
+            self._numbers(kind, column, {name: found.interval(name, i).mean for name in found.names})
         return found
+
+    def _numbers(self, kind: str, whose: str, numbers: Mapping[str, float]) -> None:
+        """Take numbers that stand for themselves in W&B's summary; those that are undefined are left out."""
+        for name, value in numbers.items():
+            if not math.isnan(value):
+                self._told.numbers[f"{kind}/{name}/{_NO_KEY.sub('_', whose)}"] = float(value)
 
     def _table(self, kind: str, title: str, flat: list[dict[str, Any]], head: list[str], rows: list[list[str]]) -> None:
         self._folder.mkdir(parents=True, exist_ok=True)
+        names = list(dict.fromkeys(name for row in flat for name in row))
+        self._told.tables[kind] = names, [[row.get(name) for name in names] for row in flat]
         self._written += writing.write_table(self._folder / kind, flat, head, rows)
         caption, padding = None, (0, 1)
         if _width(head, rows) > self._console.width:
@@ -119,6 +148,7 @@ class Tables:
         with whole_file(path) as temporary:
             temporary.write_bytes(png)
         self._written.append(path)
+        self._told.pictures[f"{kind}_figure"] = [(path, f"{kind} of {', '.join(self._references)}")]
 
     def finish(self, flag: str) -> None:
         """Print and write the findings, and say where all lies."""
@@ -134,6 +164,8 @@ class Tables:
         self._console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)
 
 
+_NO_KEY = re.compile(r"[^\w-]")
+"""What a key must not hold: W&B takes a dot or a slash for nesting."""
 _INTERVAL = re.compile(r" \[[^\]]*\]")
 
 

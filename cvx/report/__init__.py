@@ -3,10 +3,15 @@
 sections   the one list of sections that both renderings read
 study      what a store holds, gathered once
 blocks     what a section of the page is made of
-numbers, pictures, films, alike, lesson   store → blocks, section by section
+numbers, judged, pictures, films, alike, lesson   store → blocks, section by section
 content    sections filled with blocks, once for both renderings
 plots      drawings whose ink follows the page's colors
 html       blocks → one self-contained page
 markdown   blocks → what can be said without pictures
+single     the page of one run
 workspace  sections → W&B
 """
+
+from cvx.report.single import run_page
+
+__all__ = ["run_page"]

@@ -37,7 +37,7 @@ def _of_dataset(study: Study, part: Part) -> list[Block]:
     except ValueError as error:
         return [Text(placeless(str(error), study.store), "note")]
     blocks: list[Block] = [Text(found.sentence(i, j), "finding") for i, j in found.pairs()[:6]]
-    blocks.append(Matrices(tuple(_matrix(found, name) for name in SHOWN)))
+    blocks.append(Matrices((*(_matrix(found, name) for name in SHOWN), _cka(found))))
     i, j = min(found.pairs(), key=lambda pair: np.nan_to_num(found.interval("spearman", *pair).mean, nan=2.0))
     rows = [int(row) for row in found.most_different(i, j, k=NUM_DIFFERENT)]
     if rows:
@@ -59,3 +59,10 @@ def _matrix(found: Agreement, name: str) -> Matrix:
         rows.append(tuple((measures.decimal(value), float(np.clip(value, 0, 1))) for value in means))
     note = f"{words[:1].upper()}{words[1:]}. On the diagonal: other seeds of the same recipe."
     return Matrix(title, "", found.columns, (*found.columns, *FLOOR_WORDS.values()), tuple(rows), note, num)
+
+
+def _cka(found: Agreement) -> Matrix:
+    """Put models against models by how they arrange the images, whatever they look at (Kornblith et al., 2019)."""
+    rows = tuple(tuple((measures.decimal(value), float(value)) for value in line) for line in found.cka)
+    note = "How alike the models arrange the same images by their logits (Kornblith et al., 2019, arXiv:1905.00414)."
+    return Matrix("Linear CKA of the logits", "", found.columns, found.columns, rows, note)

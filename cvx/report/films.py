@@ -1,6 +1,5 @@
 """The sections of time and place: the film through training, the logits in the plane."""
 
-import zipfile
 from collections.abc import Sequence
 from pathlib import Path
 
@@ -9,16 +8,14 @@ from jaxtyping import Float32, UInt8
 
 from cvx import measures, render
 from cvx.attribution import rescale, to_heatmap
-from cvx.embedding import METHODS
+from cvx.embedding import METHODS, align
 from cvx.figures import CLIP, percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri, png_uri
-from cvx.report.study import Part, Past, Study, placeless
+from cvx.report.study import DAMAGE, Part, Past, Study, arrays_of, placeless
 
 NUM_FILM = 8
 """Images of the film that the page shows."""
-DAMAGE = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
-"""What reading a damaged frame may end in."""
 MAX_FRAMES = 13
 LAYOUT_WORDS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
@@ -33,7 +30,7 @@ def _of_dataset(study: Study, part: Part) -> list[Block]:
     reels, figures, problems = [], [], []
     for name, past in _filmed(part):
         try:
-            reel, settling = _reel(name, past), measures.through_training(past.run)
+            reel, settling = _reel(name, past), part.settling(past)
         except DAMAGE as error:
             told = placeless(f"the film of {past.run.name} cannot be shown: {error}", study.store)
             problems.append(Text(told, "problem"))
@@ -58,7 +55,10 @@ def _film(part: Part, reels: Sequence[Reel]) -> Film:
 
 
 def _settling_figure(name: str, settling: measures.Settling, salt: str) -> Figure:
-    drawn = plots.two_curves(settling.epochs, settling.accuracy, settling.curve(), salt)
+    curve = settling.curve()
+    low = min(0.0, float(np.nanmin([*curve, 0.0])))
+    shown = [plots.Line(settling.epochs, settling.accuracy, 0), plots.Line(settling.epochs, curve, 1)]
+    drawn = plots.lines(shown, "epoch", salt, y_range=(low, 1), size=(4.2, 2.3))
     sentence = settling.sentence().partition(": ")[2]
     return Figure(name, drawn, sentence[:1].upper() + sentence[1:])
 
@@ -87,13 +87,7 @@ def _reel(name: str, past: Past) -> Reel:
 
 
 def _attribution(path: Path) -> Float32[np.ndarray, "m c h w"]:
-    return _arrays(path)["attribution"][:NUM_FILM]
-
-
-def _arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read a frame; numpy itself leaves a damaged file open."""
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
+    return arrays_of(path)["attribution"][:NUM_FILM]
 
 
 def embeddings(study: Study) -> list[Block]:
@@ -102,9 +96,12 @@ def embeddings(study: Study) -> list[Block]:
     for part in study.parts:
         found: list[Figure] = []
         problems: list[Block] = []
+        first: dict[str, np.ndarray] = {}
         for name, past in _embedded(part):
             try:
-                found += _planes(name, past)
+                arrays = arrays_of(past.run.folder / "embeddings" / "test.npz")
+                first = first or arrays
+                found += _planes(name, past, _aligned(arrays, first))
             except DAMAGE as error:
                 told = placeless(f"the embeddings of {past.run.name} cannot be shown: {error}", study.store)
                 problems.append(Text(told, "problem"))
@@ -120,9 +117,15 @@ def _embedded(part: Part) -> list[tuple[str, Past]]:
     return [(name, past) for name, past in part.judged() if (past.run.folder / "embeddings" / "test.npz").is_file()]
 
 
-def _planes(name: str, past: Past) -> list[Figure]:
+def _aligned(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dict[str, np.ndarray]:
+    """Turn, mirror and scale layouts onto the first model's, so that the eye can compare them; their shape stays."""
+    if arrays is first or not np.array_equal(arrays["ids"], first["ids"]):
+        return arrays
+    return arrays | {one: align(arrays[one], first[one]) for one in METHODS if one in arrays and one in first}
+
+
+def _planes(name: str, past: Past, arrays: dict[str, np.ndarray]) -> list[Figure]:
     numbers = (past.summary or {}).get("separability", {})
-    arrays = _arrays(past.run.folder / "embeddings" / "test.npz")
     labels, wrong = arrays["labels"], arrays["logits"].argmax(axis=1) != arrays["labels"]
     colors = plots.class_colors(arrays["logits"].shape[1])
     figures = []

@@ -21,7 +21,7 @@ HERE = Path(__file__).parent
 TITLE = "What image classifiers look at"
 
 
-def write(study: Study, filled: Sequence[Filled], name: str = "report", title: str = "") -> Path:
+def write(root: Path, page: str, name: str = "report") -> Path:
     """Write `reports/<name>.html` into the store.
 
     Raises:
@@ -29,16 +29,16 @@ def write(study: Study, filled: Sequence[Filled], name: str = "report", title: s
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"a report's name has letters, digits, `_ . -` only, got {name!r}")
-    path = study.store.root / "reports" / f"{name}.html"
+    path = root / "reports" / f"{name}.html"
     with whole_file(path) as temporary:
-        temporary.write_text(render(study, filled, title or TITLE), encoding="utf-8")
+        temporary.write_text(page, encoding="utf-8")
     return path
 
 
-def render(study: Study, filled: Sequence[Filled], title: str) -> str:
+def render(study: Study, filled: Sequence[Filled], title: str = "") -> str:
     """Draw the page; sections without blocks are left out."""
     return _template().render(
-        title=title,
+        title=title or TITLE,
         summary=summary(study),
         findings=findings(study),
         made=datetime.now(timezone.utc).strftime("%Y-%m-%d %H:%M UTC"),

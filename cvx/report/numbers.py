@@ -1,4 +1,4 @@
-"""The sections of numbers: what was trained, learning curves, confusion, sweeps, how to reproduce."""
+"""The sections of numbers: what was trained, learning curves, sweeps, how to reproduce."""
 
 import math
 import shlex
@@ -7,10 +7,7 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from jaxtyping import Int64
 
-from cvx import render
-from cvx.figures import percent
 from cvx.files import read_json
 from cvx.report import plots
 from cvx.report.blocks import (
@@ -19,19 +16,14 @@ from cvx.report.blocks import (
     Figure,
     Figures,
     Heading,
-    Matrices,
-    Matrix,
     Table,
     Text,
-    data_uri,
     png_uri,
 )
 from cvx.report.study import Part, Past, Recipe, Study, number, placeless
 
 MAX_COLORED = 8
 """Recipes that get a color; the others are gray."""
-MAX_CELLS = 20
-"""Classes up to which a confusion matrix shows its numbers."""
 MAX_TRIALS = 12
 
 
@@ -164,44 +156,6 @@ def _recipe_table(recipes: Sequence[Recipe], colors: Mapping[str, int]) -> Table
     return Table(("model", *names, "val accuracy", "test accuracy", "runs"), tuple(rows), caption=caption, keys=keys)
 
 
-def confusion(study: Study) -> list[Block]:
-    """Show each model's confusion on the test split, of the run that its stored best version came from."""
-    blocks: list[Block] = []
-    for part in study.parts:
-        found = [(name, past) for name, past in part.judged() if past.summary and past.summary.get("confusion")]
-        if found:
-            blocks.append(Heading(part.dataset))
-            blocks += _confusions(found)
-    return blocks or [Text("No run in this store is done, so nothing was counted on test images.", "note")]
-
-
-def _confusions(found: Sequence[tuple[str, Past]]) -> list[Block]:
-    matrices, figures = [], []
-    for name, past in found:
-        summary = past.summary or {}
-        counts, classes = np.array(summary["confusion"], np.int64), tuple(summary["per_class_accuracy"])
-        title, note = f"{name}, seed {past.seed}", _most_confused(counts, classes)
-        shares = counts / np.maximum(counts.sum(axis=1, keepdims=True), 1)
-        if len(classes) <= MAX_CELLS:
-            cells = tuple(
-                tuple((str(count) if count else "", float(share)) for count, share in zip(*pair, strict=True))
-                for pair in zip(counts, shares, strict=True)
-            )
-            matrices.append(Matrix(title, "true \\ predicted", classes, classes, cells, note))
-        else:
-            figures.append(Figure(title, note=note, uri=data_uri(render.colorize(shares.astype(np.float32)))))
-    return [*([Matrices(tuple(matrices))] if matrices else []), *([Figures(tuple(figures))] if figures else [])]
-
-
-def _most_confused(counts: Int64[np.ndarray, "k k"], classes: Sequence[str]) -> str:
-    off = counts - np.diag(np.diag(counts))
-    right = f"{percent(float(np.trace(counts) / max(1, counts.sum())))} of {counts.sum()} right."
-    order = np.argsort(-off, axis=None, kind="stable")[:3]
-    pairs = [divmod(int(at), len(classes)) for at in order if off.flat[at]]
-    told = [f"{classes[i]} taken for {classes[j]} ({off[i, j]}×)" for i, j in pairs]
-    return f"{right} Most often: {'; '.join(told)}." if told else right
-
-
 def sweeps(study: Study) -> list[Block]:
     """Show what the sweeps in the store found."""
     blocks: list[Block] = []
@@ -262,7 +216,7 @@ def reproduce(study: Study) -> list[Block]:
                 again = f" Seeds {', '.join(map(str, seeds))}: change --seed." if len(seeds) > 1 else ""
                 blocks.append(Text(f"{recipe.label} on {part.dataset}.{again}"))
                 blocks.append(Command(command(recipe.finished()[0], study.defaults)))
-    blocks += [Text("This page again, from the same store:"), Command("python -m cvx report")]
+    blocks += [Text("This page again, from the same store:"), Command(study.again)]
     return [*blocks, *_made_with(study.runs)]
 
 

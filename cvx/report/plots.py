@@ -24,7 +24,7 @@ _OWN_IDS = re.compile(
 _SETTINGS: dict[Any, Any] = {
     "svg.fonttype": "none",
     "text.parse_math": False,  # a class may be called $\alpha
-    "font.size": 9,
+    "font.size": 9.5,
     "axes.edgecolor": LINE,
     "axes.labelcolor": SOFT,
     "xtick.color": LINE,
@@ -53,6 +53,16 @@ class Curve:
     dash: int = 0
 
 
+@dataclass(frozen=True, eq=False)
+class Line:
+    """A line by itself."""
+
+    x: Sequence[float] | Float[np.ndarray, "n"]
+    y: Sequence[float] | Float[np.ndarray, "n"]
+    color: int
+    """Of the page's palette; -1 is gray."""
+
+
 def color_of(i: int) -> str:
     """Return the placeholder of the palette's color i, or of gray for -1."""
     return SOFT if i < 0 else f"#0400{i % NUM_COLORS:02x}"
@@ -64,7 +74,7 @@ def css_color(i: int) -> str:
 
 
 @contextlib.contextmanager
-def axes(width: float = 4.6, height: float = 2.9) -> Iterator[tuple[Any, Any]]:
+def axes(width: float = 4.2, height: float = 2.7) -> Iterator[tuple[Any, Any]]:
     """Give a figure with one pair of axes in the page's style."""
     import matplotlib as mpl
     from matplotlib.figure import Figure
@@ -114,18 +124,46 @@ def curves(lines: Sequence[Curve], y_label: str, salt: str, *, percent: bool = F
         return svg(figure, salt)
 
 
-def two_curves(
-    epochs: Sequence[float],
-    accuracy: Sequence[float],
-    agreement: Sequence[float],
+def lines(
+    series: Sequence[Line],
+    x_label: str,
     salt: str,
+    *,
+    y_label: str = "",
+    y_range: tuple[float, float] | None = None,
+    size: tuple[float, float] = (3.4, 2.3),
 ) -> Markup:
-    """Draw accuracy and the maps' agreement with the final ones over epochs; both end near 1."""
-    with axes(4.6, 2.3) as (figure, place):
-        place.plot(epochs, accuracy, color=color_of(0), lw=1.9)
-        place.plot(epochs, agreement, color=color_of(1), lw=1.9, ls=DASHES[1])
-        place.set_ylim(min(0.0, float(np.nanmin([*agreement, 0.0])) * 1.05), 1.03)
-        place.set_xlabel("epoch")
+    """Draw lines that are told apart by color and dash; gray ones are what the others are held against."""
+    with axes(*size) as (figure, place):
+        for line in series:
+            width, dash = (1.3, DASHES[2]) if line.color < 0 else (1.9, DASHES[line.color % len(DASHES)])
+            place.plot(line.x, line.y, color=color_of(line.color), lw=width, ls=dash)
+        if y_range is not None:
+            low, high = y_range
+            place.set_ylim(low - 0.02 * (high - low), high + 0.03 * (high - low))
+        place.set_xlabel(x_label)
+        place.set_ylabel(y_label)
+        return svg(figure, salt)
+
+
+def calibration(bins: Sequence[tuple[float, float, int, float, float]], salt: str) -> Markup:
+    """Draw accuracy over confidence against the diagonal, and below it how many images each bin holds."""
+    import matplotlib as mpl
+    from matplotlib.figure import Figure
+
+    low, high, num, _, right = (np.array(values, np.float64) for values in zip(*bins, strict=True))
+    with mpl.rc_context(_SETTINGS):
+        figure = Figure(figsize=(3.8, 3.2), layout="constrained")
+        figure.patch.set_alpha(0)
+        top, bottom = figure.subplots(2, 1, sharex=True, height_ratios=(4, 1))
+        for place, heights in ((top, np.where(num > 0, right, 0.0)), (bottom, num / max(1.0, num.sum()))):
+            place.patch.set_alpha(0)
+            place.bar(low, heights, width=(high - low) * 0.92, align="edge", color=color_of(0), lw=0, alpha=0.8)
+            place.yaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
+        top.plot([0, 1], [0, 1], color=INK, lw=1.2, ls=DASHES[1])
+        top.set(xlim=(0, 1), ylim=(0, 1.02), ylabel="right")
+        bottom.set(xlabel="confidence", ylabel="images")
+        bottom.xaxis.set_major_formatter(lambda value, _: f"{100 * value:.0f} %")
         return svg(figure, salt)
 
 

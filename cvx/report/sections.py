@@ -2,81 +2,7 @@
 
 from dataclasses import dataclass, field
 
-
-@dataclass(frozen=True)
-class Lines:
-    """A line per run."""
-
-    title: str
-    y: str
-    x: str = "Step"
-
-
-@dataclass(frozen=True)
-class Bars:
-    """A bar per model: the mean over its runs."""
-
-    title: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class Points:
-    """A point per run, a hyperparameter against a metric."""
-
-    title: str
-    parameter: str
-    metric: str
-
-
-@dataclass(frozen=True)
-class Media:
-    """Pictures as a grid: runs × images, with a slider over the steps."""
-
-    title: str
-    keys: tuple[str, ...]
-    columns: int = 4
-
-
-@dataclass(frozen=True)
-class Parallel:
-    """A line per run over hyperparameters to a metric."""
-
-    title: str
-    parameters: tuple[str, ...]
-    metric: str
-
-
-@dataclass(frozen=True)
-class Importance:
-    """How much each hyperparameter goes with a metric."""
-
-    metric: str
-
-
-@dataclass(frozen=True)
-class Comparer:
-    """Runs side by side, what differs first."""
-
-
-@dataclass(frozen=True)
-class Grid:
-    """A table that runs log; from its settings a person chooses W&B's own 2-D projection."""
-
-    key: str
-
-
-@dataclass(frozen=True)
-class Chart:
-    """Bars drawn from a table that runs log."""
-
-    title: str
-    key: str
-    label: str
-    value: str
-
-
-Panel = Lines | Bars | Points | Media | Parallel | Importance | Comparer | Grid | Chart
+from cvx.report.panels import Bars, Chart, Comparer, Grid, Importance, Lines, Media, Panel, Parallel, Points
 
 
 @dataclass(frozen=True)
@@ -89,17 +15,6 @@ class Section:
     """What is shown and how to read it, a paragraph each."""
     panels: tuple[Panel, ...] = field(default=())
     """W&B's counterpart; a section without panels is text there."""
-
-
-def metric_keys(panel: Panel) -> tuple[str, ...]:
-    """Return the names of what a panel shows that runs must log."""
-    if isinstance(panel, Lines):
-        return (panel.y, *(() if panel.x == "Step" else (panel.x,)))
-    if isinstance(panel, Bars | Points | Parallel | Importance):
-        return (panel.metric,)
-    if isinstance(panel, Grid | Chart):
-        return (panel.key,)
-    return panel.keys if isinstance(panel, Media) else ()
 
 
 PARAMETERS = ("lr", "weight_decay", "batch_size", "label_smoothing", "mixup", "epochs")
@@ -120,6 +35,7 @@ SECTIONS = (
             Bars("Test calibration error (ECE)", "test/ece"),
             Bars("Images per second while training", "time/images_per_s"),
             Comparer(),
+            Media("Every run's own page", ("report",), 1),
         ),
     ),
     Section(
@@ -150,7 +66,6 @@ SECTIONS = (
             Lines("Training loss", "train/loss"),
             Lines("Gradient norm", "train/grad_norm"),
             Lines("Learning rate", "lr"),
-            Lines("Validation calibration error (ECE)", "val/ece", "epoch"),
         ),
     ),
     Section(
@@ -160,7 +75,21 @@ SECTIONS = (
             "Rows are the true classes, columns the predicted ones; the stronger a cell's color, the larger its share "
             "of the row. The diagonal is what was recognized. Numbers are test images.",
         ),
-        (Media("Confusion, accuracy per class, calibration", ("test/confusion", "test/calibration"), 2),),
+        (Media("Confusion, shares of each class", ("test/confusion",), 2),),
+    ),
+    Section(
+        "calibration",
+        "How sure, and how often right",
+        (
+            "Test images are put into bins by the model's confidence, the probability of its own answer; a bar is the "
+            "share of its bin that is right. On the diagonal a model is as sure as it is right; bars below it mean "
+            "that it is too sure (Guo et al., 2017, arXiv:1706.04599). The line of small bars below tells how many "
+            "images each bin holds: a bin of few says little.",
+        ),
+        (
+            Media("Accuracy over confidence", ("test/calibration",), 2),
+            Lines("Validation calibration error (ECE)", "val/ece", "epoch"),
+        ),
     ),
     Section(
         "maps",
@@ -183,7 +112,10 @@ SECTIONS = (
             "over a uniform map's: below 1 the model looks at the middle. Where masks are known, the mass on the mask "
             "stands beside what a map that knows nothing would get.",
         ),
-        (Chart("Test accuracy per class", "test/per_class_table", "class", "accuracy"),),
+        (
+            Chart("Test accuracy per class", "test/per_class_table", "class", "accuracy"),
+            Grid("compare/properties"),
+        ),
     ),
     Section(
         "film",
@@ -192,7 +124,12 @@ SECTIONS = (
             "The same images after every epoch, from the untrained network to the end. Each map is on its own scale: "
             "the film shows where the network looks, and the number below how strongly its score hangs on the pixels.",
         ),
-        (Media("Film of the fixed images", ("film",), 8),),
+        (
+            Lines("Maps of one epoch and the one before: Spearman", "maps/spearman_to_previous", "epoch"),
+            Lines("Maps of one epoch and the one before: SSIM", "maps/ssim_to_previous", "epoch"),
+            Grid("compare/training"),
+            Media("Accuracy, maps and classes through training", ("compare/training_figure",), 1),
+        ),
     ),
     Section(
         "agreement",
@@ -203,6 +140,54 @@ SECTIONS = (
             "image's edges, noise, and the model's own maps of other images. Two models with one accuracy may well "
             "look at different places.",
         ),
+        (Grid("compare/agreement"), Media("Models × models", ("compare/agreement_figure",), 1)),
+    ),
+    Section(
+        "localization",
+        "Do the maps lie on what decides the class?",
+        (
+            "For images that were drawn, the pixels that decide the class are known. The pointing game asks whether "
+            "the strongest pixel is one of them, mass how much of the map lies on them (Arras et al., 2022, "
+            "arXiv:2003.07258), rank and AUC whether they are the strongest. Beside it stands chance: what a map "
+            "that knows nothing would score.",
+        ),
+        (
+            Lines("Strongest pixel on the mask", "maps/pointing", "epoch"),
+            Lines("Share of the map on the mask", "maps/mass_on_mask", "epoch"),
+            Grid("compare/localization"),
+        ),
+    ),
+    Section(
+        "faithfulness",
+        "Does the answer change when the strongest pixels go?",
+        (
+            "Pixels are taken out, or put in, from the strongest in the map to the weakest, and the model is asked "
+            "again. That a curve falls says little: it falls for any order. So beside the model's own maps stand "
+            "orders that know nothing of it: random maps, edges of the image, its own maps blurred, and the maps of an "
+            "untrained model of the same architecture. Removed pixels become the mean color or a blur, or are imputed "
+            "from their neighbors (ROAD; Rong et al., 2022, arXiv:2202.00449).",
+        ),
+        (Grid("compare/faithfulness"), Media("Removal curves", ("compare/faithfulness_figure",), 1)),
+    ),
+    Section(
+        "sanity",
+        "Do the maps depend on what was learned?",
+        (
+            "What the model learned is taken away block by block, from the output to the input, and its maps are held "
+            "against those of the trained model (Adebayo et al., 2018, arXiv:1810.03292). A map that stays is a map of "
+            "the image and the architecture, not of what was learned.",
+        ),
+        (Grid("compare/sanity"), Media("What randomization leaves", ("compare/sanity_figure",), 1)),
+    ),
+    Section(
+        "stability",
+        "Are the maps steady?",
+        (
+            "Max-sensitivity is the largest change of a map under a little noise in the image (Yeh et al., 2019, "
+            "arXiv:1901.09392). Beside it stands what training still does to the maps: how like the final ones they "
+            "are before training, when the accuracy has settled, and at the last epoch but one.",
+        ),
+        (Grid("compare/stability"),),
     ),
     Section(
         "embeddings",
@@ -213,11 +198,14 @@ SECTIONS = (
             "together, but distances between groups, sizes of groups and empty space mean nothing. The numbers are "
             "computed in the layout: silhouette (1: compact, separate classes), kNN (share of points whose 10 "
             "neighbors vote for their class) and trustworthiness (how far neighbors in the picture are neighbors in "
-            "logits).",
+            "logits). Layouts of a dataset's models are turned onto the first one's (Procrustes), so that groups "
+            "lie in the same places as far as that goes.",
         ),
         (
             Media("PCA, t-SNE and UMAP of the logits", ("embedding/pca", "embedding/tsne", "embedding/umap"), 3),
             Grid("embedding/table"),
+            Grid("compare/embeddings"),
+            Grid("compare/alignment"),
         ),
     ),
     Section(

@@ -1,19 +1,25 @@
-"""What a store holds, gathered once for all sections: recipes with their runs, models with their look at samples."""
+"""What a store holds, as all sections see it: recipes with their runs, models with their look at samples."""
 
 import dataclasses
-import json
 import statistics
-from collections.abc import Callable, Mapping, Sequence
+import zipfile
+from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 
-from cvx import records
 from cvx.checkpoint import Card
-from cvx.comparison import View, look
+from cvx.comparison import View
+from cvx.data.splits import NUM_FILM
+from cvx.measures import Settling, through_training
 from cvx.records import Run
+from cvx.report.afford import Afforded
 from cvx.store import ModelEntry, Samples, Store
+
+DAMAGE = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
+"""What reading a damaged frame may end in."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -77,6 +83,8 @@ class Looker:
     card: Card
     view: View
     """The first samples, the score of the true class explained."""
+    pass_s: float = 0.0
+    """Seconds that one gradient of one image took."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -87,6 +95,23 @@ class Part:
     samples: Samples | None
     recipes: tuple[Recipe, ...]
     lookers: tuple[Looker, ...]
+    _settled: dict[str, Settling | None] = dataclasses.field(default_factory=dict)
+
+    def settling(self, past: Past) -> Settling | None:
+        """Return how a run's maps settle, and where they lie if masks are known; None without a film.
+
+        Raises:
+            ValueError: If a frame is damaged.
+        """
+        if past.run.name not in self._settled:
+            masks = None if self.samples is None else self.samples.split.head(NUM_FILM).masks
+            self._settled[past.run.name] = through_training(past.run, None if masks is None else np.asarray(masks))
+        return self._settled[past.run.name]
+
+    def mask_share(self) -> float:
+        """Return the mean share of the film's images that masks cover, nan without masks: what chance scores."""
+        masks = None if self.samples is None else self.samples.split.head(NUM_FILM).masks
+        return float("nan") if masks is None else float(np.asarray(masks).mean())
 
     def names(self) -> list[str]:
         """Name the models that look, shortly."""
@@ -123,6 +148,10 @@ class Study:
     defaults: Mapping[str, Any]
     """Hyperparameters that need no flag; all others are written into the commands."""
     show_progress: bool = False
+    again: str = "python -m cvx report"
+    """The command that makes the page anew."""
+    often: Mapping[tuple[str, str], Afforded] = dataclasses.field(default_factory=dict)
+    """By measure and dataset, what is shown of the measures that ask a model many times per image."""
 
     @property
     def runs(self) -> list[Past]:
@@ -130,130 +159,15 @@ class Study:
         return [past for part in self.parts for recipe in part.recipes for past in recipe.runs]
 
 
-def read(
-    store: Store,
-    num: int = 200,
-    device: torch.device | str = "cpu",
-    defaults: Mapping[str, Any] | None = None,
-    show_progress: bool = False,
-    tell: Callable[[str], None] = lambda _: None,
-) -> Study:
-    """Read all runs and let every model's best version look at the dataset's first `num` samples.
-
-    What is broken or not done is named in `problems`, not left out in silence.
-
-    Raises:
-        ValueError: If the store holds no model and no run at all, or `num` is not positive.
-    """
-    if num < 1:
-        raise ValueError(f"num must be 1 image or more, got {num}")
-    problems: list[str] = []
-    pasts = _pasts(store, problems)
-    entries = _entries(store, problems)
-    if not pasts and not entries:
-        told = f" that can be read ({'; '.join(problems)})" if problems else " yet"
-        raise ValueError(f"the store {store.root} holds no run and no model{told}; `python -m cvx starter` trains some")
-    datasets = sorted({str(past.config["dataset"]) for past in pasts} | {card.dataset for _, card in entries})
-    parts = []
-    for dataset in datasets:
-        own = [(entry, card) for entry, card in entries if card.dataset == dataset]
-        samples, lookers = _lookers(store, own, num, torch.device(device), problems, tell)
-        recipes = _recipes([past for past in pasts if past.config["dataset"] == dataset])
-        parts.append(Part(dataset, samples, recipes, lookers))
-    problems = [placeless(problem, store) for problem in problems]
-    return Study(store, tuple(parts), tuple(problems), num, torch.device(device), defaults or {}, show_progress)
+def arrays_of(path: Path) -> dict[str, np.ndarray]:
+    """Read a frame; numpy itself leaves a damaged file open."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+        return {key: stored[key] for key in stored.files}
 
 
 def placeless(text: str, store: Store) -> str:
     """Leave out where this machine keeps the store: the report may travel."""
     return text.replace(f"{store.root}/", "").replace(str(store.root), "the store")
-
-
-def _pasts(store: Store, problems: list[str]) -> list[Past]:
-    pasts = []
-    for run in records.runs(store.root):
-        try:
-            facts, summary, rows = run.config, run.summary, run.rows()
-            config = dict(facts["config"])
-            pasts.append(
-                Past(run, {"dataset": config["dataset"], "model": config["model"], **config}, facts, summary, rows)
-            )
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            problems.append(f"run {run.name} cannot be read: {error}")
-            continue
-        if summary is None:
-            problems.append(f"run {run.name} is not done: its curves are shown, it has no final numbers")
-    return pasts
-
-
-def _entries(store: Store, problems: list[str]) -> list[tuple[ModelEntry, Card]]:
-    found = []
-    for entry in store.best():
-        if entry.card is None:
-            problems.append(f"model {entry.reference} cannot be read: {entry.error}")
-        else:
-            found.append((entry, entry.card))
-    return found
-
-
-def _lookers(
-    store: Store,
-    entries: Sequence[tuple[ModelEntry, Card]],
-    num: int,
-    device: torch.device,
-    problems: list[str],
-    tell: Callable[[str], None],
-) -> tuple[Samples | None, tuple[Looker, ...]]:
-    """Let the models look that share the samples of the newest of them; the others are named."""
-    samples: Samples | None = None
-    lookers = []
-    for entry, card in sorted(entries, key=lambda pair: pair[1].created, reverse=True):
-        try:
-            own = store.samples(card.dataset, card.samples)
-            samples = samples or own
-            if own.fingerprint != samples.fingerprint:
-                problems.append(
-                    f"model {entry.reference} was trained on another state of {card.dataset}; it has no maps here"
-                )
-                continue
-            tell(f"maps of {entry.reference}")
-            few = samples.split.head(num)
-            classifier = entry.load()[0].to(device)
-            view = look(
-                entry.reference,
-                classifier,
-                card,
-                np.asarray(few.images),
-                "label",
-                np.array(few.labels),
-                samples.classes,
-            )
-            lookers.append(Looker(entry, card, view))
-        except (ValueError, OSError) as error:
-            problems.append(f"model {entry.reference} cannot look at the samples: {error}")
-    return samples, tuple(sorted(lookers, key=lambda one: one.entry.name))
-
-
-def _recipes(pasts: Sequence[Past]) -> tuple[Recipe, ...]:
-    groups: dict[str, list[Past]] = {}
-    for past in pasts:
-        key = json.dumps({name: value for name, value in past.config.items() if name != "seed"}, sort_keys=True)
-        groups.setdefault(key, []).append(past)
-    found = []
-    for group in groups.values():
-        config = group[0].config
-        model = str(config["model"])
-        varied = _varied(config, [one[0].config for one in groups.values() if one[0].config["model"] == model])
-        label = " · ".join([model, *(f"{name} {number(value)}" for name, value in varied.items())])
-        found.append(
-            Recipe(str(config["dataset"]), model, label, varied, tuple(sorted(group, key=lambda one: one.seed)))
-        )
-    return tuple(sorted(found, key=lambda one: one.label))
-
-
-def _varied(config: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
-    names = [name for name in config if name != "seed"]
-    return {name: config[name] for name in names if any(other.get(name) != config[name] for other in others)}
 
 
 def number(value: Any) -> str:

@@ -1,6 +1,7 @@
 """The same sections on W&B: a saved workspace and a report of a project's runs."""
 
 from collections.abc import Sequence
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ from cvx.files import read_json, write_json
 from cvx.report.content import Filled
 from cvx.report.html import TITLE
 from cvx.report.markdown import escape, markdown
-from cvx.report.sections import (
+from cvx.report.panels import (
     Bars,
     Chart,
     Comparer,
@@ -19,21 +20,26 @@ from cvx.report.sections import (
     Panel,
     Parallel,
     Points,
+    of_comparisons,
 )
-from cvx.report.study import Study
+from cvx.report.trained import Trained, trained_of, with_runs
 from cvx.tracking import account
 
 WIDTH = 24
 """Columns of W&B's layout."""
+COMPARED = "Compared by python -m cvx compare"
+MAX_RUNS = 5_000
+"""Runs of a project that are asked which dataset and model they are of."""
 GROUPED = (Lines, Bars)
 """Panels that show a model's runs as one, mean and range; the others show run by run."""
 
 
-def save(study: Study, filled: Sequence[Filled], project: str, name: str = "report", title: str = "") -> dict[str, str]:
+def save(root: Path, filled: Sequence[Filled], project: str, name: str = "report", title: str = "") -> dict[str, str]:
     """Save workspace and report, those of an earlier call anew, and return their addresses.
 
     Args:
-        project: `[ENTITY/]PROJECT` that the store's runs were published to.
+        root: The store, which may be empty: then the numbers are those of the project's own runs.
+        project: `[ENTITY/]PROJECT` that holds runs.
         name: Where the addresses are kept: `reports/<name>.json` in the store.
 
     Raises:
@@ -41,12 +47,14 @@ def save(study: Study, filled: Sequence[Filled], project: str, name: str = "repo
         ValueError: If the project holds no runs.
     """
     wandb = account.client()
-    where = _project(project)
-    kept = study.store.root / "reports" / f"{name}.json"
+    where, trained = _project(project)
+    filled = [with_runs(one, trained) for one in filled]
+    datasets = list(dict.fromkeys(one.dataset for one in trained))
+    kept = root / "reports" / f"{name}.json"
     known = _known(kept, where)
     title = title or TITLE
     try:
-        saved = {"report": _save_report(study, filled, where, known.get("report", ""), title)}
+        saved = {"report": _save_report(datasets, filled, where, known.get("report", ""), title)}
         saved["workspace"] = _save_workspace(filled, where, known.get("workspace", ""), title)
     except wandb.Error as error:
         raise OSError(f"W&B did not take the report: {account.one_line(error)}") from None
@@ -54,18 +62,19 @@ def save(study: Study, filled: Sequence[Filled], project: str, name: str = "repo
     return saved
 
 
-def _project(text: str) -> account.Target:
-    """Fill in the entity, and require that there is something to report."""
+def _project(text: str) -> tuple[account.Target, list[Trained]]:
+    """Fill in the entity, and list the trainings; there must be something to report."""
     wandb, where = account.client(), account.target(text)
     api = account.api()
     try:
         where = account.Target(where.entity or api.default_entity, where.project)
-        num = len(api.runs(f"{where.entity}/{where.project}", per_page=1))
+        found = islice(api.runs(f"{where.entity}/{where.project}", per_page=100), MAX_RUNS)
+        trained = [one for run in found if (one := trained_of(run)) is not None]
     except (wandb.Error, ValueError) as error:
         raise ValueError(f"{where} cannot be read ({account.one_line(error)}); {_publish(where)}") from None
-    if not num:
+    if not trained:
         raise ValueError(f"{where} holds no runs; {_publish(where)}")
-    return where
+    return where, sorted(trained, key=lambda one: (one.dataset, one.model))
 
 
 def _publish(where: account.Target) -> str:
@@ -98,7 +107,7 @@ def _workspace_section(one: Filled) -> Any:
     return ws.Section(name=one.section.title, panels=panels, is_open=True)
 
 
-def _save_report(study: Study, filled: Sequence[Filled], where: account.Target, url: str, title: str) -> str:
+def _save_report(datasets: Sequence[str], filled: Sequence[Filled], where: account.Target, url: str, title: str) -> str:
     import wandb_workspaces.reports.v2 as wr
 
     report = _reopen(wr.Report, url) or wr.Report(entity=where.entity, project=where.project, title=title)
@@ -106,8 +115,11 @@ def _save_report(study: Study, filled: Sequence[Filled], where: account.Target, 
     for one in filled:
         blocks += [wr.H1(one.section.title), *(wr.P(text) for text in one.section.text)]
         blocks += [wr.MarkdownBlock(text=text) for text in markdown(one.blocks)]
-        for part in study.parts if one.section.panels else ():
-            blocks += [wr.H2(part.dataset), *_grids(where, part.dataset, one.section.panels)]
+        of_runs = [panel for panel in one.section.panels if not of_comparisons(panel)]
+        for dataset in datasets if of_runs else ():
+            blocks += [wr.H2(dataset), *_grids(where, dataset, of_runs)]
+        compared = [panel for panel in one.section.panels if of_comparisons(panel)]
+        blocks += [wr.H2(COMPARED), _compared_grid(where, compared)] if compared else []
     report.title, report.blocks = title, blocks
     report.description = "Made by `python -m cvx report`; running it again updates this report."
     report.width = "fluid"
@@ -136,9 +148,19 @@ def _grids(where: account.Target, dataset: str, panels: Sequence[Panel]) -> list
         if own:
             only = expr.And(expr.Config("dataset") == dataset)
             runset = wr.Runset(where.entity, where.project, dataset, filters=only)
-            runset.groupby = ["config.model"] if grouped else []
+            runset.groupby = ["config.dataset", "config.model"] if grouped else []
             grids.append(wr.PanelGrid(runsets=[runset], panels=[_laid_out(panel, grouped) for panel in own]))
     return grids
+
+
+def _compared_grid(where: account.Target, panels: Sequence[Panel]) -> Any:
+    """Lay out what `python -m cvx compare` logged, whatever models it was of."""
+    import wandb_workspaces.reports.v2 as wr
+    from wandb_workspaces import expr
+
+    only = expr.And(expr.Metric("JobType") == "compare")
+    runset = wr.Runset(where.entity, where.project, COMPARED, filters=only)
+    return wr.PanelGrid(runsets=[runset], panels=[_laid_out(panel, grouped=False) for panel in panels])
 
 
 def _laid_out(panel: Panel, grouped: bool) -> Any:

@@ -1,0 +1,179 @@
+"""A store → a study of it, or of one of its runs: read once, what is broken named."""
+
+import json
+import shlex
+import time
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+
+from cvx import records
+from cvx.checkpoint import Card
+from cvx.comparison import look
+from cvx.records import Run
+from cvx.report.afford import afford
+from cvx.report.study import Looker, Part, Past, Recipe, Study, number, placeless
+from cvx.store import ModelEntry, Samples, Store
+
+
+def read(
+    store: Store,
+    num: int = 200,
+    device: torch.device | str = "cpu",
+    defaults: Mapping[str, Any] | None = None,
+    show_progress: bool = False,
+    tell: Callable[[str], None] = lambda _: None,
+    num_often: int = 20,
+    budget_s: float = 120,
+) -> Study:
+    """Read all runs and let every model's best version look at the dataset's first `num` samples.
+
+    What is broken or not done is named in `problems`, not left out in silence.
+
+    Args:
+        num_often, budget_s: Images for measures that ask a model many times per image, and seconds for all of them.
+
+    Raises:
+        ValueError: If the store holds no model and no run at all, or `num` is not positive.
+    """
+    if num < 1:
+        raise ValueError(f"num must be 1 image or more, got {num}")
+    problems: list[str] = []
+    pasts = _pasts(records.runs(store.root), problems)
+    entries = _readable(store.best(), problems)
+    if not pasts and not entries:
+        told = f" that can be read ({'; '.join(problems)})" if problems else " yet"
+        raise ValueError(f"the store {store.root} holds no run and no model{told}; `python -m cvx starter` trains some")
+    datasets = sorted({str(past.config["dataset"]) for past in pasts} | {card.dataset for _, card in entries})
+    parts = []
+    for dataset in datasets:
+        own = [(entry, card) for entry, card in entries if card.dataset == dataset]
+        samples, lookers = _lookers(store, own, num, torch.device(device), problems, tell)
+        recipes = _recipes([past for past in pasts if past.config["dataset"] == dataset])
+        parts.append(Part(dataset, samples, recipes, lookers))
+    problems = [placeless(problem, store) for problem in problems]
+    costs = {
+        part.dataset: [(one.entry.reference, one.pass_s) for one in part.lookers] for part in parts if part.lookers
+    }
+    often = afford(store, costs, num_often, budget_s)
+    where = torch.device(device)
+    return Study(store, tuple(parts), tuple(problems), num, where, defaults or {}, show_progress, often=often)
+
+
+def read_run(
+    store: Store,
+    run: Run,
+    num: int,
+    device: torch.device | str = "cpu",
+    defaults: Mapping[str, Any] | None = None,
+) -> Study:
+    """Read one run, and let its own best version look at the dataset's first `num` samples.
+
+    Raises:
+        ValueError: If the run cannot be read.
+    """
+    problems: list[str] = []
+    pasts = _pasts([run], problems)
+    if not pasts:
+        raise ValueError(placeless("; ".join(problems), store))
+    reference, entries = (pasts[0].summary or {}).get("best"), []
+    if reference:
+        try:
+            entries = _readable([store.resolve(reference)], problems)
+        except ValueError as error:
+            problems.append(str(error))
+    samples, lookers = _lookers(store, entries, num, torch.device(device), problems, lambda _: None)
+    part = Part(str(pasts[0].config["dataset"]), samples, _recipes(pasts), lookers)
+    told = tuple(placeless(problem, store) for problem in problems)
+    again = shlex.join(["python", "-m", "cvx", "report", f"--run={run.name}"])
+    return Study(store, (part,), told, num, torch.device(device), defaults or {}, again=again)
+
+
+def _pasts(runs: Sequence[Run], problems: list[str]) -> list[Past]:
+    pasts = []
+    for run in runs:
+        try:
+            facts, summary, rows = run.config, run.summary, run.rows()
+            config = dict(facts["config"])
+            pasts.append(
+                Past(run, {"dataset": config["dataset"], "model": config["model"], **config}, facts, summary, rows)
+            )
+        except (ValueError, KeyError, TypeError, OSError) as error:
+            problems.append(f"run {run.name} cannot be read: {error}")
+            continue
+        if summary is None:
+            problems.append(f"run {run.name} is not done: its curves are shown, it has no final numbers")
+    return pasts
+
+
+def _readable(entries: Sequence[ModelEntry], problems: list[str]) -> list[tuple[ModelEntry, Card]]:
+    found = []
+    for entry in entries:
+        if entry.card is None:
+            problems.append(f"model {entry.reference} cannot be read: {entry.error}")
+        else:
+            found.append((entry, entry.card))
+    return found
+
+
+def _lookers(
+    store: Store,
+    entries: Sequence[tuple[ModelEntry, Card]],
+    num: int,
+    device: torch.device,
+    problems: list[str],
+    tell: Callable[[str], None],
+) -> tuple[Samples | None, tuple[Looker, ...]]:
+    """Let the models look that share the samples of the newest of them; the others are named."""
+    samples: Samples | None = None
+    lookers = []
+    for entry, card in sorted(entries, key=lambda pair: pair[1].created, reverse=True):
+        try:
+            own = store.samples(card.dataset, card.samples)
+            samples = samples or own
+            if own.fingerprint != samples.fingerprint:
+                problems.append(
+                    f"model {entry.reference} was trained on another state of {card.dataset}; it has no maps here"
+                )
+                continue
+            tell(f"maps of {entry.reference}")
+            few = samples.split.head(num)
+            classifier = entry.load()[0].to(device)
+            started = time.perf_counter()
+            view = look(
+                entry.reference,
+                classifier,
+                card,
+                np.asarray(few.images),
+                "label",
+                np.array(few.labels),
+                samples.classes,
+            )
+            lookers.append(Looker(entry, card, view, (time.perf_counter() - started) / len(view)))
+        except (ValueError, OSError) as error:
+            problems.append(f"model {entry.reference} cannot look at the samples: {error}")
+    return samples, tuple(sorted(lookers, key=lambda one: one.entry.name))
+
+
+def _recipes(pasts: Sequence[Past]) -> tuple[Recipe, ...]:
+    groups: dict[str, list[Past]] = {}
+    for past in pasts:
+        key = json.dumps({name: value for name, value in past.config.items() if name != "seed"}, sort_keys=True)
+        groups.setdefault(key, []).append(past)
+    found = []
+    for group in groups.values():
+        config = group[0].config
+        model = str(config["model"])
+        varied = _varied(config, [one[0].config for one in groups.values() if one[0].config["model"] == model])
+        label = " · ".join([model, *(f"{name} {number(value)}" for name, value in varied.items())])
+        found.append(
+            Recipe(str(config["dataset"]), model, label, varied, tuple(sorted(group, key=lambda one: one.seed)))
+        )
+    return tuple(sorted(found, key=lambda one: one.label))
+
+
+def _varied(config: Mapping[str, Any], others: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    names = [name for name in config if name != "seed"]
+    return {name: config[name] for name in names if any(other.get(name) != config[name] for other in others)}
