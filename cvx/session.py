@@ -3,6 +3,7 @@
 import contextlib
 import dataclasses
 import math
+import os
 import signal
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -169,7 +170,7 @@ def _content(config: TrainConfig, place: Place, learner: Learner) -> dict[str, A
     return {
         "config": dataclasses.asdict(config),
         "key": config.key,
-        "place": where,
+        "place": where | {"sweep": os.environ.get("WANDB_SWEEP_ID", "")},  # W&B's agent tells its trials so
         "precision": str(learner.precision).removeprefix("torch."),
         **records.provenance(),
     }

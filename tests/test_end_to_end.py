@@ -11,6 +11,8 @@ import yaml
 from gradio_client import Client
 from small_store import ROOT, served
 
+from demo.history import History
+
 PROJECT = "tester/maps"
 SHORT = {"epochs": 1, "warmup_epochs": 0}
 SHORT_FLAGS = [f"--{name}={value}" for name, value in SHORT.items()]
@@ -62,6 +64,7 @@ def test_what_is_trained_and_swept_online_is_pulled_looked_at_and_reported(wandb
     said = run("cvx", "pull", PROJECT, "--alias=all", f"--artifacts={here}")
     assert "7 new, 0 known, 0 refused" in said, said  # the samples, three models, the records of three runs
     check_demo(here)
+    check_groups(here)
     check_report(wandb_server, here)
 
 
@@ -85,6 +88,12 @@ def check_demo(root):
         answers = client.predict(models, "digits:0", api_name="/compare")["answers"]
     assert [answer["error"] for answer in answers] == [""] * 3
     assert all(answer["norm"] > 0 for answer in answers)
+
+
+def check_groups(root):
+    """The demo knows which runs are trials of one sweep."""
+    groups = sorted(past.group for past in History(root).chronicle().of("digits"))
+    assert groups[0] == "" and groups[1] and groups[1] == groups[2]
 
 
 def check_report(server, root):
