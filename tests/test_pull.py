@@ -2,6 +2,7 @@
 
 import gc
 import json
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -85,6 +86,16 @@ def test_two_projects_share_a_store_without_colliding(published, tmp_path):
         f"tester/{one}/tiles-test_resnet:v0" for one in ("maps", "others")
     ]
     assert "best" in entries[1].aliases, "the better of the two"
+
+
+@pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # wandb leaves its sessions to the collector
+def test_two_pulls_at_once_into_one_store_bring_every_artifact_once(published, tmp_path):
+    with ThreadPoolExecutor(2) as pool:
+        both = list(pool.map(lambda _: statuses(pull(tmp_path / "here", WHERE)), range(2)))
+    kinds = ("dataset", "model", "records")
+    assert sorted(both) == [[(kind, status) for kind in kinds] for status in ("known", "new")]
+    assert [entry.version for entry in Store(tmp_path / "here").models()] == [0]
+    gc.collect()
 
 
 @pytest.mark.filterwarnings("ignore:unclosed <socket:ResourceWarning")  # wandb leaves its sessions to the collector

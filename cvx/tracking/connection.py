@@ -140,8 +140,11 @@ def start(scratch: Path, **options: Any) -> Any:
     wandb = client()
     try:
         return wandb.init(dir=os.environ.get("WANDB_DIR") or str(scratch), reinit="create_new", **options)
-    except (wandb.Error, TimeoutError, OSError) as error:
-        raise OSError(f"W&B cannot be reached ({one_line(error)})") from None
+    except Exception as error:
+        # wandb has errors that are no wandb.Error, such as that of a run whose id another process holds
+        if isinstance(error, TimeoutError | OSError) or type(error).__module__.startswith("wandb."):
+            raise OSError(f"W&B cannot be reached ({one_line(error)})") from None
+        raise
 
 
 def _identity(link: Link) -> dict[str, Any]:

@@ -8,6 +8,8 @@ from collections.abc import Callable, Iterator
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from filelock import FileLock
+
 from cvx import checkpoint
 from cvx.files import read_json, write_json
 from cvx.store import NAME, Store
@@ -55,16 +57,18 @@ def pull(
         ValueError: If there is no such project.
     """
     store, wandb = Store(root), client()
+    found: list[Pulled] = []
     try:
         wanted = _wanted(where, alias)
-        found = []
-        for i, artifact in enumerate(wanted, start=1):
-            found.append(_take(store, artifact))
-            if progress is not None:
-                progress(i, len(wanted), found[-1])
+        store.root.mkdir(parents=True, exist_ok=True)
+        with FileLock(store.root / f"{WORK}.lock"):  # a second one waits, and then finds what the first has brought
+            for i, artifact in enumerate(wanted, start=1):
+                found.append(_take(store, artifact))
+                if progress is not None:
+                    progress(i, len(wanted), found[-1])
+            shutil.rmtree(store.root / WORK, ignore_errors=True)
     except (wandb.Error, TimeoutError) as error:
         raise OSError(f"W&B does not answer: {one_line(error)}; what was pulled before is kept") from None
-    shutil.rmtree(store.root / WORK, ignore_errors=True)
     if used_by:
         taken = zip(wanted, found, strict=True)
         tell_use(used_by, where, [one for one, pulled in taken if one.type == MODEL and pulled.status != "refused"])
