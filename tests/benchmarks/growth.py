@@ -1,4 +1,4 @@
-"""How time grows with images, points, rows, models and runs, and the exponent of a power law through the times."""
+"""How time grows with images, classes, points, rows, models and runs, and the exponent of a power law through the times."""
 
 import contextlib
 import io
@@ -14,15 +14,15 @@ from batches import KINDS, noise
 from measuring import Row
 from startup import page
 
-from cvx import embedding, models, records
+from cvx import embedding, measures, models, records
 from cvx.attribution import attribute
 from cvx.checkpoint import Card
 from cvx.data.batches import Batches
 from cvx.data.cache import materialize
-from cvx.data.splits import Info, Part, Source, stratified_order
+from cvx.data.splits import Info, Part, Source, Splits, stratified_order
 from cvx.evaluation import logits_of
 from cvx.records import RunWriter
-from cvx.store import Store
+from cvx.store import ModelEntry, Store
 
 
 def rows() -> Iterator[Row]:
@@ -30,6 +30,7 @@ def rows() -> Iterator[Row]:
     yield from _images()
     yield from _classes()
     yield from _points()
+    yield from _agreements()
     yield from _records()
     yield from _store()
 
@@ -108,6 +109,30 @@ def _points() -> Iterator[Row]:
     yield _row("trust numbers of a layout, points", sizes, seconds, "2: every pair of points, in chunks")
 
 
+def _agreements() -> Iterator[Row]:
+    """Compare models whose numbers are not kept yet, and again when they are."""
+    part, letters, info = noise(1000), tuple("abcdefghij"), Info("", "", "", flip=True)
+    with tempfile.TemporaryDirectory() as name:
+        store, references = Store(Path(name)), []
+        store.add_samples(Splits("noise", part, part, part, letters, (0.5,) * 3, (0.25,) * 3, "f00d", info))
+        for seed in range(16):
+            torch.manual_seed(seed)
+            references.append(_add(store, "net", f"run-{seed}").reference)
+
+        def first(num_models: int, num_images: int) -> float:
+            shutil.rmtree(store.root / "measures", ignore_errors=True)
+            return compare(num_models, num_images)
+
+        def compare(num_models: int, num_images: int) -> float:
+            options = measures.Options(num=num_images)
+            return _best(lambda: measures.agreement(store, references[:num_models], options), 1)
+
+        yield _row("agreement of 2 models, images", sizes := (250, 500, 1000), [first(2, n) for n in sizes], "1")
+        pairs = "2: every pair of models"
+        yield _row("agreement over 100 images, models", sizes := (4, 8, 16), [first(n, 100) for n in sizes], pairs)
+        yield _row("the same, kept from before, models", sizes, [compare(n, 100) for n in sizes], pairs)
+
+
 def _records() -> Iterator[Row]:
     sizes = (100, 1_000, 10_000)
     written, read = [], []
@@ -144,10 +169,8 @@ def _store() -> Iterator[Row]:
 def _stored(root: Path, num: int) -> Store:
     """Copy one small model and run under as many names."""
     torch.manual_seed(0)
-    store, net = Store(root), models.build("test_vit", 10, 32).eval()
-    about = {"dataset": "noise", "model": "net", "build": net.build_args, "classes": tuple("abcdefghij")}
-    shape = {"image_size": 32, "in_chans": 3, "mean": (0.5,) * 3, "std": (0.25,) * 3, "fingerprint": "f00d"}
-    entry = store.add_model(net, Card(name="noise-net000000", **about, **shape))
+    store = Store(root)
+    entry = _add(store, "net000000", "")
     run = root / "runs" / "2026-01-01-000000"
     RunWriter.create(run, {"config": {"dataset": "noise", "model": "net"}, "key": "0" * 12})
     writer = RunWriter.reopen(run, -1, 0.0)
@@ -157,3 +180,11 @@ def _stored(root: Path, num: int) -> Store:
         shutil.copytree(entry.folder.parent, entry.folder.parent.with_name(f"noise-net{i:06d}"))
         shutil.copytree(run, run.with_name(f"2026-01-01-{i:06d}"))
     return store
+
+
+def _add(store: Store, name: str, run: str) -> ModelEntry:
+    """Store an untrained small ViT for images of noise."""
+    net = models.build("test_vit", 10, 32).eval()
+    about = {"dataset": "noise", "model": name, "build": net.build_args, "classes": tuple("abcdefghij"), "run": run}
+    shape = {"image_size": 32, "in_chans": 3, "mean": (0.5,) * 3, "std": (0.25,) * 3, "fingerprint": "f00d"}
+    return store.add_model(net, Card(name=f"noise-{name}", samples="f00d", **about, **shape))
