@@ -1,6 +1,7 @@
 """What numbers are computed in: bfloat16 or float32, in the way that is fast on this processor."""
 
 import contextlib
+import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
 
@@ -9,7 +10,6 @@ import torch.nn.functional as F
 from jaxtyping import BFloat16
 from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
-from torch.nn.grad import conv2d_input
 from torch.overrides import TorchFunctionMode
 
 SMALL_AREA = 16
@@ -68,29 +68,34 @@ def _is_small(
 
 
 class _Convolution(torch.autograd.Function):
-    """A convolution as the product of weights and patches; oneDNN takes the gradient of the inputs well."""
+    """A convolution and its gradients as products of weights, patches and the output's gradient."""
 
     @staticmethod
     def forward(
         ctx: Any, inputs: BFloat16[Tensor, "n i h w"], weight: BFloat16[Tensor, "o i k k"], stride: int, padding: int
     ) -> BFloat16[Tensor, "n o y x"]:
         patches, size = _patches(inputs, weight.shape[2], stride, padding)
-        ctx.save_for_backward(inputs, weight, patches if ctx.needs_input_grad[1] else None)
-        ctx.stride, ctx.padding = stride, padding
-        found = patches @ weight.permute(0, 2, 3, 1).flatten(1).t()
+        ctx.save_for_backward(weight, patches if ctx.needs_input_grad[1] else None)
+        ctx.shape, ctx.stride, ctx.padding = inputs.shape, stride, padding
+        found = patches @ _by_patch(weight).t()
         return found.view(len(inputs), *size, len(weight)).permute(0, 3, 1, 2)
 
     @staticmethod
     def backward(ctx: Any, *grads: BFloat16[Tensor, "n o y x"]) -> tuple[Tensor | None, Tensor | None, None, None]:
-        inputs, weight, patches = ctx.saved_tensors
+        weight, patches = ctx.saved_tensors
         to_inputs, to_weight = None, None
+        rows = grads[0].permute(0, 2, 3, 1).flatten(0, 2)
         if ctx.needs_input_grad[0]:
-            to_inputs = conv2d_input(inputs.shape, weight, grads[0], ctx.stride, ctx.padding)
+            to_inputs = _pixels(rows @ _by_patch(weight), ctx.shape, grads[0].shape[2:], ctx.stride, ctx.padding)
         if ctx.needs_input_grad[1]:
-            product = grads[0].permute(0, 2, 3, 1).flatten(0, 2).t() @ patches
             out, channels, kernel, _ = weight.shape
+            product = rows.t().contiguous() @ patches
             to_weight = product.view(out, kernel, kernel, channels).permute(0, 3, 1, 2)
         return to_inputs, to_weight, None, None
+
+
+def _by_patch(weight: BFloat16[Tensor, "o i k k"]) -> BFloat16[Tensor, "o values"]:
+    return weight.permute(0, 2, 3, 1).flatten(1)
 
 
 def _patches(
@@ -100,3 +105,18 @@ def _patches(
     padded = F.pad(inputs.permute(0, 2, 3, 1), (0, 0, padding, padding, padding, padding)).contiguous()
     windows = padded.unfold(1, kernel, stride).unfold(2, kernel, stride)  # n y x i k k
     return windows.permute(0, 1, 2, 4, 5, 3).flatten(0, 2).flatten(1), (windows.shape[1], windows.shape[2])
+
+
+def _pixels(
+    patches: BFloat16[Tensor, "positions values"], shape: Sequence[int], size: Sequence[int], stride: int, padding: int
+) -> BFloat16[Tensor, "n i h w"]:
+    """Add up the patches where they were taken from, in float32, as oneDNN does."""
+    num, channels, height, width = shape
+    rows, columns = size
+    kernel = round((patches.shape[1] / channels) ** 0.5)
+    parts = patches.view(num, rows, columns, kernel, kernel, channels)
+    found = patches.new_zeros(num, height + 2 * padding, width + 2 * padding, channels, dtype=torch.float32)
+    for i, j in itertools.product(range(kernel), repeat=2):
+        found[:, i : i + stride * rows : stride, j : j + stride * columns : stride] += parts[:, :, :, i, j]
+    inside = found[:, padding : padding + height, padding : padding + width]
+    return inside.permute(0, 3, 1, 2).to(patches.dtype, memory_format=torch.channels_last)
