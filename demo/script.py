@@ -104,7 +104,8 @@ def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str) -> "l
     if not 1 <= num <= NUM_GALLERY:
         raise ValueError(f"num must be in 1…{NUM_GALLERY}, got {num}")
     options = measures.Options(num=num)
-    found = measures.agreement(shelf.store, models, options, [measure] if measure else None, device=shelf.device)
+    how = measures.How(device=shelf.device)
+    found = measures.agreement(shelf.store, models, options, [measure] if measure else None, how)
     return [cast("Agreement", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
 
 

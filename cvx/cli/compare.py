@@ -58,7 +58,7 @@ def main(argv: list[str]) -> int:
     from cvx import config
     from cvx.cli.compare_tables import Tables
     from cvx.distributed import pick_device
-    from cvx.measures import Options
+    from cvx.measures import How, Options
     from cvx.store import Store
     from cvx.tracking.looking import looking
 
@@ -66,9 +66,10 @@ def main(argv: list[str]) -> int:
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))
     store = Store(flags.artifacts or config.default_artifacts())
     data_root = Path(flags.data) if flags.data else config.default_data()
+    how = How(data_root=data_root, device=pick_device(flags.device), show_progress=True)
     kinds = _kinds(flags.measures, store, flags.models)
     with looking("compare", flags.wandb, flags.project, store) as told:
-        tables = Tables(store, flags.models, options, often, data_root, pick_device(flags.device), told)
+        tables = Tables(store, flags.models, options, often, how, told)
         for kind in kinds:
             getattr(tables, kind)()
         tables.finish(f" --artifacts={flags.artifacts}" if flags.artifacts else "")

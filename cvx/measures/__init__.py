@@ -1,6 +1,6 @@
 """Models and the images of one split → tables of measures with intervals, kept in the store.
 
-question     what is asked of which models; what is kept between calls
+question     what is asked of which models, and how; what is kept between calls
 interval     a mean over images with its bootstrap interval
 pairs  alike how alike the models of one dataset are, with ceiling and floor: computed, and said
 single       one model at a time: maps on masks, maps by themselves, steadiness
@@ -19,7 +19,7 @@ from cvx.measures.history import History, training
 from cvx.measures.interval import Interval, decimal, interval
 from cvx.measures.layouts import LAYOUT_NOTE, Layout, alignment, embeddings, layouts
 from cvx.measures.pairs import agreement
-from cvx.measures.question import Options
+from cvx.measures.question import How, Options
 from cvx.measures.randomization import Sanity, sanity
 from cvx.measures.single import TABLE_WORDS, Table, localization, properties, stability
 from cvx.measures.trials import MAPS, Faithfulness, faithfulness
@@ -35,6 +35,7 @@ __all__ = [
     "Agreement",
     "Faithfulness",
     "History",
+    "How",
     "Interval",
     "Layout",
     "Options",

@@ -1,7 +1,7 @@
 """What an answer to "how alike are these models?" holds, and how it is said."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -106,11 +106,7 @@ class Agreement:
             "first": self.references[i],
             "second": self.references[j],
             "condition": condition,
-            "mean": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "num": found.num,
-            "num_undefined": found.num_undefined,
+            **asdict(found),
             "ceiling": float(np.mean(both)) if both else float("nan"),
             **{kind: float(value) for kind, value in floors.items()},
         }

@@ -17,7 +17,7 @@ from cvx.data import slug
 from cvx.embedding import cka
 from cvx.measures.alike import FLOORS, Agreement
 from cvx.measures.progress import ticking
-from cvx.measures.question import Asked, Options, ask, facts_of, keep, look_up
+from cvx.measures.question import HERE, Asked, How, Options, ask, facts_of, keep, look_up
 from cvx.models import Classifier
 from cvx.store import Store
 
@@ -27,10 +27,7 @@ def agreement(
     references: Sequence[str],
     options: Options | None = None,
     names: Sequence[str] | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
+    how: How = HERE,
 ) -> Agreement:
     """Compare the maps of every pair of models, image by image.
 
@@ -44,10 +41,10 @@ def agreement(
     options, chosen = options or Options(), tuple(names or MEASURES)
     if unknown := [name for name in chosen if name not in MEASURES]:
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
-    asked = ask(store, references, options, data_root)
+    asked = ask(store, references, options, how.data_root)
     check_comparable(asked)
-    families = [_siblings(store, one, options, data_root) for one in asked]
-    found = _Work(store, asked, families, options, torch.device(device)).done(show_progress)
+    families = [_siblings(store, one, options, how.data_root) for one in asked]
+    found = _Work(store, asked, families, options, torch.device(how.device)).done(how.show_progress)
     split, classes = asked[0].split, asked[0].classes
     logits = [found[one.card.sha256,]["logits"] for one in asked]
     values = {name: _square(found, [one.card.sha256 for one in asked], name) for name in chosen}

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 
 from cvx import data
 from cvx.attribution import METHODS, SCORES
@@ -50,6 +51,21 @@ class Options:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(allowed)}")
         if self.num < 1:
             raise ValueError(f"num must be 1 image or more, got {self.num}")
+
+
+@dataclass(frozen=True, kw_only=True)
+class How:
+    """Where the work is done and who watches it; nothing of this decides a result."""
+
+    data_root: Path | None = None
+    """Where datasets lie; the split `samples` needs none."""
+    device: torch.device | str = "cpu"
+    show_progress: bool = False
+    """Show a bar on a terminal."""
+
+
+HERE = How()
+"""On the CPU, without a dataset, in silence."""
 
 
 @dataclass(frozen=True, eq=False)

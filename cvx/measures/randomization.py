@@ -1,8 +1,7 @@
 """Whether maps depend on what a model has learned, and on the class: randomization, beside what chance leaves."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from cvx.attribution.controls import random_maps
 from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, next_image
-from cvx.measures.question import Asked, Options, ask
+from cvx.measures.question import HERE, Asked, How, Options, ask
 from cvx.measures.single import Values, each, inputs_of
 from cvx.measures.trials import NUM_IMAGES, untrained
 from cvx.models import Classifier
@@ -73,8 +72,7 @@ class Sanity:
                 name, _, block = rest.partition("/")
                 one = interval(self.found[i][key])
                 told = {"model": reference, "test": test, "measure": name or "entropy", "block": block}
-                numbers = {"mean": one.mean, "low": one.low, "high": one.high}
-                rows.append({**told, **numbers, "num": one.num, "num_undefined": one.num_undefined})
+                rows.append({**told, **asdict(one)})
         return rows
 
     def verdict(self, i: int) -> str:
@@ -108,23 +106,15 @@ class Sanity:
         return f"{part}; no less than maps of two images share: to lose the training changes a map no more than that"
 
 
-def sanity(
-    store: Store,
-    references: Sequence[str],
-    options: Options | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
-) -> Sanity:
+def sanity(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Sanity:
     """Randomize each model block by block, from the output, and see what is left of its maps.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, data_root)
-    found = each(store, "sanity", asked, options, _randomize, device, show_progress)
+    asked = ask(store, references, options, how.data_root)
+    found = each(store, "sanity", asked, options, _randomize, how)
     return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
 
 

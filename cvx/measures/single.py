@@ -1,8 +1,7 @@
 """What each model's maps are like by themselves, how much of them lies on masks, and how steady they are."""
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -18,7 +17,7 @@ from cvx.comparison import View, fit
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, view_of
 from cvx.measures.progress import Ticks, ticking
-from cvx.measures.question import Asked, Options, ask, facts_of, keep, look_up
+from cvx.measures.question import HERE, Asked, How, Options, ask, facts_of, keep, look_up
 from cvx.models import Classifier
 from cvx.store import Store
 
@@ -73,57 +72,37 @@ class Table:
             "dataset": self.datasets[i],
             "model": self.references[i],
             "measure": name,
-            "mean": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "num": found.num,
-            "num_undefined": found.num_undefined,
+            **asdict(found),
             "chance": self.chance(name, i),
         }
 
 
-def localization(
-    store: Store,
-    references: Sequence[str],
-    options: Options | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
-) -> Table:
+def localization(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
     """Score how much of each model's maps lies on what decides the class.
 
     Raises:
         ValueError: If the images of a model have no masks, or as `agreement`.
     """
     options = options or Options()
-    asked = ask(store, references, options, data_root)
+    asked = ask(store, references, options, how.data_root)
     if without := [one.reference for one in asked if one.split.masks is None]:
         raise ValueError(
             f"the images of {', '.join(without)} have no masks, so nobody knows where a map should lie;"
             " shapes32 and shapes64 have them"
         )
-    found = each(store, "maps", asked, options, _maps, device, show_progress)
+    found = each(store, "maps", asked, options, _maps, how)
     return _table("localization", asked, options, PLACES, found)
 
 
-def properties(
-    store: Store,
-    references: Sequence[str],
-    options: Options | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
-) -> Table:
+def properties(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
     """Describe each model's maps by numbers that mean the same for every dataset.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options()
-    asked = ask(store, references, options, data_root)
-    found = each(store, "maps", asked, options, _maps, device, show_progress)
+    asked = ask(store, references, options, how.data_root)
+    found = each(store, "maps", asked, options, _maps, how)
     for one in found:
         one["mass_on_mask"] = one["mass"]
         one["chance/mass_on_mask"] = one["chance/mass"]
@@ -131,23 +110,15 @@ def properties(
     return _table("properties", asked, options, names, found)
 
 
-def stability(
-    store: Store,
-    references: Sequence[str],
-    options: Options | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
-) -> Table:
+def stability(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
     """Measure how much each model's maps change under a little noise.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=100)
-    asked = ask(store, references, options, data_root)
-    found = each(store, "stability", asked, options, _steadiness, device, show_progress)
+    asked = ask(store, references, options, how.data_root)
+    found = each(store, "stability", asked, options, _steadiness, how)
     return _table("stability", asked, options, ("max_sensitivity",), found)
 
 
@@ -175,17 +146,16 @@ def each(
     asked: Sequence[Asked],
     options: Options,
     compute: Chunk,
-    device: torch.device | str,
-    show_progress: bool,
+    how: How,
 ) -> list[Values]:
     """Return what is kept of each model, and compute and keep the rest."""
     found = {one.reference: look_up(store, kind, facts_of(one, options)) for one in asked}
     missing = [one for one in asked if found[one.reference] is None]
     total = sum(len(list(one.chunks())) for one in missing)
-    with ticking(total, show_progress) as ticks:
+    with ticking(total, how.show_progress) as ticks:
         for one in missing:
             ticks.tell(f"{kind} of {one.reference}")
-            found[one.reference] = _compute(one, options, compute, torch.device(device), ticks)
+            found[one.reference] = _compute(one, options, compute, torch.device(how.device), ticks)
             keep(store, kind, facts_of(one, options), found[one.reference] or {})
     return [values for one in asked if (values := found[one.reference]) is not None]
 

@@ -1,8 +1,7 @@
 """Whether the pixels that maps rank first are those the model uses: removal, beside controls."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
-from pathlib import Path
+from dataclasses import asdict, dataclass
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from cvx.attribution.controls import blurred, random_maps, sobel
 from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of
-from cvx.measures.question import Asked, Options, ask
+from cvx.measures.question import HERE, Asked, How, Options, ask
 from cvx.measures.single import Values, each, inputs_of
 from cvx.models import Classifier
 from cvx.store import Store
@@ -78,11 +77,7 @@ class Faithfulness:
             "model": self.references[i],
             "test": test,
             "map": map_name,
-            "mean": found.mean,
-            "low": found.low,
-            "high": found.high,
-            "num": found.num,
-            "num_undefined": found.num_undefined,
+            **asdict(found),
             "better": removal.BETTER[test],
         }
 
@@ -102,13 +97,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    store: Store,
-    references: Sequence[str],
-    options: Options | None = None,
-    *,
-    data_root: Path | None = None,
-    device: torch.device | str = "cpu",
-    show_progress: bool = False,
+    store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE
 ) -> Faithfulness:
     """Take pixels out in the order of each model's maps, and of maps that know nothing.
 
@@ -116,8 +105,8 @@ def faithfulness(
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, data_root)
-    found = each(store, "faithfulness", asked, options, _remove, device, show_progress)
+    asked = ask(store, references, options, how.data_root)
+    found = each(store, "faithfulness", asked, options, _remove, how)
     keys = [(test, one) for test in removal.TESTS for one in MAPS]
     curves = [{key: values["/".join(key)] for key in keys} for values in found]
     return Faithfulness(options, tuple(one.reference for one in asked), columns_of(asked), curves)

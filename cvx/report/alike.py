@@ -26,14 +26,7 @@ def agreement(study: Study) -> list[Block]:
 def _of_dataset(study: Study, part: Part) -> list[Block]:
     references = [one.entry.reference for one in part.lookers]
     try:
-        found = measures.agreement(
-            study.store,
-            references,
-            measures.Options(num=study.num),
-            SHOWN,
-            device=study.device,
-            show_progress=study.show_progress,
-        )
+        found = measures.agreement(study.store, references, measures.Options(num=study.num), SHOWN, study.how)
     except ValueError as error:
         return [Text(placeless(str(error), study.store), "note")]
     blocks: list[Block] = [Text(found.sentence(i, j), "finding") for i, j in found.pairs()[:6]]

@@ -1,7 +1,6 @@
 """The sections of pictures: maps as a grid, what classes are drawn on, the film, the logits in the plane."""
 
 from collections.abc import Sequence
-from typing import Any
 
 import numpy as np
 from jaxtyping import Int64, UInt8
@@ -198,9 +197,8 @@ def _mean_image(part: Part, label: int) -> UInt8[np.ndarray, "h w c"]:
 
 def _properties(study: Study, references: Sequence[str]) -> list[Block]:
     options = measures.Options(num=study.num)
-    how: dict[str, Any] = {"device": study.device, "show_progress": study.show_progress}
     try:
-        found = measures.properties(study.store, references, options, **how)
+        found = measures.properties(study.store, references, options, study.how)
     except (ValueError, OSError) as error:
         return [Text(placeless(f"the maps cannot be put in numbers: {error}", study.store), "problem")]
     names = [name for name in found.names if any(found.interval(name, i).num for i in range(len(references)))]

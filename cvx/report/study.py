@@ -13,7 +13,7 @@ import torch
 from cvx.checkpoint import Card
 from cvx.comparison import View
 from cvx.data.splits import NUM_FILM
-from cvx.measures import Settling, through_training
+from cvx.measures import How, Settling, through_training
 from cvx.records import Run
 from cvx.report.afford import Afforded
 from cvx.store import ModelEntry, Samples, Store
@@ -152,6 +152,11 @@ class Study:
     """The command that makes the page anew."""
     often: Mapping[tuple[str, str], Afforded] = dataclasses.field(default_factory=dict)
     """By measure and dataset, what is shown of the measures that ask a model many times per image."""
+
+    @property
+    def how(self) -> How:
+        """Return how measures are to be computed."""
+        return How(device=self.device, show_progress=self.show_progress)
 
     @property
     def runs(self) -> list[Past]:
