@@ -48,6 +48,17 @@ def _table(signed: bool) -> UInt8[np.ndarray, "entries 3"]:
     return np.rint(colors(np.arange(colors.N))[:, :3] * 255).astype(np.uint8)
 
 
+def class_colors(num: int) -> list[str]:
+    """Return a color per class, readable on white and on black: ten that differ well, then a wheel."""
+    import matplotlib as mpl
+    from matplotlib.colors import hsv_to_rgb, to_hex
+
+    if num <= 10:
+        return [to_hex(color) for color in mpl.colormaps["tab10"].colors[:num]]  # type: ignore[attr-defined]
+    wheel = [(i / num, 0.75 if i % 2 else 0.5, 0.6 if i % 3 else 0.85) for i in range(num)]
+    return [to_hex(color) for color in hsv_to_rgb(np.array(wheel))]
+
+
 def overlay(
     image: UInt8[np.ndarray, "h w c"],
     values: Float32[np.ndarray, "h w"],

@@ -13,6 +13,7 @@ from cvx.measures.layouts import Layout
 from cvx.measures.randomization import Sanity
 from cvx.measures.trials import MAPS, Faithfulness
 from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
+from cvx.render import class_colors
 
 COLORS = ("#3b1f9e", "#8a8f98", "#c9a227", "#2a9d8f", "#d1495b")
 MODEL_COLORS = ("#3b1f9e", "#d1495b", "#2a9d8f", "#c9a227", "#7a5195", "#5b8e7d", "#ef7b45")
@@ -165,11 +166,12 @@ def training_figure(found: Sequence[History]) -> bytes:
 def layouts_figure(found: Sequence[Layout]) -> bytes:
     """Draw every model's layouts of the test logits as a PNG, a color per class."""
     names = list(found[0].points)
+    colors = np.array(class_colors(max(one.logits.shape[1] for one in found)))
     figure = _figure(2.9 * len(names) + 0.4, 2.6 * len(found) + 1.2)
     axes = figure.subplots(len(found), len(names), squeeze=False)
     for one, line in zip(found, axes, strict=True):
         for name, place in zip(names, line, strict=True):
-            place.scatter(*one.points[name].T, c=one.labels % 20, cmap="tab20", s=4, linewidths=0)
+            place.scatter(*one.points[name].T, c=colors[one.labels], s=4, linewidths=0)
             place.set(xticks=[], yticks=[])
             place.set_title(name, fontsize=9, loc="left", color=INK)
             _without(place, ("top", "right", "bottom", "left"))

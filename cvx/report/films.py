@@ -10,9 +10,10 @@ from cvx import measures, render
 from cvx.attribution import rescale, to_heatmap
 from cvx.embedding import METHODS, align
 from cvx.figures import CLIP, percent
+from cvx.frames import read_frame
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri, png_uri
-from cvx.report.study import DAMAGE, Part, Past, Study, arrays_of, placeless
+from cvx.report.study import Part, Past, Study, placeless
 
 NUM_FILM = 8
 """Images of the film that the page shows."""
@@ -31,7 +32,7 @@ def _of_dataset(study: Study, part: Part) -> list[Block]:
     for name, past in _filmed(part):
         try:
             reel, settling = _reel(name, past), part.settling(past)
-        except DAMAGE as error:
+        except (ValueError, OSError) as error:
             told = placeless(f"the film of {past.run.name} cannot be shown: {error}", study.store)
             problems.append(Text(told, "problem"))
             continue
@@ -87,7 +88,7 @@ def _reel(name: str, past: Past) -> Reel:
 
 
 def _attribution(path: Path) -> Float32[np.ndarray, "m c h w"]:
-    return arrays_of(path)["attribution"][:NUM_FILM]
+    return read_frame(path, ("attribution",))["attribution"][:NUM_FILM]
 
 
 def embeddings(study: Study) -> list[Block]:
@@ -99,15 +100,15 @@ def embeddings(study: Study) -> list[Block]:
         first: dict[str, np.ndarray] = {}
         for name, past in _embedded(part):
             try:
-                arrays = arrays_of(past.run.folder / "embeddings" / "test.npz")
+                arrays = read_frame(past.run.folder / "embeddings" / "test.npz", ("ids", "labels", "logits", *METHODS))
                 first = first or arrays
                 found += _planes(name, past, _aligned(arrays, first))
-            except DAMAGE as error:
+            except (ValueError, OSError) as error:
                 told = placeless(f"the embeddings of {past.run.name} cannot be shown: {error}", study.store)
                 problems.append(Text(told, "problem"))
         if found:
             names = part.samples.classes if part.samples else ()
-            legend = tuple(zip(plots.class_colors(len(names)), names, strict=True))[:30]
+            legend = tuple(zip(render.class_colors(len(names)), names, strict=True))[:30]
             blocks += [Heading(part.dataset), Figures(tuple(found), (*legend, ("", "× misclassified")))]
         blocks += problems
     return blocks or [Text("No finished run of this store has embeddings.", "note")]
@@ -121,15 +122,15 @@ def _aligned(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dic
     """Turn, mirror and scale layouts onto the first model's, so that the eye can compare them; their shape stays."""
     if arrays is first or not np.array_equal(arrays["ids"], first["ids"]):
         return arrays
-    return arrays | {one: align(arrays[one], first[one]) for one in METHODS if one in arrays and one in first}
+    return arrays | {one: align(arrays[one], first[one]) for one in METHODS}
 
 
 def _planes(name: str, past: Past, arrays: dict[str, np.ndarray]) -> list[Figure]:
     numbers = (past.summary or {}).get("separability", {})
     labels, wrong = arrays["labels"], arrays["logits"].argmax(axis=1) != arrays["labels"]
-    colors = plots.class_colors(arrays["logits"].shape[1])
+    colors = render.class_colors(arrays["logits"].shape[1])
     figures = []
-    for method in (method for method in METHODS if method in arrays):
+    for method in METHODS:
         told = [
             f"{words} {value:.2f}"
             for key, words in (("silhouette", "silhouette"), ("knn", "kNN"), ("trustworthiness", "trust"))

@@ -185,14 +185,3 @@ def scatter(
     buffer = io.BytesIO()
     figure.savefig(buffer, format="png", transparent=True)
     return buffer.getvalue()
-
-
-def class_colors(num: int) -> list[str]:
-    """Return a color per class, readable on white and on black: ten that differ well, then a wheel."""
-    import matplotlib as mpl
-    from matplotlib.colors import hsv_to_rgb, to_hex
-
-    if num <= 10:
-        return [to_hex(color) for color in mpl.colormaps["tab10"].colors[:num]]  # type: ignore[attr-defined]
-    wheel = [(i / num, 0.75 if i % 2 else 0.5, 0.6 if i % 3 else 0.85) for i in range(num)]
-    return [to_hex(color) for color in hsv_to_rgb(np.array(wheel))]

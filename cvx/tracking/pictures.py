@@ -5,11 +5,12 @@ from pathlib import Path
 
 import numpy as np
 from jaxtyping import Bool, Float, Float32, Int64, UInt8
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 
 from cvx import metrics
 from cvx.attribution import rescale, to_heatmap
-from cvx.render import INK, MUTED, colorize, enlarge, gray_or_rgb, png_bytes
+from cvx.lettering import letters
+from cvx.render import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes, shorten
 
 TILE = 64
 """Least side of a tile of the film: W&B smooths what it enlarges itself."""
@@ -48,7 +49,7 @@ def scatter(
     embedding: Float[np.ndarray, "n 2"], labels: Int64[np.ndarray, "n"], classes: Sequence[str]
 ) -> UInt8[np.ndarray, "_ _ 3"]:
     """Draw 2-D positions in their classes' colors, with the names of up to NUM_NAMES classes."""
-    colors, named = _palette(len(classes)), len(classes) <= NUM_NAMES
+    colors, named = class_colors(len(classes)), len(classes) <= NUM_NAMES
     canvas = Image.new("RGB", (SIDE + (150 if named else 0), SIDE), "white")
     draw = ImageDraw.Draw(canvas)
     low, high = embedding.min(axis=0), embedding.max(axis=0)
@@ -57,7 +58,7 @@ def scatter(
         draw.ellipse((x - 2, SIDE - y - 2, x + 2, SIDE - y + 2), fill=colors[label])
     for i, name in enumerate(classes if named else ()):
         draw.ellipse((SIDE + 6, 12 + 20 * i, SIDE + 16, 22 + 20 * i), fill=colors[i])
-        draw.text((SIDE + 22, 9 + 20 * i), name[:18], fill=INK, font=_font(12))
+        letters(12).draw(draw, (SIDE + 22, 21 + 20 * i), shorten(name, letters(12), 122), INK)
     return np.asarray(canvas)
 
 
@@ -72,9 +73,9 @@ def calibration(bins: "Sequence[CalibrationBin]") -> UInt8[np.ndarray, "_ _ 3"]:
     draw.line((50, 10 + SIDE, 50 + SIDE, 10), fill=MUTED, width=2)
     draw.line((50, 10, 50, 10 + SIDE, 50 + SIDE, 10 + SIDE), fill=INK)
     for value in (0.0, 0.5, 1.0):
-        draw.text((50 + value * SIDE, 16 + SIDE), f"{value:g}", fill=INK, font=_font(12), anchor="mt")
-        draw.text((44, 10 + (1 - value) * SIDE), f"{value:g}", fill=INK, font=_font(12), anchor="rm")
-    draw.text((50 + SIDE / 2, 50 + SIDE), "confidence (bars: accuracy)", fill=MUTED, font=_font(12), anchor="mm")
+        letters(12).draw(draw, (46 + value * SIDE, 27 + SIDE), f"{value:g}", INK)
+        letters(12).draw(draw, (22, 14 + (1 - value) * SIDE), f"{value:g}", INK)
+    letters(12).draw(draw, (SIDE / 2 - 40, 54 + SIDE), "confidence (bars: accuracy)", MUTED)
     return np.asarray(canvas)
 
 
@@ -113,18 +114,3 @@ def write(image: UInt8[np.ndarray, "h w c"], folder: Path, name: str) -> Path:
 def _softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
     shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
     return shifted / shifted.sum(axis=1, keepdims=True)
-
-
-def _palette(num: int) -> list[tuple[int, int, int]]:
-    """Return a color per class: a qualitative table as far as it goes, then the rainbow."""
-    import matplotlib
-
-    table = matplotlib.colormaps["tab20" if num <= 20 else "gist_rainbow"]
-    values = [table(i) if num <= 20 else table(i / num) for i in range(num)]
-    return [tuple(round(255 * part) for part in value[:3]) for value in values]  # type: ignore[misc]
-
-
-def _font(size: int) -> ImageFont.FreeTypeFont:
-    import matplotlib
-
-    return ImageFont.truetype(str(Path(matplotlib.get_data_path()) / "fonts" / "ttf" / "DejaVuSans.ttf"), size)
