@@ -12,50 +12,40 @@ from demo.markup import picture, text
 from demo.shelf import Listing, Shelf, Shown
 
 
-@dataclass(frozen=True, kw_only=True)
+@dataclass(frozen=True)
 class Example:
     """One thing to see, and the two ways of drawing one row that show it."""
 
     title: str
     words: str
-    first: str
-    second: str
-    """What the two pictures are."""
-    choices: tuple[Choice, Choice]
+    ways: dict[str, Choice]
+    """By what the picture is; the second one is where the link leads."""
 
 
 PLAIN = Choice()
 EXAMPLES = (
     Example(
-        title="Magnitude and sign",
-        words="How strongly a pixel moves the score, and which way: red, brighter raises it; blue, brighter lowers it.",
-        first="largest magnitude",
-        second="signed sum",
-        choices=(PLAIN, replace(PLAIN, reduction="signed")),
+        "Magnitude and sign",
+        "How strongly a pixel moves the score, and which way: red, brighter raises it; blue, brighter lowers it.",
+        {"largest magnitude": PLAIN, "signed sum": replace(PLAIN, reduction="signed")},
     ),
     Example(
-        title="Another class, another map?",
-        words="The same image and model, asked about its first and its second guess. Maps that hardly differ say"
+        "Another class, another map?",
+        "The same image and model, asked about its first and its second guess. Maps that hardly differ say"
         " where the image has structure rather than why this class was chosen.",
-        first="predicted class",
-        second="runner-up",
-        choices=(PLAIN, replace(PLAIN, target="runner_up")),
+        {"predicted class": PLAIN, "runner-up": replace(PLAIN, target="runner_up")},
     ),
     Example(
-        title="Noise, or what the model sees?",
-        words="Averaged over noisy copies of the image (SmoothGrad), what was speckle fades. What stays is what the"
+        "Noise, or what the model sees?",
+        "Averaged over noisy copies of the image (SmoothGrad), what was speckle fades. What stays is what the"
         " model reacts to around this image, not only at it.",
-        first="vanilla gradient",
-        second="SmoothGrad",
-        choices=(PLAIN, replace(PLAIN, method="smoothgrad")),
+        {"vanilla gradient": PLAIN, "SmoothGrad": replace(PLAIN, method="smoothgrad")},
     ),
     Example(
-        title="The scale makes the picture",
-        words="The same numbers, on a scale that ends at the largest value and on one that ends at the 90th percentile."
+        "The scale makes the picture",
+        "The same numbers, on a scale that ends at the largest value and on one that ends at the 90th percentile."
         " A map looks sparse or busy as you like: read the scale under it.",
-        first="scale to the maximum",
-        second="scale to the 90th percentile",
-        choices=(replace(PLAIN, clip=100.0), replace(PLAIN, clip=90.0)),
+        {"scale to the maximum": replace(PLAIN, clip=100.0), "scale to the 90th percentile": replace(PLAIN, clip=90.0)},
     ),
 )
 
@@ -85,20 +75,15 @@ def _model(listing: Listing) -> tuple[Shown, str] | None:
 
 
 def _card(shelf: Shelf, listing: Listing, shown: Shown, column: str, one: Example) -> str:
-    choices = [replace(choice, datasets=(shown.name,), models=(column,)) for choice in one.choices]
-    drawn = [looking.lines(shelf, listing, choice, {})[0] for choice in choices]
-    figures = [_figure(line, choice, words) for line, choice, words in zip(drawn, choices, _words(one), strict=True)]
+    ways = {what: replace(way, datasets=(shown.name,), models=(column,)) for what, way in one.ways.items()}
+    figures = [_figure(looking.lines(shelf, listing, way, {})[0], way, what) for what, way in ways.items()]
     if not all(figures):  # a model that is damaged or too slow says so in the tab Compare
         return ""
-    link = text(f"?{choices[1].link({shown.name: Pick()})}")
+    link = text(f"?{[*ways.values()][1].link({shown.name: Pick()})}")
     return (
         f'<article><h3>{one.title}</h3><div class="cvx-pair">{"".join(figures)}</div><p>{one.words}</p>'
         f'<p><a href="{link}">Compare models so</a></p></article>'
     )
-
-
-def _words(one: Example) -> tuple[str, str]:
-    return one.first, one.second
 
 
 def _figure(line: Line, choice: Choice, words: str) -> str:

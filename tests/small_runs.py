@@ -1,4 +1,9 @@
-"""Small runs for the demo's tests, written by what writes real ones."""
+"""Small runs for the demo's tests, written by what writes real ones; and what a page of them holds."""
+
+import base64
+import json
+import re
+from html import unescape
 
 import numpy as np
 from small_store import make_splits
@@ -48,3 +53,13 @@ def add_runs(store):
     tiles, dots = make_splits("tiles", 40, 16, 3, True), make_splits("dots", 24, 8, 1, False)
     names = [add_run(store, tiles, "resnet10t", seed=0, epochs=2), add_run(store, tiles, "vit_tiny", seed=1)]
     return [*names, add_run(store, dots, "resnet10t", seed=2, done=False)]
+
+
+def data_of(html):
+    """Return what a page hands to its JavaScript."""
+    return json.loads(unescape(re.search(r'data-json="([^"]*)"', html)[1]))
+
+
+def numbers(packed, kind):
+    """Return an array that a page hands to its JavaScript, packed."""
+    return np.frombuffer(base64.b64decode(packed), kind)

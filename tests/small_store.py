@@ -1,17 +1,21 @@
 """A small real store for the demo's tests, and the demo served from it as people start it."""
 
+import base64
 import contextlib
+import io
 import os
 import re
 import subprocess
 import sys
 from pathlib import Path
+from types import SimpleNamespace
 
 import numpy as np
 import torch
+from PIL import Image
 
 from cvx import models
-from cvx.checkpoint import Card
+from cvx.checkpoint import describe
 from cvx.data.splits import Info, Split, Splits
 from cvx.store import Store, collection
 
@@ -44,21 +48,8 @@ def add_model(store, splits, model, seed=0, **numbers):
     torch.manual_seed(seed)
     size, chans = splits.image_size, splits.in_chans
     net = models.build(model, splits.num_classes, size, chans, mean=splits.mean, std=splits.std)
-    card = Card(
-        name=collection(splits.name, model),
-        dataset=splits.name,
-        model=model,
-        build=net.build_args,
-        classes=splits.classes,
-        image_size=size,
-        in_chans=chans,
-        mean=splits.mean,
-        std=splits.std,
-        fingerprint=splits.fingerprint,
-        samples=splits.fingerprint,
-        metrics={"val/acc1": 0.5, "test/acc1": 0.75, **numbers},
-        run=f"run-{seed}",
-    )
+    facts = {"name": collection(splits.name, model), "dataset": splits.name, "model": model, "run": f"run-{seed}"}
+    card = describe(net, splits, **facts, metrics={"val/acc1": 0.5, "test/acc1": 0.75, **numbers})
     return store.add_model(net.eval(), card)
 
 
@@ -71,6 +62,18 @@ def make_store(root):
         add_model(store, splits, "resnet10t")
     add_model(store, tiles, "vit_tiny")
     return store
+
+
+def bare_tab(kind, **opening):
+    """Make a tab without its components, open already: a page of Gradio's leaves event loops behind in a process."""
+    tab = object.__new__(kind)
+    tab._opening = SimpleNamespace(**opening)
+    return tab
+
+
+def pixels(uri):
+    """Return the pixels of a picture that stands in a page."""
+    return np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))).convert("RGB"))
 
 
 def break_card(store, name):

@@ -8,7 +8,7 @@ import torch
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_store import add_model, break_card, make_splits, make_store
+from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
 from demo import classes, frame, looking, picker
@@ -17,22 +17,7 @@ from demo.compare import arrange
 from demo.shelf import Bounded, Shelf
 from demo.starter import StarterJob
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("demo") / "artifacts")
-
-
-@pytest.fixture
-def shelf(store):
-    return Shelf(store.root)
-
-
-@pytest.fixture
-def own_store(tmp_path):
-    return make_store(tmp_path / "artifacts")
-
-
+pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))
 
 

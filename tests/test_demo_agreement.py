@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 from browsing import PHONE
 from playwright.sync_api import expect
-from small_store import add_model, cut_weights, make_splits, make_store, served
+from small_store import add_model, bare_tab, cut_weights, make_splits, make_store, served
 
 from cvx import measures
 from cvx.attribution import agreement as library
@@ -94,22 +94,8 @@ def test_models_that_cannot_be_compared_say_why(tmp_path):
     assert "These models cannot be compared" in page and "cut short or changed" in page
 
 
-class Opened:
-    """An opening whose shelf is open already."""
-
-    def __init__(self, shelf):
-        self.shelf = shelf
-
-
-def make_tab(shelf):
-    """Make the tab without its components: a page of Gradio's leaves event loops behind in this process."""
-    tab = object.__new__(AgreementTab)
-    tab._opening = Opened(shelf)
-    return tab
-
-
 def test_a_link_opens_what_it_was_written_for(shelf):
-    tab = make_tab(shelf)
+    tab = bare_tab(AgreementTab, shelf=shelf)
     said = (["vit_tiny", "resnet10t"], "tiles", ["resnet10t", "vit_tiny"], "hog", "disagree", 100)
     from urllib.parse import parse_qsl
 
@@ -119,7 +105,7 @@ def test_a_link_opens_what_it_was_written_for(shelf):
 
 
 def test_one_model_is_too_few_and_a_dataset_that_is_gone_breaks_nothing(shelf):
-    tab = make_tab(shelf)
+    tab = bare_tab(AgreementTab, shelf=shelf)
     assert "Choose two models" in tab.draw([], "tiles", ["vit_tiny"], "hog", "all", 50)[0]
     assert "Choose a dataset" in tab.draw([], "gone", ["vit_tiny"], "hog", "all", 50)[0]
     assert tab.fill(Link("agreement", [("agreement.dataset", "gone")]))[1]["value"] == "dots"

@@ -1,53 +1,20 @@
 """What the tab Runs draws: curves, tables, sweeps and groups, and the way to W&B; no browser."""
 
-import base64
 import json
 import re
-from html import unescape
 from urllib.parse import parse_qsl
 
 import numpy as np
 import pytest
-from small_runs import add_run, add_runs
-from small_store import make_splits, make_store
+from small_runs import add_run, data_of
+from small_store import bare_tab, make_splits, make_store
 
 from demo import curves
 from demo.history import History
 from demo.link import Link
 from demo.runs import RunsTab
-from demo.shelf import Shelf
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    store = make_store(tmp_path_factory.mktemp("runs") / "artifacts")
-    add_runs(store)
-    return store
-
-
-@pytest.fixture
-def history(store):
-    return History(store.root)
-
-
-@pytest.fixture
-def tiles(history):
-    return history.chronicle().of("tiles")
-
-
-@pytest.fixture
-def shown(store):
-    return Shelf(store.root).listing().datasets["tiles"]
-
-
-def data_of(html):
-    """Return what a page hands to its JavaScript."""
-    return json.loads(unescape(re.search(r'data-json="([^"]*)"', html)[1]))
-
-
-def numbers(packed, kind):
-    return np.frombuffer(base64.b64decode(packed), kind)
-
+pytest_plugins = ["showing"]
 
 # Curves and tables
 
@@ -166,25 +133,11 @@ def test_curves_of_one_color_have_in_common_what_was_asked_for(grouped, color, n
     assert [curve["group"] for curve in told["curves"]] == names
 
 
-class Opened:
-    """An opening whose runs can be read already."""
-
-    def __init__(self, history):
-        self.history = history
-
-
-def make_tab(history):
-    """Make the tab without its components: a page of Gradio's leaves event loops behind in this process."""
-    tab = object.__new__(RunsTab)
-    tab._opening = Opened(history)
-    return tab
-
-
 def test_the_tab_offers_sweeps_where_there_are_any_and_draws_those_that_are_ticked(grouped, history):
-    tab = make_tab(grouped)
+    tab = bare_tab(RunsTab, history=grouped)
     datasets, models, groups, *rest = tab.fill(Link("runs", []))
     assert groups["choices"] == groups["value"] == ["(none)", "by <hand>", "vit-lr"] and groups["visible"]
-    assert not make_tab(history).fill(Link("runs", []))[2]["visible"]
+    assert not bare_tab(RunsTab, history=history).fill(Link("runs", []))[2]["visible"]
     drawn = [one["value"] if isinstance(one, dict) else one for one in rest]
     for ticked, num in ((["vit-lr"], 1), (["(none)", "by <hand>"], 2), (groups["value"], 3), ([], 0)):
         (html,) = tab.draw(datasets["value"], models["value"], ticked, *drawn)
@@ -192,7 +145,7 @@ def test_the_tab_offers_sweeps_where_there_are_any_and_draws_those_that_are_tick
 
 
 def test_a_link_of_the_tab_restores_it_and_names_no_sweeps_where_all_are_meant(grouped):
-    tab = make_tab(grouped)
+    tab = bare_tab(RunsTab, history=grouped)
     said = (["tiles"], ["vit_tiny"], ["vit-lr"], "val/loss", "time", 40, ["y"], "group")
     found = tab.fill(Link("runs", parse_qsl(tab.link(*said))))
     assert [one["value"] if isinstance(one, dict) else one for one in found] == list(said)

@@ -11,23 +11,13 @@ import numpy as np
 import pytest
 from PIL import Image
 from scipy.stats import spearmanr
-from small_store import CLASSES, make_store
+from small_store import CLASSES
 
 from cvx import render
 from demo import looking
 from demo.choice import Choice, Pick
-from demo.shelf import Shelf
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("demo") / "artifacts")
-
-
-@pytest.fixture
-def shelf(store):
-    return Shelf(store.root)
-
+pytest_plugins = ["showing"]
 
 # Files
 

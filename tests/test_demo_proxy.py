@@ -16,19 +16,11 @@ from gradio_client import Client
 from gradio_client.exceptions import AuthenticationError
 from playwright.sync_api import expect
 from reverse_proxy import proxied
-from small_runs import add_runs
-from small_store import ROOT, make_store, served
+from small_store import ROOT, served
 
 pytestmark = pytest.mark.slow
-pytest_plugins = ["visiting"]
+pytest_plugins = ["showing", "visiting"]
 LOGIN = ("visitors", "a-long-password")
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    store = make_store(tmp_path_factory.mktemp("proxy") / "artifacts")
-    add_runs(store)
-    return store
 
 
 @pytest.mark.browser

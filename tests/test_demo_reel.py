@@ -6,25 +6,20 @@ import sys
 import numpy as np
 import pytest
 from PIL import Image
-from small_runs import EPOCHS, add_runs
-from small_store import ROOT, make_store
+from small_runs import EPOCHS
+from small_store import ROOT
 
 from cvx import render
 from cvx.attribution import rescale
 from demo import reel
 from demo.history import History
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    store = make_store(tmp_path_factory.mktemp("reel") / "artifacts")
-    add_runs(store)
-    return store
+pytest_plugins = ["showing"]
 
 
 @pytest.fixture
-def tiles(store):
-    return [past.name for past in History(store.root).chronicle().of("tiles")]
+def tiles(tiles):
+    return [past.name for past in tiles]
 
 
 def test_every_frame_holds_the_images_and_each_runs_newest_maps_on_a_scale_of_all_its_epochs(store, tiles):

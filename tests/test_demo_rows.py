@@ -9,29 +9,14 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from small_store import CLASSES, NASTY, cut_weights, make_store
+from small_store import CLASSES, NASTY, cut_weights
 
 from cvx import render
 from demo import classes, grid, looking, markup, picker
 from demo.choice import Choice, Pick, read_link
 from demo.shelf import Shelf
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return make_store(tmp_path_factory.mktemp("demo") / "artifacts")
-
-
-@pytest.fixture
-def shelf(store):
-    return Shelf(store.root)
-
-
-@pytest.fixture
-def own_store(tmp_path):
-    return make_store(tmp_path / "artifacts")
-
-
+pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))
 
 
@@ -185,11 +170,8 @@ def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same
     for k, (link, one) in enumerate(zip(links, EXAMPLES, strict=True)):
         choice, picks = read_link(parse_qsl(unescape(link)))
         assert (choice.datasets, choice.models, picks) == (("tiles",), ("resnet10t",), {})
-        assert (choice.reduction, choice.target, choice.clip) == (
-            one.choices[1].reduction,
-            one.choices[1].target,
-            one.choices[1].clip,
-        )
+        drawn = [*one.ways.values()][1]
+        assert (choice.reduction, choice.target, choice.clip) == (drawn.reduction, drawn.target, drawn.clip)
         (line,) = looking.lines(shelf, shelf.listing(), choice, {})
         drawn = render.colorize(line.cells[0].scaled.values, choice.reduction == "signed")
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[2 * k + 1]))))

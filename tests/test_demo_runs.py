@@ -2,9 +2,7 @@
 
 import base64
 import io
-import json
 import re
-from html import unescape
 from urllib.parse import parse_qsl
 
 import numpy as np
@@ -12,46 +10,15 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
-from small_runs import EPOCHS, add_run, add_runs
+from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
 from cvx import render
 from demo import film, points
 from demo.history import History
 from demo.link import Link
-from demo.shelf import Shelf
 
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    store = make_store(tmp_path_factory.mktemp("runs") / "artifacts")
-    add_runs(store)
-    return store
-
-
-@pytest.fixture
-def history(store):
-    return History(store.root)
-
-
-@pytest.fixture
-def tiles(history):
-    return history.chronicle().of("tiles")
-
-
-@pytest.fixture
-def shown(store):
-    return Shelf(store.root).listing().datasets["tiles"]
-
-
-def data_of(html):
-    """Return what a page hands to its JavaScript."""
-    return json.loads(unescape(re.search(r'data-json="([^"]*)"', html)[1]))
-
-
-def numbers(packed, kind):
-    return np.frombuffer(base64.b64decode(packed), kind)
-
+pytest_plugins = ["showing"]
 
 # Links
 

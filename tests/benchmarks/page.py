@@ -35,36 +35,18 @@ def rows() -> Iterator[Row]:
 
 
 def _fill(root: Path) -> None:
-    import torch
+    sys.path.append(str(ROOT / "tests"))
+    from small_store import add_model
 
-    from cvx import data, models
-    from cvx.checkpoint import Card
-    from cvx.store import Store, collection
+    from cvx import data
+    from cvx.store import Store
 
     store = Store(root)
     for dataset in DATASETS:
         splits = data.load(dataset, Path(os.environ.get("CVX_DATA", "~/.cache/cvx")).expanduser())
         store.add_samples(splits)
         for model, seed in itertools.product(MODELS, range(NUM_VERSIONS)):
-            torch.manual_seed(seed)
-            size, chans = splits.image_size, splits.in_chans
-            net = models.build(model, splits.num_classes, size, chans, mean=splits.mean, std=splits.std).eval()
-            card = Card(
-                name=collection(dataset, model),
-                dataset=dataset,
-                model=model,
-                build=net.build_args,
-                classes=splits.classes,
-                image_size=size,
-                in_chans=chans,
-                mean=splits.mean,
-                std=splits.std,
-                fingerprint=splits.fingerprint,
-                samples=splits.fingerprint,
-                metrics={"val/acc1": 0.1},
-                run=f"run-{seed}",
-            )
-            store.add_model(net, card)
+            add_model(store, splits, model, seed)
 
 
 def _compared(root: Path) -> dict[str, float]:
