@@ -1,94 +1,14 @@
 import gzip
-import io
 import os
 import pickle
-import struct
 import tarfile
 
 import huggingface_hub.constants
 import numpy as np
 import pytest
+from small_cifar import ARCHIVES, FOLDERS, NAMES, batch, official_set, python2, write_archive, write_folder
 
 from cvx.data import cifar, load
-
-NAMES = {
-    10: ["airplane", "automobile", "bird", "cat", "deer", "dog", "frog", "horse", "ship", "truck"],
-    100: [f"class_{i:02}" for i in range(100)],
-}
-FOLDERS = {10: "cifar-10-batches-py", 100: "cifar-100-python"}
-ARCHIVES = {10: "cifar-10-python.tar.gz", 100: "cifar-100-python.tar.gz"}
-
-
-class _Python2Pickler(pickle._Pickler):
-    """Writes what Python 2 wrote for the official archives: text as byte strings, numpy by its old module."""
-
-    dispatch = dict(pickle._Pickler.dispatch)  # noqa: RUF012
-
-    def __init__(self, file):
-        super().__init__(file, protocol=2)
-
-    def save_string(self, text):
-        data = text.encode() if isinstance(text, str) else text
-        short = len(data) < 256
-        self.write(pickle.SHORT_BINSTRING + bytes([len(data)]) if short else b"T" + struct.pack("<i", len(data)))
-        self.write(data)
-        self.memoize(text)
-
-    dispatch[str] = dispatch[bytes] = save_string
-
-    def save_global(self, obj, name=None):
-        module, name = obj.__module__ or "numpy", name or obj.__name__
-        self.write(f"c{module.replace('numpy._core', 'numpy.core')}\n{name}\n".encode())
-        self.memoize(obj)
-
-    dispatch[type] = save_global
-
-
-def _python2(content):
-    buffer = io.BytesIO()
-    _Python2Pickler(buffer).dump(content)
-    return buffer.getvalue()
-
-
-def _batch(num_classes, num, seed):
-    data = np.random.default_rng(seed).integers(0, 256, (num, 3072), dtype=np.uint8)
-    labels = [i % num_classes for i in range(num)]
-    names = [f"image_{i}.png" for i in range(num)]
-    if num_classes == 10:
-        return {"batch_label": "a batch", "labels": labels, "data": data, "filenames": names}
-    coarse = [label // 5 for label in labels]
-    return {
-        "filenames": names,
-        "batch_label": "",
-        "fine_labels": labels,
-        "coarse_labels": coarse,
-        "data": data,
-    }
-
-
-def _official(num_classes):
-    """The official set in small: member name to content."""
-    if num_classes == 10:
-        batches = {f"data_batch_{i}": _batch(10, 20, i) for i in range(1, 6)} | {"test_batch": _batch(10, 10, 9)}
-        meta = {"num_cases_per_batch": 20, "label_names": NAMES[10], "num_vis": 3072}
-        return batches | {"batches.meta": meta}
-    meta = {"fine_label_names": NAMES[100], "coarse_label_names": [f"group_{i}" for i in range(20)]}
-    return {"train": _batch(100, 200, 1), "test": _batch(100, 100, 2), "meta": meta}
-
-
-def _write_archive(path, num_classes, files):
-    with tarfile.open(path, "w:gz") as tar:
-        for name, content in [("readme.html", b"<html>"), *files.items()]:
-            member = tarfile.TarInfo(f"{FOLDERS[num_classes]}/{name}")
-            member.size = len(content)
-            tar.addfile(member, io.BytesIO(content))
-
-
-def _write_folder(root, num_classes, files):
-    folder = root / FOLDERS[num_classes]
-    folder.mkdir()
-    for name, content in files.items():
-        (folder / name).write_bytes(content)
 
 
 @pytest.fixture(params=[10, 100])
@@ -98,14 +18,14 @@ def num_classes(request):
 
 @pytest.fixture
 def files(num_classes):
-    return {name: _python2(content) for name, content in _official(num_classes).items()}
+    return {name: python2(content) for name, content in official_set(num_classes).items()}
 
 
 @pytest.mark.filterwarnings("ignore:numpy.core:DeprecationWarning")  # the official module name, read by numpy itself
 def test_the_small_archives_read_as_the_official_page_says_to_read_the_real_ones(num_classes, files):
     name = {10: "data_batch_1", 100: "train"}[num_classes]
     read = pickle.loads(files[name], encoding="bytes")
-    wrote = _official(num_classes)[name]
+    wrote = official_set(num_classes)[name]
     assert list(read) == [key.encode() for key in wrote]
     np.testing.assert_array_equal(read[b"data"], wrote["data"])
 
@@ -113,11 +33,11 @@ def test_the_small_archives_read_as_the_official_page_says_to_read_the_real_ones
 @pytest.mark.parametrize("packed", [True, False])
 def test_the_official_files_are_read_packed_and_unpacked(num_classes, files, packed, tmp_path):
     if packed:
-        _write_archive(tmp_path / ARCHIVES[num_classes], num_classes, files)
+        write_archive(tmp_path / ARCHIVES[num_classes], num_classes, files)
     else:
-        _write_folder(tmp_path, num_classes, files)
+        write_folder(tmp_path, num_classes, files)
     source = cifar.source(tmp_path, num_classes)
-    official = _official(num_classes)
+    official = official_set(num_classes)
     train = [official[name] for name in official if name.startswith(("data_batch", "train"))]
     test = [official[name] for name in official if name.startswith("test")]
     assert source.classes == tuple(NAMES[num_classes])
@@ -136,23 +56,23 @@ def test_the_official_files_are_read_packed_and_unpacked(num_classes, files, pac
 
 
 def test_packed_and_unpacked_copies_have_one_fingerprint_and_another_image_changes_it(tmp_path):
-    contents = _official(10)
+    contents = official_set(10)
     roots = [tmp_path / name for name in ("packed", "unpacked", "changed")]
     for root in roots:
         root.mkdir()
-    _write_archive(roots[0] / ARCHIVES[10], 10, {name: _python2(content) for name, content in contents.items()})
-    _write_folder(roots[1], 10, {name: _python2(content) for name, content in contents.items()})
+    write_archive(roots[0] / ARCHIVES[10], 10, {name: python2(content) for name, content in contents.items()})
+    write_folder(roots[1], 10, {name: python2(content) for name, content in contents.items()})
     contents["data_batch_3"]["data"][4, 5] ^= 1
-    _write_folder(roots[2], 10, {name: _python2(content) for name, content in contents.items()})
+    write_folder(roots[2], 10, {name: python2(content) for name, content in contents.items()})
     packed, unpacked, changed = (cifar.source(root, 10).fingerprint for root in roots)
     assert packed == unpacked != changed
 
 
 def test_a_copy_pickled_again_by_python_3_is_read_too(tmp_path):
     contents = {
-        name: {key.encode(): value for key, value in content.items()} for name, content in _official(10).items()
+        name: {key.encode(): value for key, value in content.items()} for name, content in official_set(10).items()
     }
-    _write_folder(tmp_path, 10, {name: pickle.dumps(content, protocol=2) for name, content in contents.items()})
+    write_folder(tmp_path, 10, {name: pickle.dumps(content, protocol=2) for name, content in contents.items()})
     source = cifar.source(tmp_path, 10)
     row = contents["data_batch_1"][b"data"][0]
     np.testing.assert_array_equal(source.parts["train"].images[0], row.reshape(3, 32, 32).transpose(1, 2, 0))
@@ -170,9 +90,9 @@ class _Reduced:
 
 @pytest.mark.parametrize("protocol", range(6))
 def test_a_malicious_pickle_is_refused_before_it_runs(protocol, tmp_path):
-    files = {name: _python2(content) for name, content in _official(10).items()}
+    files = {name: python2(content) for name, content in official_set(10).items()}
     files["test_batch"] = pickle.dumps({"data": _Reduced(os.system, (f"touch {tmp_path / 'owned'}",))}, protocol)
-    _write_archive(tmp_path / ARCHIVES[10], 10, files)
+    write_archive(tmp_path / ARCHIVES[10], 10, files)
     with pytest.raises(ValueError, match=rf"test_batch in .*{ARCHIVES[10]}.*posix\.system.*only arrays"):
         cifar.source(tmp_path, 10)
     assert not (tmp_path / "owned").exists()
@@ -189,9 +109,9 @@ def test_a_malicious_pickle_is_refused_before_it_runs(protocol, tmp_path):
     ],
 )
 def test_builtin_functions_and_the_rest_of_numpy_are_refused(function, arguments, tmp_path):
-    files = {name: _python2(content) for name, content in _official(10).items()}
+    files = {name: python2(content) for name, content in official_set(10).items()}
     files["batches.meta"] = pickle.dumps({"label_names": _Reduced(function, arguments)})
-    _write_folder(tmp_path, 10, files)
+    write_folder(tmp_path, 10, files)
     with pytest.raises(ValueError, match=r"batches\.meta in .* only arrays, lists and text"):
         cifar.source(tmp_path, 10)
 
@@ -200,9 +120,9 @@ def test_a_hostile_array_state_never_reaches_numpy(tmp_path):
     # numpy itself would read these eight bytes as an object's address.
     array = np.zeros((1, 3072), np.uint8).__reduce__()
     state = (1, (1, 3072), np.dtype("O"), False, b"\x41" * 8 * 3072)
-    files = {name: _python2(content) for name, content in _official(10).items()}
-    files["test_batch"] = _python2({"data": _Reduced(array[0], array[1], state), "labels": [0]})
-    _write_folder(tmp_path, 10, files)
+    files = {name: python2(content) for name, content in official_set(10).items()}
+    files["test_batch"] = python2({"data": _Reduced(array[0], array[1], state), "labels": [0]})
+    write_folder(tmp_path, 10, files)
     with pytest.raises(ValueError, match="not an array of 3,072 bytes an image"):
         cifar.source(tmp_path, 10)
 
@@ -210,7 +130,7 @@ def test_a_hostile_array_state_never_reaches_numpy(tmp_path):
 @pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
 def test_a_truncated_archive_is_an_error_that_names_it_and_says_what_to_do(share, tmp_path):
     path = tmp_path / ARCHIVES[10]
-    _write_archive(path, 10, {name: _python2(content) for name, content in _official(10).items()})
+    write_archive(path, 10, {name: python2(content) for name, content in official_set(10).items()})
     content = path.read_bytes()
     path.write_bytes(content[: int(len(content) * share)])
     with pytest.raises(ValueError, match=rf"{ARCHIVES[10]} is damaged.*delete it and download https://\S+ again"):
@@ -219,7 +139,7 @@ def test_a_truncated_archive_is_an_error_that_names_it_and_says_what_to_do(share
 
 def test_a_flipped_bit_in_the_archive_is_found_by_its_checksum(tmp_path):
     path = tmp_path / ARCHIVES[10]
-    _write_archive(path, 10, {name: _python2(content) for name, content in _official(10).items()})
+    write_archive(path, 10, {name: python2(content) for name, content in official_set(10).items()})
     raw = bytearray(gzip.decompress(path.read_bytes()))
     good = gzip.compress(bytes(raw), mtime=0)
     raw[raw.index(b"image_3.png") + 3] ^= 1
@@ -229,10 +149,10 @@ def test_a_flipped_bit_in_the_archive_is_found_by_its_checksum(tmp_path):
 
 
 def test_members_that_reach_outside_are_never_written(tmp_path):
-    files = {name: _python2(content) for name, content in _official(10).items()}
+    files = {name: python2(content) for name, content in official_set(10).items()}
     root = tmp_path / "root"
     root.mkdir()
-    _write_archive(root / ARCHIVES[10], 10, files | {"../../escaped": b"x", "../cifar-10-batches-py/../../up": b"x"})
+    write_archive(root / ARCHIVES[10], 10, files | {"../../escaped": b"x", "../cifar-10-batches-py/../../up": b"x"})
     with tarfile.open(root / "with_link.tar.gz", "w:gz") as tar:
         link = tarfile.TarInfo("cifar-10-batches-py/test_batch")
         link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
@@ -256,22 +176,22 @@ def test_members_that_reach_outside_are_never_written(tmp_path):
     ],
 )
 def test_a_batch_that_does_not_say_what_cifar_says_is_refused(change, message, tmp_path):
-    contents = _official(10)
+    contents = official_set(10)
     contents["data_batch_2"] |= change
-    _write_folder(tmp_path, 10, {name: _python2(content) for name, content in contents.items()})
+    write_folder(tmp_path, 10, {name: python2(content) for name, content in contents.items()})
     with pytest.raises(ValueError, match=f"does not hold CIFAR-10: .*{message}"):
         cifar.source(tmp_path, 10)
 
 
 def test_garbage_and_an_incomplete_folder_are_errors_that_name_the_file(tmp_path):
-    files = {name: _python2(content) for name, content in _official(10).items()}
-    _write_folder(tmp_path, 10, files | {"data_batch_4": b"<html>not found</html>"})
+    files = {name: python2(content) for name, content in official_set(10).items()}
+    write_folder(tmp_path, 10, files | {"data_batch_4": b"<html>not found</html>"})
     with pytest.raises(ValueError, match=r"data_batch_4 in .* is damaged or not CIFAR's"):
         cifar.source(tmp_path, 10)
     (tmp_path / FOLDERS[10] / "data_batch_4").unlink()
     with pytest.raises(ValueError, match="lacks data_batch_4; unpack"):
         cifar.source(tmp_path, 10)
-    _write_archive(tmp_path / ARCHIVES[10], 10, files)
+    write_archive(tmp_path / ARCHIVES[10], 10, files)
     assert len(cifar.source(tmp_path, 10).parts["train"].labels) == 100
 
 
@@ -294,8 +214,8 @@ def test_without_data_and_network_one_error_names_every_way(num_classes, tmp_pat
 
 def test_it_loads_by_name_and_knows_its_citation(num_classes, files, tmp_path):
     if num_classes == 100:
-        files = {name: _python2(content) for name, content in _more_rows(_official(100)).items()}
-    _write_folder(tmp_path, num_classes, files)
+        files = {name: python2(content) for name, content in _more_rows(official_set(100)).items()}
+    write_folder(tmp_path, num_classes, files)
     splits = load(f"cifar{num_classes}", tmp_path, val_fraction=0.2)
     assert splits.train.images.shape[1:] == (32, 32, 3)
     assert splits.num_classes == num_classes
@@ -305,5 +225,5 @@ def test_it_loads_by_name_and_knows_its_citation(num_classes, files, tmp_path):
 
 
 def _more_rows(contents):
-    contents["train"] = _batch(100, 500, 1)
+    contents["train"] = batch(100, 500, 1)
     return contents

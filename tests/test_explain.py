@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvx import figures, models
-from cvx.checkpoint import Card
+from cvx.checkpoint import describe
 from cvx.data.splits import NUM_GALLERY, Info, Split, Splits
 from cvx.explain import explain, file_stems, folder_name, side_by_side
 from cvx.question import Question
@@ -42,20 +42,8 @@ def add(store, splits, model="net", seed=0, change=None):
     if change is not None:
         with torch.no_grad():
             change(classifier)
-    samples = store.add_samples(splits)
-    card = Card(
-        name=collection(splits.name, model),
-        dataset=splits.name,
-        model=model,
-        build=classifier.build_args,
-        classes=splits.classes,
-        image_size=size,
-        in_chans=3,
-        mean=splits.mean,
-        std=splits.std,
-        fingerprint=splits.fingerprint,
-        samples=samples.fingerprint,
-    )
+    store.add_samples(splits)
+    card = describe(classifier, splits, name=collection(splits.name, model), dataset=splits.name, model=model)
     return store.add_model(classifier, card)
 
 
@@ -298,9 +286,7 @@ def test_other_splits_need_the_dataset_and_changed_data_is_said(store, data_root
     splits = data.load("digits", data_root)
     torch.manual_seed(0)
     classifier = models.build("resnet10t", 10, 8, 1, mean=splits.mean, std=splits.std).eval()
-    about = {"name": "digits-net", "dataset": "digits", "model": "net", "build": classifier.build_args}
-    shape = {"image_size": 8, "in_chans": 1, "mean": splits.mean, "std": splits.std}
-    card = Card(**about, **shape, classes=splits.classes, fingerprint=splits.fingerprint)
+    card = describe(classifier, splits, name="digits-net", dataset="digits", model="net")
     store.add_model(classifier, card)
     question = Question(split="val", num=20, per_class=1)
     with pytest.raises(ValueError, match="the split 'val' needs the dataset"):

@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from test_comparison import maps, spot, view_of
+from small_looks import maps, spot, view_of
 from test_render import holds
 
 from cvx import figures, render

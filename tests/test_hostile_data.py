@@ -12,8 +12,7 @@ import pytest
 from damage import fuzz, mutations
 from hypothesis import given
 from hypothesis import strategies as st
-from test_cifar import _official as official_cifar
-from test_cifar import _python2
+from small_cifar import official_set, python2
 from test_tiny_imagenet import _official as official_tiny
 
 from cvx.data import cifar, fashion_mnist, tiny_imagenet
@@ -53,7 +52,7 @@ def taking_at_most(num_bytes):
 
 @pytest.fixture(scope="module")
 def cifar_members():
-    return {name: _python2(content) for name, content in official_cifar(10).items()}
+    return {name: python2(content) for name, content in official_set(10).items()}
 
 
 def cifar_archive(path, members):

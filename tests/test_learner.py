@@ -1,4 +1,4 @@
-"""Training steps compute in the arithmetic that is right for model and processor."""
+"""Training steps: the arithmetic that is right for model and processor, and what optimizers keep."""
 
 import copy
 
@@ -11,6 +11,7 @@ from cvx.arithmetic import arithmetic
 from cvx.config import TrainConfig
 from cvx.distributed import Ranks
 from cvx.learner import make_learner, pick_precision, strides_over_a_point
+from cvx.resume import load_state, save_state
 
 CPU = torch.device("cpu")
 
@@ -111,3 +112,23 @@ def test_a_fused_optimizer_steps_as_torch_says(name):
         plain.train_step(inputs, targets)
     for one, other in zip(learner.classifier.parameters(), plain.classifier.parameters(), strict=True):
         torch.testing.assert_close(one, other, rtol=1e-4, atol=1e-5)
+
+
+def test_a_fused_optimizer_goes_on_where_it_was_with_weights_in_channels_last(tmp_path):
+    def fresh():
+        torch.manual_seed(0)
+        net = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
+        return net, torch.optim.AdamW(net.parameters(), lr=0.01, fused=True)
+
+    def step(net, optimizer):
+        optimizer.zero_grad()
+        net(torch.arange(384.0).reshape(2, 3, 8, 8)).square().mean().backward()
+        optimizer.step()
+
+    (net, optimizer), (other, resumed) = fresh(), fresh()
+    step(net, optimizer)
+    save_state(tmp_path / "state", {"net": net}, optimizer, {})
+    load_state(tmp_path / "state", {"net": other}, resumed)
+    for one in ((net, optimizer), (other, resumed)):
+        step(*one)
+    assert torch.equal(net.weight, other.weight) and torch.equal(net.bias, other.bias)

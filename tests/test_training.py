@@ -15,7 +15,6 @@ import torch
 from cvx import data
 from cvx.config import Place, TrainConfig
 from cvx.records import Run, frame_epochs, runs
-from cvx.resume import load_state, save_state
 from cvx.store import Store
 from cvx.training import DivergedError, InterruptedTraining, train
 
@@ -198,26 +197,6 @@ def test_stopping_and_resuming_ends_bit_identical(finished, place, step):
     assert_same_records(other.artifacts / "runs" / straight["run"], place.artifacts / "runs" / resumed["run"])
     ours, theirs = (Store(where.artifacts).resolve("digits-resnet10t").card for where in (place, other))
     assert ours.sha256 == theirs.sha256
-
-
-def test_a_fused_optimizer_goes_on_where_it_was_with_weights_in_channels_last(tmp_path):
-    def fresh():
-        torch.manual_seed(0)
-        net = torch.nn.Conv2d(3, 8, 3).to(memory_format=torch.channels_last)
-        return net, torch.optim.AdamW(net.parameters(), lr=0.01, fused=True)
-
-    def step(net, optimizer):
-        optimizer.zero_grad()
-        net(torch.arange(384.0).reshape(2, 3, 8, 8)).square().mean().backward()
-        optimizer.step()
-
-    (net, optimizer), (other, resumed) = fresh(), fresh()
-    step(net, optimizer)
-    save_state(tmp_path / "state", {"net": net}, optimizer, {})
-    load_state(tmp_path / "state", {"net": other}, resumed)
-    for one in ((net, optimizer), (other, resumed)):
-        step(*one)
-    assert torch.equal(net.weight, other.weight) and torch.equal(net.bias, other.bias)
 
 
 @pytest.mark.slow
