@@ -3,6 +3,7 @@
 import contextlib
 import datetime
 import io
+import itertools
 import json
 import statistics
 import sys
@@ -32,8 +33,10 @@ RESULTS = Path(__file__).with_suffix(".jsonl")
 THRESHOLDS = (0.90, 0.92, 0.93)
 SEEDS = (0, 1, 2)
 USUAL_EPOCHS = 12
-LIMIT_S = 39 * 60
-"""No seed is begun that would end after this, judged by the one before."""
+USUAL = (
+    "RandomCrop(padding=4), RandomHorizontalFlip, DataLoader, batch 128, float32, "
+    f"SGD 0.1 momentum 0.9 weight decay 5e-4, cosine over {USUAL_EPOCHS} epochs"
+)
 
 Curve = list[dict[str, float]]
 """One point for each look at the model: epoch, seconds and CPU seconds so far, accuracy on val and test."""
@@ -147,19 +150,23 @@ def _model(given: TrainConfig, splits: Splits) -> models.Classifier:
 
 
 def rows() -> Iterator[Row]:
-    """Train both ways with every seed, keep the curves in accuracy.jsonl, and say when each threshold was reached."""
-    curves: dict[str, list[Curve]] = {"ours": [], "usual": []}
-    _prepare()
-    begun = time.perf_counter()
-    for seed in SEEDS:
-        took = time.perf_counter() - begun
-        if seed and took * (seed + 1) / seed > LIMIT_S:
-            print(f"seed {seed} is left out: {took / 60:.0f} minutes have passed", file=sys.stderr)
-            break
-        for name, recipe in (("ours", ours), ("usual", usual)):
-            curves[name].append(recipe(seed))
-            print(f"seed {seed}, {name}: {curves[name][-1][-1]}", file=sys.stderr, flush=True)
-            _keep(curves)
+    """Train both ways with every seed, and say when each threshold was reached.
+
+    Curves are kept in accuracy.jsonl as they come; one that is there already, of the same recipe and machine, is not
+    drawn again.
+    """
+    given, _ = config.parse([f"--config={PRESET}"])
+    recipes = {"ours": (ours, given.key), "usual": (usual, f"{given.model}, {given.image_size} px, {USUAL}")}
+    kept = _read()
+    _prepare(given)
+    for seed, (name, (train, recipe)) in itertools.product(SEEDS, recipes.items()):
+        about = {"way": name, "seed": seed, "recipe": recipe, "machine": machine()}
+        if not any(about.items() <= one.items() for one in kept):
+            kept = [one for one in kept if (one["way"], one["seed"]) != (name, seed)]
+            kept.append({**about, "date": datetime.date.today().isoformat(), "curve": train(seed)})
+            print(f"seed {seed}, {name}: {kept[-1]['curve'][-1]}", file=sys.stderr, flush=True)
+            _write(kept)
+    curves = {name: [one["curve"] for one in kept if one["way"] == name] for name in recipes}
     for threshold in THRESHOLDS:
         for split in ("test", "val"):
             yield _row(curves, split, threshold)
@@ -168,29 +175,25 @@ def rows() -> Iterator[Row]:
         yield _ends(ends, split)
 
 
-def _prepare() -> None:
+def _prepare(given: TrainConfig) -> None:
     """Write the arrays and import what a run imports, so that the first run is timed as the later ones are."""
-    given, _ = config.parse([f"--config={PRESET}"])
     splits = data.load(given.dataset, config.default_data(), given.image_size)
     accuracy(_model(given, splits), splits.val.head(1))
 
 
-def _keep(curves: dict[str, list[Curve]]) -> None:
-    about: dict[str, Any] = {
+def _read() -> list[dict[str, Any]]:
+    lines = RESULTS.read_text(encoding="utf-8").splitlines() if RESULTS.is_file() else []
+    return [json.loads(line) for line in lines[1:]]
+
+
+def _write(kept: list[dict[str, Any]]) -> None:
+    about = {
         "command": "make bench TOPIC=accuracy",
-        "date": datetime.date.today().isoformat(),
-        "machine": machine(),
         "preset": PRESET.relative_to(ROOT).as_posix(),
-        "usual": "RandomCrop(padding=4), RandomHorizontalFlip, DataLoader, batch 128, float32, "
-        f"SGD 0.1 momentum 0.9 weight decay 5e-4, cosine over {USUAL_EPOCHS} epochs",
         "clock": "from the start of a run, arrays already on disk, to the end of each evaluation on val; tests do not count",
     }
-    runs = [
-        {"recipe": name, "seed": seed, "curve": curve}
-        for name, some in curves.items()
-        for seed, curve in zip(SEEDS, some, strict=False)
-    ]
-    RESULTS.write_text("".join(json.dumps(line) + "\n" for line in [about, *runs]), encoding="utf-8")
+    ordered = sorted(kept, key=lambda one: (one["seed"], one["way"]))
+    RESULTS.write_text("".join(json.dumps(line) + "\n" for line in [about, *ordered]), encoding="utf-8")
 
 
 def reached(curve: Curve, split: str, threshold: float, unit: str = "seconds") -> float | None:
