@@ -7,6 +7,7 @@ import numpy as np
 import pytest
 import torch
 from torch import nn
+from torch.utils._python_dispatch import TorchDispatchMode
 
 sys.path.insert(0, str(Path(__file__).parent))
 from small_store import make_store
@@ -50,6 +51,37 @@ def test_the_model_meets_the_image_a_few_times_however_many_classes_it_has():
     _, attribution = attribute_all(model, IMAGE)
     torch.testing.assert_close(attribution, model.weight.detach().view(200, 3, 16, 16))
     assert sum(passes) <= 3  # to look for BatchNorm, to measure the memory, and the one that counts
+
+
+class Tight(TorchDispatchMode):
+    """Memory with room for the products of so many classes at a time."""
+
+    def __init__(self, most):
+        super().__init__()
+        self.most, self.sizes = most, []
+
+    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+        found = func(*args, **(kwargs or {}))
+        if func.overloadpacket in (torch.ops.aten.mm, torch.ops.aten.bmm):  # backwards; a linear layer begins by addmm
+            num = found.numel() // IMAGE.numel()
+            if num > self.most:
+                raise torch.OutOfMemoryError("out of memory")
+            self.sizes.append(num)
+        return found
+
+
+def test_classes_that_exceed_the_memory_are_halved_until_they_fit():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(IMAGE.numel(), 10))
+    with Tight(3) as memory:
+        _, attribution = attribute_all(model, IMAGE, batch_size=10)
+    assert memory.sizes == [3, 3, 3, 1]
+    torch.testing.assert_close(attribution, model[1].weight.detach().view(10, 3, 16, 16))
+
+
+def test_a_class_that_exceeds_the_memory_alone_is_an_error():
+    model = nn.Sequential(nn.Flatten(), nn.Linear(IMAGE.numel(), 10))
+    with Tight(0), pytest.raises(torch.OutOfMemoryError):
+        attribute_all(model, IMAGE, batch_size=10)
 
 
 def test_the_flags_of_the_model_are_as_they_were():

@@ -22,7 +22,8 @@ def attribute_all(
     Args:
         image: One image in [0, 1].
         score: One of SCORES.
-        batch_size: Classes per backward pass; 0 measures what one needs.
+        batch_size: Classes per backward pass; 0 measures what one needs. On CUDA a batch that is too large after all
+            is halved and tried again.
 
     Returns:
         The image's logits, and one signed map for each class in units of the score per unit pixel.
@@ -40,10 +41,24 @@ def attribute_all(
         leaf = own_copy(model, image).requires_grad_()
         logits = model(leaf)
         values = scores(logits, score)[0]
-        picks = torch.eye(len(values), dtype=values.dtype, device=values.device)
-        parts: list[Tensor] = []
-        for some in picks.split(min(size, len(picks))):
-            parts += torch.autograd.grad(values, leaf, some, retain_graph=True, is_grads_batched=True)
-    attribution = torch.cat(parts)[:, 0]
+        attribution = _jacobian(values, leaf, size)
     logits, attribution = finished(logits.expand(len(attribution), -1), attribution)
     return logits[:1], attribution
+
+
+def _jacobian(values: Float[Tensor, "k"], leaf: Float[Tensor, "1 c h w"], size: int) -> Float[Tensor, "k c h w"]:
+    """Differentiate each value, `size` of them per backward pass, or as many as fit."""
+    picks = torch.eye(len(values), dtype=values.dtype, device=values.device)
+    parts: list[Tensor] = []
+    start = 0
+    while start < len(picks):
+        some = picks[start : start + size]
+        try:
+            parts += torch.autograd.grad(values, leaf, some, retain_graph=True, is_grads_batched=True)
+        except torch.OutOfMemoryError:
+            if len(some) == 1:
+                raise
+            size = (len(some) + 1) // 2
+        else:
+            start += size
+    return torch.cat(parts)[:, 0]
