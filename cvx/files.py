@@ -98,6 +98,15 @@ def read_json(path: Path) -> dict[str, Any]:
         content = json.loads(path.read_text(encoding="utf-8"))
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: no JSON ({error})") from None
+    return check_format(content, path)
+
+
+def check_format(content: Any, path: Path) -> dict[str, Any]:
+    """Return what was read from a file if it is an object of a format that this cvx reads.
+
+    Raises:
+        ValueError: If it is not; the message names the file.
+    """
     if not isinstance(content, dict) or not isinstance(content.get("format"), int):
         raise ValueError(f"{path} is damaged: expected a JSON object with a format number")
     if content["format"] > FORMAT:

@@ -9,7 +9,7 @@ from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
 from cvx.checkpoint import write_tensors
-from cvx.files import FORMAT
+from cvx.files import FORMAT, check_format
 
 FILE = "state.safetensors"
 
@@ -31,7 +31,8 @@ def save_state(
 def _read(path: Path) -> tuple[dict[str, Tensor], dict[str, Any]]:
     try:
         with safe_open(path, framework="pt") as stored:
-            return {key: stored.get_tensor(key) for key in stored.keys()}, json.loads(stored.metadata()["json"])  # noqa: SIM118
+            tensors = {key: stored.get_tensor(key) for key in stored.keys()}  # noqa: SIM118
+            return tensors, check_format(json.loads(stored.metadata()["json"]), path)
     except (SafetensorError, OSError, KeyError, TypeError, json.JSONDecodeError) as error:
         raise ValueError(f"{path} holds no readable state ({error}); start the run anew") from None
 
@@ -40,7 +41,7 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim
     """Bring modules, optimizer and random generators back to a saved state and return its numbers.
 
     Raises:
-        ValueError: If the file is missing or damaged.
+        ValueError: If the file is missing, damaged or of a newer format.
     """
     tensors, metadata = _read(path)
     for name, module in modules.items():
