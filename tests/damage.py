@@ -2,6 +2,8 @@
 
 import os
 import shutil
+import struct
+import zipfile
 
 import numpy as np
 from hypothesis import HealthCheck, settings
@@ -19,12 +21,22 @@ def empty(path, outside, random):
 
 
 def flip(path, outside, random):
-    """Flip a bit where the format carries meaning everywhere: the first byte of text, any of the middle of data."""
+    """Flip a bit that means something: in the first byte of text, the data of an archive, the middle of all else."""
     content = bytearray(path.read_bytes())
-    text = path.suffix in (".json", ".jsonl", ".journal")
-    place = 0 if text else int(random.integers(len(content) // 4, 3 * len(content) // 4))
+    text = path.suffix in (".json", ".jsonl", ".journal", ".html", ".tex")
+    start, end = data_of(path) if path.suffix == ".npz" else (len(content) // 4, 3 * len(content) // 4)
+    place = 0 if text else int(random.integers(start, end))
     content[place] ^= 1 << int(random.integers(8))
     path.write_bytes(content)
+
+
+def data_of(path):
+    """Return where the largest array of an .npz lies; around it stand dates and the like that nobody reads."""
+    with zipfile.ZipFile(path) as archive:
+        largest = max(archive.infolist(), key=lambda info: info.compress_size)
+    name, extra = struct.unpack("<HH", path.read_bytes()[largest.header_offset + 26 : largest.header_offset + 30])
+    start = largest.header_offset + 30 + name + extra
+    return start, start + largest.compress_size
 
 
 def garbage(path, outside, random):

@@ -10,6 +10,8 @@ from small_store import add_model, make_splits
 
 from cvx.files import read_json, write_json
 from cvx.measures.question import keep
+from cvx.measures.writing import write_table
+from cvx.report.html import write
 from cvx.store import Store
 from cvx.sweeps.file import read
 from cvx.sweeps.ledger import Ledger
@@ -37,10 +39,21 @@ def make_kept_store(root):
     write_json(folder / "wandb.json", {"entity": "tester", "project": "maps", "id": folder.name})
     keep(store, "pairs", {"model": first.card.sha256}, {"cosine": np.zeros(3)})
     add_sweep(root)
+    add_outputs(root)
     picture = root / "attributions" / "tiles" / "vit_mini" / "red_0.png"
-    picture.parent.mkdir(parents=True)
     Image.fromarray(np.random.default_rng(0).integers(0, 255, (64, 64, 3), dtype=np.uint8)).save(picture)
     return store
+
+
+def add_outputs(root):
+    """Write what `attribute`, `compare` and `report` write beside pictures."""
+    maps = root / "attributions" / "tiles" / "vit_mini"
+    write_json(maps / "card.json", {"model": "tiles-vit_mini:v0"})
+    np.savez(maps / "maps.npz", ids=np.arange(3), attribution=np.random.default_rng(1).normal(size=(3, 16, 16, 3)))
+    (root / "compare" / "pair").mkdir(parents=True)
+    write_table(root / "compare" / "pair" / "agreement", [{"a": "x", "n": 0.5}] * 9, ["a", "n"], [["x", "0.5"]] * 9)
+    write(root, "<!doctype html>\n<html><body>maps</body></html>\n")
+    write_json(root / "reports" / "report.json", {"project": "tester/maps", "report": ""})
 
 
 def add_sweep(root):
@@ -52,6 +65,10 @@ def add_sweep(root):
     ledger.report(trial, [0.5], 0)
     ledger.settle(trial, "finished", 0.5)
     ledger.close()
+    write_json(root / "sweeps" / "small" / "result.json", {"name": "small", "trials": []})
+    args = root / "sweeps" / "small" / "args" / "0.json"
+    args.parent.mkdir()
+    args.write_text('{"lr": 0.1}', encoding="utf-8")
 
 
 def files_of(root):

@@ -4,7 +4,8 @@ finding      what a check has to say, and the small questions that all checks as
 doctor       a whole store → findings; nothing is changed
 shelves      models and samples
 diary        runs
-rest         measures, sweeps, pictures
+rest         kept measures and sweeps
+written      pictures, maps, tables, reports
 prune        what may go, and its going
 """
 

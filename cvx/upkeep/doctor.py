@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.store import Store
-from cvx.upkeep import diary, rest, shelves
+from cvx.upkeep import diary, rest, shelves, written
 from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, note, problem
 
 FOLDERS = ("models", "samples", "runs", "measures", "sweeps", "attributions", "compare", "reports")
@@ -26,7 +26,7 @@ def examine(root: Path) -> Iterator[Finding]:
     yield from diary.runs(store)
     yield from rest.measures(root)
     yield from rest.sweeps(root)
-    yield from rest.pictures(root)
+    yield from written.outputs(root)
 
 
 def _top(root: Path) -> Iterator[Finding]:

@@ -1,10 +1,8 @@
-"""What stands beside models and runs: kept measures, sweeps, pictures, reports."""
+"""What stands beside models and runs: kept measures and sweeps."""
 
 import json
 from collections.abc import Iterator
 from pathlib import Path
-
-from PIL import Image
 
 from cvx.files import read_json
 from cvx.upkeep.finding import (
@@ -13,13 +11,12 @@ from cvx.upkeep.finding import (
     entries,
     is_held,
     is_temporary,
-    leftover,
     note,
-    problem,
     read_arrays,
     strays,
     tried,
 )
+from cvx.upkeep.written import drawn
 
 _SWEEP = ("sweep.json", "trials.journal", "result.json", "owners", "logs", "args", ".lock", "trials.journal.lock")
 _ANEW = "delete it; it is computed anew when asked for"
@@ -54,6 +51,11 @@ def sweeps(root: Path) -> Iterator[Finding]:
         for path in (folder / "sweep.json", folder / "result.json"):
             if path.exists():
                 yield from tried(path, lambda path=path: read_json(path), lost)  # type: ignore[misc]
+        yield from drawn(folder, "the sweep's next `--resume` draws it anew")
+        for path in entries(folder / "args"):
+            yield from tried(path, lambda path=path: json.loads(path.read_bytes()), "nothing: its trial has read it")  # type: ignore[misc]
+        for part in ("args", "logs"):
+            yield from strays(folder / part, lambda path: path.suffix in (".json", ".log", ".pid"), root)
         if (folder / "trials.journal").exists() or (folder / "logs").exists():  # else it was killed before a trial
             yield from tried(folder / "trials.journal", lambda folder=folder: _check_journal(folder), lost)  # type: ignore[misc]
         for path in entries(folder / "owners"):
@@ -73,20 +75,3 @@ def _check_journal(folder: Path) -> None:
             raise ValueError(f"line {number} of {len(lines)} is no JSON") from None
         if not isinstance(content, dict):
             raise ValueError(f"line {number} is no record of a trial")
-
-
-def pictures(root: Path) -> Iterator[Finding]:
-    """Check every written PNG, and look for leftovers beside it."""
-    folder = root / "attributions"
-    for path in sorted(folder.rglob("*")) if folder.is_dir() else []:
-        if path.is_symlink():
-            yield problem(path, "is a link", "delete it; `python -m cvx attribute` draws the picture anew")
-        elif is_temporary(path):
-            yield leftover(path)
-        elif path.suffix == ".png":
-            yield from tried(path, lambda path=path: _check_png(path), "`python -m cvx attribute` draws it anew")  # type: ignore[misc]
-
-
-def _check_png(path: Path) -> None:
-    with Image.open(path, formats=["PNG"]) as picture:
-        picture.load()
