@@ -7,6 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
+from cvx import stopping
 from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
 from cvx.checkpoint import Card
 from cvx.data.splits import Split, fit_channels, fit_image
@@ -78,6 +79,7 @@ def look(
     device = next(classifier.parameters()).device
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _chunks(len(fitted), card.image_size):
+        stopping.check()
         inputs = torch.tensor(fitted[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
         targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
         try:

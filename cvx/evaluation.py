@@ -6,6 +6,7 @@ import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
+from cvx import stopping
 from cvx.arithmetic import arithmetic
 from cvx.data.batches import to_inputs
 from cvx.data.splits import Split
@@ -60,6 +61,7 @@ def logits_of(
         model = folded(classifier, one) if len(split) >= WORTHWHILE and autocast_dtype is None else classifier
         logits = torch.zeros(len(split), num_classes, device=place)
         for start in range(rank * size, len(split), world * size):
+            stopping.check()
             rows = slice(start, start + size)
             logits[rows] = model(_inputs(split.images[rows], place)).float()
     if world > 1:

@@ -6,6 +6,7 @@ from typing import Any
 import gradio as gr
 
 from demo.compare import MAX_COLUMNS, QUIET, columns_of, script_of
+from demo.lanes import SURVEYING
 from demo.link import Link
 from demo.opening import Opening
 
@@ -42,7 +43,7 @@ class AgreementTab:
         self._wire()
 
     def _wire(self) -> None:
-        quiet = {**QUIET, "show_progress_on": self.stage}
+        quiet = {**QUIET, **SURVEYING, "show_progress_on": self.stage}
         self.dataset.input(self.change_dataset, self.dataset, [self.pair, self.models], **quiet).then(
             self.draw, self.asked, self.drawn, **quiet
         )

@@ -7,6 +7,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from demo.choice import CHOICES, Choice
+from demo.lanes import LOOKING, SURVEYING
 from demo.opening import Opening
 
 
@@ -108,8 +109,8 @@ class Endpoints:
         self._opening = opening
         gr.api(self.models, api_name="models", concurrency_limit=4)
         gr.api(self.samples, api_name="samples", concurrency_limit=4)
-        gr.api(self.agreement, api_name="agreement", concurrency_id="looking", concurrency_limit=1)
-        gr.api(self.compare, api_name="compare", concurrency_id="looking", concurrency_limit=1)
+        gr.api(self.agreement, api_name="agreement", **SURVEYING)
+        gr.api(self.compare, api_name="compare", **LOOKING)
 
     def models(self) -> Held:
         """List the stored models, broken ones with what is wrong, and the datasets that have samples to ask about."""

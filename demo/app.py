@@ -3,6 +3,7 @@
 import os
 
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
+os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # kept of past requests, which nobody reads
 
 import dataclasses
 import importlib.util
@@ -15,6 +16,7 @@ from typing import Any
 import gradio as gr
 
 from demo import limits, theme
+from demo.lanes import AT_ONCE, made_fair
 from demo.page import Page
 
 
@@ -51,7 +53,9 @@ def build(root: Path | str, project: str = "", alias: str = "best") -> gr.Blocks
 
 def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
     """Serve a page in cvx's looks; settings are those of `gr.Blocks.launch`."""
-    return blocks.queue(max_size=limits.MAX_QUEUE).launch(
+    sys.setswitchinterval(0.0005)  # after each of a model's small operations, Python's lock may be another thread's
+    queued = blocks.queue(max_size=limits.MAX_QUEUE, default_concurrency_limit=AT_ONCE)
+    return made_fair(queued).launch(
         theme=theme.theme(),
         head=theme.head(),
         footer_links=["api", "settings"],

@@ -1,5 +1,6 @@
 """A cache within bounds."""
 
+import threading
 from collections import OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Generic, TypeVar
@@ -13,18 +14,28 @@ class Bounded(Generic[Value]):
     def __init__(self, max_size: int):
         self._max_size, self._size = max_size, 0
         self._items: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
+        self._lock = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._items)
 
-    def get(self, key: Hashable, make: Callable[[], tuple[Value, int]]) -> Value:
-        """Return what is kept under the key, or make it; the newest is kept whatever its size."""
-        if key in self._items:
+    def find(self, key: Hashable) -> Value | None:
+        """Return what is kept under the key, if anything is."""
+        with self._lock:
+            if key not in self._items:
+                return None
             self._items.move_to_end(key)
             return self._items[key][0]
-        value, size = make()
-        self._items[key] = (value, size)
-        self._size += size
-        while self._size > self._max_size and len(self._items) > 1:
-            self._size -= self._items.popitem(last=False)[1][1]
+
+    def get(self, key: Hashable, make: Callable[[], tuple[Value, int]]) -> Value:
+        """Return what is kept under the key, or make it; the newest is kept whatever its size."""
+        kept = self.find(key)
+        if kept is not None:
+            return kept
+        value, size = make()  # without the lock: others find theirs meanwhile
+        with self._lock:
+            self._size += size - self._items.pop(key, (value, 0))[1]
+            self._items[key] = (value, size)
+            while self._size > self._max_size and len(self._items) > 1:
+                self._size -= self._items.popitem(last=False)[1][1]
         return value

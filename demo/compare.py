@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from demo.choice import Choice, Pick
+from demo.lanes import LOOKING
 from demo.opening import Opening
 
 if TYPE_CHECKING:
@@ -36,12 +37,11 @@ SCALES = [("One for the row", "shared"), ("Each map its own", "each"), ("Fixed",
 
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
-    "concurrency_id": "looking",
-    "concurrency_limit": 1,
+    **LOOKING,
     "show_progress": "minimal",
     "trigger_mode": "always_last",
 }
-"""Settings of every event that asks models: hidden from scripts, one at a time, the last click counts."""
+"""Settings of every event that asks models: hidden from scripts, in turn, the last click counts."""
 
 SET_OPACITY = """(percent) => {
     for (const grid of document.querySelectorAll('.cvx-grid')) grid.style.setProperty('--opacity', percent / 100);

@@ -10,7 +10,7 @@ from cvx import measures, render
 from cvx.attribution import rescale, to_heatmap
 from cvx.comparison import View
 from cvx.figures import CLIP
-from cvx.measures import AGREEMENT_WORDS, FLOORS, Agreement, How, Interval, Options
+from cvx.measures import AGREEMENT_WORDS, FLOORS, Agreement, Interval
 from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
 from demo.markup import notice, picture, text
 from demo.shelf import Shelf, Shown
@@ -38,7 +38,7 @@ def page(
     """Draw the matrix, what it says of two models, and where these differ most; trouble becomes a notice."""
     try:
         references = [shown.columns[name].reference for name in models]
-        found = measures.agreement(shelf.store, references, Options(num=num), how=How(device=shelf.device))
+        found = shelf.agreement(references, num)
         found = replace(found, columns=tuple(models))
     except (ValueError, OSError, RuntimeError) as error:
         return notice("These models cannot be compared", str(error), "error")

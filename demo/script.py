@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cvx import measures, render
+from cvx import render
 from cvx.attribution import to_heatmap
 from cvx.comparison import top_classes
 from cvx.data.splits import NUM_GALLERY
@@ -103,9 +103,7 @@ def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str) -> "l
     """
     if not 1 <= num <= NUM_GALLERY:
         raise ValueError(f"num must be in 1…{NUM_GALLERY}, got {num}")
-    options = measures.Options(num=num)
-    how = measures.How(device=shelf.device)
-    found = measures.agreement(shelf.store, models, options, [measure] if measure else None, how)
+    found = shelf.agreement(models, num, [measure] if measure else None)
     return [cast("Agreement", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
 
 

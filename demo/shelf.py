@@ -2,25 +2,30 @@
 
 import hashlib
 import threading
-from collections.abc import Hashable, Mapping, Sequence
+from collections.abc import Callable, Hashable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 import torch
 from jaxtyping import Bool, Int64, UInt8
 
-from cvx import comparison
+from cvx import comparison, measures
 from cvx.checkpoint import Card
 from cvx.comparison import ClassView, View
 from cvx.data.image_file import read_header, read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
+from cvx.measures import Agreement
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Samples, Store, slug
 from demo.answers import predictions
 from demo.bounded import Bounded
 from demo.limits import check_card, check_picture
+from demo.turns import Turns
+
+Kept = TypeVar("Kept")
 
 
 @dataclass(frozen=True, eq=False)
@@ -106,7 +111,7 @@ class Subject:
 
 
 class Shelf:
-    """One store for all visitors; one of them at a time computes."""
+    """One store for all visitors; they compute in turn, one map or one view of a class at a time."""
 
     def __init__(self, root: Path, model_bytes: int = 2**31, result_bytes: int = 2**28):
         self.store = Store(root)
@@ -116,7 +121,7 @@ class Shelf:
         self._answers: Bounded[Int64[np.ndarray, "n"]] = Bounded(result_bytes)
         self._uploads: Bounded[Subject] = Bounded(result_bytes)
         self._listing = Listing(stamp=None)
-        self._lock, self._reading = threading.RLock(), threading.Lock()
+        self._looking, self._surveying, self._reading = Turns("looking"), Turns("surveying"), threading.Lock()
 
     @property
     def device(self) -> torch.device:
@@ -154,8 +159,7 @@ class Shelf:
             caption = f"your image, {width} × {height} pixels{cut}"
             return Subject(name, image, caption, source={"file_sha256": name}), image.nbytes
 
-        with self._lock:
-            return self._uploads.get((str(path), _modified(path)), make)
+        return self._kept(self._uploads, (str(path), _modified(path)), make)
 
     def look(self, entry: ModelEntry, subject: Subject, target: str, score: str, method: str) -> View:
         """Show one stored model one image.
@@ -173,8 +177,7 @@ class Shelf:
             view = comparison.look(entry.reference, classifier, card, subject.image[None], *asked)
             return view, view.attribution.nbytes + view.images.nbytes
 
-        with self._lock:
-            found = self._results.get(key, make)
+        found = self._kept(self._results, key, make)
         assert isinstance(found, View)
         return found
 
@@ -205,8 +208,7 @@ class Shelf:
             )
             return view, view.images.nbytes + view.maps.nbytes + view.mean_map.nbytes
 
-        with self._lock:
-            found = self._results.get(key, make)
+        found = self._kept(self._results, key, make)
         assert isinstance(found, ClassView)
         return found
 
@@ -222,8 +224,21 @@ class Shelf:
             preds = predictions(self.store, _card(entry), samples, lambda: self._load(entry)[0])
             return preds, preds.nbytes
 
-        with self._lock:
-            return self._answers.get((_card(entry).sha256, str(samples.folder)), make)
+        return self._kept(self._answers, (_card(entry).sha256, str(samples.folder)), make)
+
+    def agreement(self, references: Sequence[str], num: int, names: Sequence[str] | None = None) -> Agreement:
+        """Say how alike models look at `num` samples.
+
+        Raises:
+            ValueError: If a model or measure does not exist or the models cannot be compared.
+        """
+        options, how = measures.Options(num=num), measures.How(device=self._device)
+        return self._surveying.do(lambda: measures.agreement(self.store, references, options, names, how))
+
+    def _kept(self, cache: Bounded[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
+        """Return at once what was made before; make it when it is this visitor's turn, if they are still there."""
+        kept = cache.find(key)
+        return self._looking.do(lambda: cache.get(key, make)) if kept is None else kept
 
     def _load(self, entry: ModelEntry) -> tuple[Classifier, Card]:
         def make() -> tuple[tuple[Classifier, Card], int]:

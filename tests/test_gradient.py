@@ -5,7 +5,7 @@ import torch
 from captum.attr import Saliency
 from torch import nn
 
-from cvx.attribution import SCORES, NotFiniteError, attribute, gradient, vanilla_gradient
+from cvx.attribution import SCORES, NotFiniteError, attribute, attribute_all, gradient, vanilla_gradient
 from cvx.models import build
 
 FAMILIES = [  # name, image size, options: small, so that each takes a moment
@@ -246,6 +246,31 @@ def test_the_chosen_batch_holds_as_many_images_as_the_budget_has_room_for(monkey
     monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (4 * 12 * 4 + 7))
     attribute(Watching(), images(9, 3, 2), torch.zeros(9).long())
     assert sizes == [1, 4, 4, 1]
+
+
+@pytest.mark.parametrize("explain", [attribute, attribute_all])
+def test_an_image_whose_map_would_not_fit_is_refused_before_anything_is_computed(explain, monkeypatch):
+    from cvx.attribution import memory
+
+    devices = []
+    model, inputs = build("resnet10t", 2, 1024, stem="timm").eval(), torch.zeros(1, 3, 1024, 1024)
+    model.register_forward_pre_hook(lambda _, given: devices.append(given[0].device.type))
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**8)
+    with pytest.raises(ValueError, match=r"1024 × 1024 pixels needs 0\.\d GB of memory .* and 0\.1 GB are free"):
+        explain(model, inputs)
+    assert devices == ["meta"]
+
+
+def test_what_a_map_would_need_is_what_it_does_need():
+    from cvx.attribution import memory
+
+    found = []
+    inputs = images(1, 3, 64)
+    for device in ("cpu", "meta"):
+        there = build("resnet10t", 2, 64).eval().to(device)
+        leaf = inputs.to(device).requires_grad_()
+        found.append(memory._left(there.parameters(), lambda there=there, leaf=leaf: there(leaf)))
+    assert 2**20 < found[0] == pytest.approx(found[1], rel=0.01)
 
 
 def test_an_unknown_method_or_a_negative_batch_is_refused(resnet):

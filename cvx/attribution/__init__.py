@@ -7,11 +7,12 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
+from cvx import stopping
 from cvx.attribution.agreement import cosine, spearman, traits
 from cvx.attribution.every_class import attribute_all
 from cvx.attribution.gradient import SCORES, NotFiniteError, check, vanilla_gradient
 from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
-from cvx.attribution.memory import fitting
+from cvx.attribution.memory import check_room, fitting
 from cvx.attribution.opinions import integrated_gradients, smoothgrad
 from cvx.folding import WORTHWHILE, folded
 from cvx.frozen import frozen, own_copy
@@ -66,7 +67,8 @@ def attribute(
         precision: One of PRECISIONS.
 
     Raises:
-        ValueError: If the method or the precision is unknown, or as `vanilla_gradient`.
+        ValueError: If the method or the precision is unknown, an image's map would not fit into memory, or as
+            `vanilla_gradient`.
         NotFiniteError: If an image's logits or gradient are not finite; the message names the image.
     """
     for what, known, asked in (("method", METHODS, method), ("precision", PRECISIONS, precision)):
@@ -75,12 +77,15 @@ def attribute(
     if batch_size < 0:
         raise ValueError(f"batch_size must be positive, or 0 to choose it, got {batch_size}")
     check(inputs, targets, score)
+    if len(inputs):
+        check_room(model, inputs[:1])
     numbers = PRECISIONS[precision]
     if len(inputs) >= WORTHWHILE:
         model = folded(model, inputs[:1], numbers)
     size, start = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1), 0
     parts: list[tuple[Tensor, Tensor]] = []
     while start < len(inputs) or not parts:
+        stopping.check()
         rows = slice(start, start + size)
         try:
             own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)

@@ -1,5 +1,7 @@
 """How many images fit into one backward pass."""
 
+import itertools
+from collections.abc import Callable, Iterable
 from pathlib import Path
 
 import torch
@@ -17,22 +19,54 @@ FALLBACK = 2**29
 """Bytes, where the system does not say what is free."""
 
 
+LARGE = 1024**2
+"""Pixels of an image from which on it is asked beforehand whether its map fits into memory."""
+
+
 def fitting(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> int:
     """Choose a batch size from the bytes that one image leaves in memory between forward and backward pass."""
+    with frozen(model, one.device):
+        left = _left(model.parameters(), lambda: model(own_copy(model, one).requires_grad_()))
+    room = int(free_bytes(one.device) * SHARE)
+    return max(1, min(MOST.get(one.device.type, MOST_ELSEWHERE), room // max(1, left)))
+
+
+def check_room(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> None:
+    """Refuse a large image whose map would not fit into memory, without computing anything of it.
+
+    Raises:
+        ValueError: If the model would leave more behind for its backward pass than there is memory.
+    """
+    height, width = one.shape[-2:]
+    if height * width < LARGE:
+        return
+    with frozen(model, one.device):
+        tensors = itertools.chain(model.named_parameters(), model.named_buffers())
+        shapes = {name: tensor.detach().to("meta") for name, tensor in tensors}
+        image = own_copy(model, one).to("meta").requires_grad_()
+        needed = _left(shapes.values(), lambda: torch.func.functional_call(model, shapes, (image,)))
+    if needed > (room := free_bytes(one.device)):
+        raise ValueError(
+            f"a gradient map of {width} × {height} pixels needs {needed / 1e9:.1f} GB of memory by this model,"
+            f" and {room / 1e9:.1f} GB are free; take smaller images, or a device with more memory"
+        )
+
+
+def _left(weights: Iterable[Tensor], forward: Callable[[], Tensor]) -> int:
+    """Return the bytes that a forward pass keeps for the backward pass, the weights not counted."""
     sizes: dict[int, int] = {}
 
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
-        sizes[storage.data_ptr()] = storage.nbytes()
+        sizes[storage._cdata] = storage.nbytes()  # shapes without memory have no address to tell them apart by
         return tensor
 
-    with frozen(model, one.device), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
-        logits = model(own_copy(model, one).requires_grad_())
-    for parameter in model.parameters():
-        sizes.pop(parameter.untyped_storage().data_ptr(), None)
+    with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
+        logits = forward()
     del logits
-    room = int(free_bytes(one.device) * SHARE)
-    return max(1, min(MOST.get(one.device.type, MOST_ELSEWHERE), room // max(1, sum(sizes.values()))))
+    for weight in weights:
+        sizes.pop(weight.untyped_storage()._cdata, None)
+    return sum(sizes.values())
 
 
 def free_bytes(device: torch.device) -> int:

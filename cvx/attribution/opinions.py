@@ -6,6 +6,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
+from cvx import stopping
 from cvx.attribution.gradient import check, finished, pick, scores
 from cvx.frozen import frozen, own_copy
 
@@ -97,8 +98,10 @@ def _one_by_one(
         with torch.no_grad():
             logits = model(images)
         pick(logits, targets)
-        maps = [
-            explain(lambda x: scores(model(x), score), images[i : i + 1], targets[i : i + 1].clone())
-            for i in range(len(images))
-        ]
+
+        def forward(x: Tensor) -> Tensor:
+            stopping.check()
+            return scores(model(x), score)
+
+        maps = [explain(forward, images[i : i + 1], targets[i : i + 1].clone()) for i in range(len(images))]
     return finished(logits, torch.cat(maps) if maps else images)

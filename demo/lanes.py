@@ -1,0 +1,78 @@
+"""Gradio's queue made fair: no visitor's second question before another's first, no work for who has hung up."""
+
+import asyncio
+import random
+from typing import Any
+
+import gradio as gr
+from gradio.queueing import Event, Queue
+
+from cvx.stopping import stopped_by
+
+AT_ONCE = 8
+"""Visitors whose questions to models are at work together; they take turns, map by map."""
+LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": AT_ONCE}
+"""Where questions wait that are answered map by map."""
+SURVEYING: dict[str, Any] = {"concurrency_id": "surveying", "concurrency_limit": 1}
+"""Where questions wait that may take minutes: all maps of many models, held against each other."""
+
+
+UNREAD_S = 300.0
+"""Seconds for which an answer is kept that nobody fetches; Gradio would keep those of 2,000 visitors, of any size."""
+
+
+class FairQueue(Queue):
+    """A visitor's next question of a kind waits until their last one is answered; whoever hangs up ends the work.
+
+    So the others wait for one question of whoever asks for much, and not for all. Gradio itself goes by the order of
+    arrival alone, and computes to the end what nobody will see.
+    """
+
+    def get_events(self) -> tuple[list[Event], bool, str] | None:
+        """Take what is to be answered next, if there is room for it."""
+        at_work = {(one.concurrency_id, visitor(one)) for job in self.active_jobs for one in job or ()}
+        lanes = list(self.event_queue_per_concurrency_id.values())
+        random.shuffle(lanes)  # as Gradio does: no lane is always first
+        for lane in lanes:
+            if lane.concurrency_limit is None or lane.current_concurrency < lane.concurrency_limit:
+                for event in lane.queue:
+                    if (event.concurrency_id, visitor(event)) not in at_work:
+                        lane.queue.remove(event)
+                        return [event], False, lane.concurrency_id
+        return None
+
+    async def process_events(self, events: list[Event], *rest: Any, **more: Any) -> None:
+        """Answer a question, as long as somebody waits for it."""
+
+        def stay() -> None:
+            if self.stopped or not events[0].alive:  # the page is closed, or Gradio has seen the connection close
+                raise gr.Error("nobody waits for this any more", print_exception=False)
+
+        with stopped_by(stay):
+            await super().process_events(events, *rest, **more)
+        for event in events:
+            asyncio.get_running_loop().call_later(UNREAD_S, self._forget, event)
+
+    def _forget(self, event: Event) -> None:
+        """Drop an answer that was not fetched, and the entry of a visitor who waits for nothing."""
+        waiting = self.pending_event_ids_session.get(event.session_hash)
+        if not waiting or event._id in waiting:
+            self.pending_messages_per_session.pop(event.session_hash, None)
+            self.pending_event_ids_session.pop(event.session_hash, None)
+
+    def compute_analytics_summary(self, records: list[Any]) -> dict[str, Any]:
+        """Sum up nothing: Gradio would put its last 10,000 events into a table after each, for a page that is off."""
+        return {"functions": {}}
+
+
+def visitor(event: Event) -> str:
+    """Name who asks: an opened page, or the address of a script, whose questions are each a session of their own."""
+    if event.session_hash != event._id:
+        return event.session_hash
+    return str((event.request.scope.get("client") or ("",))[0])
+
+
+def made_fair(blocks: gr.Blocks) -> gr.Blocks:
+    """Let a page's queue, which must have been made, serve its visitors in turn."""
+    blocks._queue.__class__ = FairQueue
+    return blocks

@@ -1,0 +1,29 @@
+"""One thread in which all visitors' work of a kind is done, in the order in which it was asked for."""
+
+import contextvars
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import TypeVar
+
+from cvx import stopping
+
+Result = TypeVar("Result")
+
+
+class Turns:
+    """Does what it is given, one thing after another, for threads that wait meanwhile.
+
+    A lock would do the same in the threads that ask, each of which would keep the memory that its largest map took.
+    """
+
+    def __init__(self, name: str):
+        self._worker = ThreadPoolExecutor(1, thread_name_prefix=name)
+
+    def do(self, work: Callable[[], Result]) -> Result:
+        """Do this when it is its turn, if somebody still waits for it then."""
+
+        def wanted() -> Result:
+            stopping.check()
+            return work()
+
+        return self._worker.submit(contextvars.copy_context().run, wanted).result()
