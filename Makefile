@@ -4,11 +4,12 @@ PORT ?= 7860
 ARTIFACTS ?= artifacts
 KILLS ?= 200
 EXAMPLES ?= 1000
+PROCESSES ?= 10
 USERS ?= 50
 LOAD_S ?= 300
 REPEATS ?= 20
 LONG ?= tests/test_kills.py tests/test_kills_wandb.py tests/test_concurrent.py tests/test_damaged.py tests/test_hostile_models.py \
-	tests/test_hostile_texts.py tests/test_hostile_data.py tests/test_load.py
+	tests/test_hostile_texts.py tests/test_hostile_data.py tests/test_load.py tests/test_leaks.py
 BIN := .venv/bin
 STAMP := .venv/.installed
 # One file's tests stay in one process, since they share what they set up; workers beyond four would only fill the memory.
@@ -45,11 +46,9 @@ test: $(STAMP) ## every test that needs no network
 test-quick: $(STAMP) ## the tests that take seconds
 	$(PYTEST) -m 'not slow and not browser'
 
-test-long: $(STAMP) ## hundreds of kills, thousands of malicious files, fifty users; the outcome goes to tests/long/results.txt
-	@echo "$(KILLS) kills, $(EXAMPLES) inputs per test, $(USERS) users for $(LOAD_S) s, $(REPEATS) times as many repetitions, `date -u +%F`, Python `$(BIN)/python -V | cut -d' ' -f2`" > tests/long/results.txt
-	CVX_KILLS=$(KILLS) CVX_EXAMPLES=$(EXAMPLES) CVX_PROCESSES=10 CVX_USERS=$(USERS) CVX_LOAD_S=$(LOAD_S) CVX_REPEATS=$(REPEATS) \
-		$(BIN)/python -m pytest $(LONG) -o addopts= --no-header --timeout=20000 --durations=0 >> tests/long/results.txt; \
-		tail -n 1 tests/long/results.txt
+test-long: $(STAMP) ## hundreds of kills, thousands of malicious files, fifty users (LONG=FILE for one); outcome in tests/long/results.txt
+	CVX_KILLS=$(KILLS) CVX_EXAMPLES=$(EXAMPLES) CVX_PROCESSES=$(PROCESSES) CVX_USERS=$(USERS) CVX_LOAD_S=$(LOAD_S) CVX_REPEATS=$(REPEATS) \
+		OMP_NUM_THREADS=1 $(BIN)/python tests/long/run.py $(LONG)
 
 test-oldest: ## the quick tests on the oldest versions that requirements.txt admits, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest

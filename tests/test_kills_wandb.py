@@ -10,7 +10,7 @@ import time
 
 import numpy as np
 import pytest
-from killing import ROUNDS, assert_never_half_written, kill_when_ready, start
+from killing import LONGEST_S, ROUNDS, assert_never_half_written, kill_when_ready, start
 from recorded_run import record
 from test_tracking import WHERE, assert_arrived, by_step, media, numbers
 
@@ -19,7 +19,7 @@ from cvx.store import Store
 from cvx.tracking import Patience, publish, pull
 from cvx.upkeep import examine
 
-pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(LONGEST_S)]
 PATIENT = Patience(appear=3)
 
 
