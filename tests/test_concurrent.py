@@ -11,7 +11,8 @@ import sys
 import numpy as np
 import pytest
 from killing import HERE, assert_never_half_written, start
-from test_sweeps import PROGRAM, finished, write, xs
+from recorded_run import record
+from sweeping import PROGRAM, finished, write, xs
 
 from cvx import data
 from cvx.store import Store
@@ -111,3 +112,28 @@ def test_processes_share_a_sweep_and_every_point_is_run_once(tmp_path):
     assert xs(tmp_path) == points and len(finished(tmp_path)) == 2 * NUM
     assert sum(len(re.findall("finished", text.partition("sweep toy")[0])) for text in said) == 2 * NUM
     assert held(tmp_path) == []
+
+
+PUBLISH = """
+import sys
+from pathlib import Path
+from cvx.tracking import Target, publish
+sys.exit(publish(Path(sys.argv[1]), Target("", "maps")).missing or 0)
+"""
+
+
+def test_models_of_one_collection_that_processes_publish_at_once_arrive_once_and_aliases_lead_to_them(
+    wandb_server, tmp_path
+):
+    folders = [record(tmp_path / str(i), name=f"run-{i}", acc1=(i + 1) / (NUM + 1)) for i in range(NUM)]
+    all_ = [start("-c", PUBLISH, folder, WANDB_SERVICE="") for folder in folders]
+    said = [one.communicate(timeout=600)[0] for one in all_]
+    assert [one.returncode for one in all_] == [0] * NUM, said
+    collections = wandb_server.state.project(None, "maps").collections
+    (models,) = [one for (kind, _), one in collections.items() if kind == "model"]
+    digests = [version.digest for version in models.committed]
+    assert len(set(digests)) == len(digests) and {one.created_by.name for one in models.committed} == {
+        f"run-{i}" for i in range(NUM)
+    }
+    for alias in ("best", "latest"):
+        assert len([one for one in models.committed if alias in one.aliases]) == 1, alias

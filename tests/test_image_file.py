@@ -1,9 +1,13 @@
 import io
 import struct
+import warnings
 import zlib
 
 import numpy as np
 import pytest
+from damage import fuzz, mutations
+from hypothesis import given
+from hypothesis import strategies as st
 from PIL import Image
 
 from cvx.data.image_file import MAX_PIXELS, Images, extensions, read_header, read_image, survey
@@ -280,3 +284,37 @@ def test_images_read_on_demand_and_end():
     assert images[-1].item() == 2
     with pytest.raises(IndexError, match="image 3 of 3"):
         images[3]
+
+
+# what anything may have changed
+
+
+def encoded(kind, **options):
+    content = io.BytesIO()
+    pixels = np.random.default_rng(0).integers(0, 256, (24, 20, 3), dtype=np.uint8)
+    Image.fromarray(pixels).save(content, kind, **options)
+    return content.getvalue()
+
+
+WHOLE = {kind: encoded(kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "TGA", "ICO")}
+
+
+@st.composite
+def spliced(draw):
+    """Put the front of one kind of file before the rest of another."""
+    front, rest = (WHOLE[draw(st.sampled_from(sorted(WHOLE)))] for _ in range(2))
+    return front[: draw(st.integers(1, 64))] + rest[draw(st.integers(0, 64)) :]
+
+
+@fuzz
+@given(content=st.sampled_from(sorted(WHOLE)).flatmap(lambda kind: mutations(WHOLE[kind])) | spliced())
+def test_a_picture_with_anything_changed_is_read_or_refused_by_name(content):
+    for read in (read_image, read_header):
+        try:
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore")  # Pillow warns of damaged metadata
+                found = read(content, "the upload")
+        except ValueError as error:
+            assert str(error).startswith("the upload")
+        else:
+            assert read is read_header or (found.dtype == np.uint8 and found.size <= 3 * MAX_PIXELS)

@@ -29,7 +29,7 @@ from killing import (
 )
 from safetensors.numpy import load_file
 from small_store import add_model, make_splits
-from test_sweeps import PROGRAM, finished, write
+from sweeping import PROGRAM, finished, write
 
 from cvx import data
 from cvx.records import runs
@@ -215,3 +215,68 @@ except OSError:
     print("refused")
 print(list(examine(store.root)))
 """
+
+
+# a disk of three megabytes
+
+SMALL_DISK = """
+import errno, os, subprocess, sys
+from pathlib import Path
+root, data, flags = Path(sys.argv[1]), sys.argv[2], sys.argv[3:]
+kind = "disk" if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=3m", "none", str(root)], capture_output=True).returncode == 0 else "limit"
+if kind == "limit":  # no namespaces here: no file may grow beyond a size instead
+    import resource
+    hard = resource.getrlimit(resource.RLIMIT_FSIZE)[1]
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1_000_000, hard))
+def cvx(*words):
+    ended = subprocess.run([sys.executable, "-m", "cvx", *words, f"--artifacts={root / 'store'}"], capture_output=True, text=True)
+    return ended.returncode, ended.stderr.strip().splitlines()
+print("kind", kind)
+code, said = cvx("train", *flags, f"--data={data}")
+print("train", code, any("Traceback" in line for line in said), said[-1] if said else "")
+print("doctor", *cvx("doctor")[:1])
+run = next((root / "store" / "runs").iterdir())
+print("kept", (run / "metrics.jsonl").is_file(), [str(path) for path in root.rglob("*") if ".tmp" in path.name])
+if kind == "disk":
+    subprocess.run(["mount", "-o", "remount,size=200m", str(root)], check=True)
+else:
+    resource.setrlimit(resource.RLIMIT_FSIZE, (hard, hard))
+state = run / "state" / "state.safetensors"
+code, said = cvx("train", *([f"--resume={run.name}"] if state.is_file() else flags), f"--data={data}")
+print("again", code, *said[-1:] if code else "")
+if kind == "disk":
+    subprocess.run(["mount", "-o", "remount,ro", str(root)], check=True)
+    model = next((root / "store" / "models").iterdir()).name
+    for words in (["report", "--num=5", "--device=cpu"], ["attribute", model, "--per_class=1", "--device=cpu"]):
+        code, said = cvx(*words)
+        print("read-only", words[0], code, any("Traceback" in line for line in said), said[-1])
+    print("doctor", *cvx("doctor")[:1])
+"""
+
+
+@pytest.mark.slow
+@pytest.mark.timeout(900)  # seven processes, each of which imports torch
+def test_on_a_disk_that_fills_up_training_ends_in_one_line_and_goes_on_once_there_is_room(tmp_path, data_root):
+    data.load("digits", data_root)
+    allowed = subprocess.run(["unshare", "-rm", "true"], capture_output=True).returncode == 0
+    (tmp_path / "disk").mkdir()
+    small = [*(["unshare", "-rm"] if allowed else []), sys.executable, "-c", SMALL_DISK]
+    flags = [
+        "--dataset=digits",
+        "--model=test_resnet",
+        "--stem=timm",
+        "--epochs=2",
+        "--warmup_epochs=0",
+        "--device=cpu",
+    ]
+    answer = subprocess.run(
+        [*small, tmp_path / "disk", data_root, *flags], cwd=HERE.parent, capture_output=True, text=True
+    )
+    assert answer.returncode == 0, answer.stderr
+    lines = answer.stdout.splitlines()
+    said = dict(line.split(" ", 1) for line in lines if not line.startswith(("doctor", "read-only")))
+    assert said["train"].startswith("2 False cvx train: "), answer.stdout
+    assert said["kept"] == "True []" and said["again"].startswith("0"), answer.stdout
+    for line in lines:
+        assert not line.startswith("doctor") or line == "doctor 0", answer.stdout
+        assert not line.startswith("read-only") or (" 2 False " in line and "Read-only" in line), answer.stdout

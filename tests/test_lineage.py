@@ -13,6 +13,7 @@ from cvx.files import read_json, write_json
 from cvx.records import provenance
 from cvx.store import Store
 from cvx.tracking import looking, publish, pull
+from cvx.tracking.account import PATIENT
 from cvx.tracking.artifacts import artifact_of
 
 NAME = "tiles-test_resnet"
@@ -42,7 +43,7 @@ def row(server, run):
 @pytest.mark.slow
 def test_maps_are_a_run_that_uses_the_models_artifact_wherever_the_model_lies(wandb_server, tmp_path, capsys):
     folder = record(tmp_path / "there")
-    publish(folder, WHERE, HASTY)
+    publish(folder, WHERE, PATIENT)
     pull(tmp_path / "here", WHERE)
     assert runs_of(wandb_server, "demo") == [], "to fetch files is to use none of them"
     names = [artifact_of(Store(tmp_path / root), Store(tmp_path / root).resolve(NAME)) for root in ("there", "here")]

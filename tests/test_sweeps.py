@@ -2,75 +2,22 @@
 
 import collections
 import itertools
-import json
 import os
 import re
 import signal
-import subprocess
-import sys
 import time
 
 import pytest
-import yaml
+from sweeping import PROGRAM, finished, result, runs, start, sweep, wait, write, xs
 
 from cvx import records
-from cvx.__main__ import main
-from cvx.sweeps import file, running
-from cvx.sweeps.ledger import Ledger, Trial
-from cvx.sweeps.view import best
-
-PROGRAM = """
-import os, signal, sys, time
-from pathlib import Path
-from cvx.records import RunWriter, new_run_name
-
-signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
-values = dict(argument[2:].split("=") for argument in sys.argv[1:])
-x, pause, here = float(values["x"]), float(values.get("pause", 0)), Path(__file__).parent
-if (here / f"fail-{values['x']}").exists():
-    sys.exit("the disk is full")
-writer = RunWriter.create(Path(os.environ["CVX_ARTIFACTS"]) / "runs" / new_run_name("toy"), {"values": values})
-(writer.folder / "state").mkdir()
-for epoch in range(int(values.get("epochs", 2))):
-    writer.log(epoch, epoch, {"loss": (x - 0.3) ** 2 + 1 / (epoch + 1), "other": 1.0})
-    time.sleep(pause * x)
-writer.finish({"x": x})
-"""
+from cvx.sweeps import running
 
 
 @pytest.fixture
 def place(tmp_path):
     (tmp_path / "toy.py").write_text(PROGRAM)
     return tmp_path
-
-
-def write(place, name="toy", **changes):
-    content = {
-        "program": str(place / "toy.py"),
-        "command": ["${interpreter}", "${program}", "${args}"],
-        "method": "grid",
-        "metric": {"name": "loss"},
-        **changes,
-    }
-    path = place / f"{name}.yaml"
-    path.write_text(yaml.safe_dump(content, sort_keys=False))
-    return path
-
-
-def result(place, name="toy"):
-    return json.loads((place / "artifacts" / "sweeps" / name / "result.json").read_text())
-
-
-def runs(place):
-    return records.runs(place / "artifacts")
-
-
-def xs(place):
-    return sorted(float(run.config["values"]["x"]) for run in runs(place))
-
-
-def sweep(path, *flags):
-    return main(["sweep", str(path), *flags])
 
 
 def test_a_grid_visits_the_product_once_and_names_the_best(place, capsys):
@@ -193,22 +140,6 @@ def test_a_program_that_is_not_there_is_one_line(place, capsys):
     assert "no-such-program" in capsys.readouterr().err
 
 
-def start(path, *flags):
-    command = [sys.executable, "-m", "cvx", "sweep", str(path), *flags]
-    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-
-
-def wait(condition, seconds=60):
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.05)
-
-
-def finished(place):
-    return [run for run in runs(place) if run.summary is not None]
-
-
 @pytest.mark.slow
 def test_two_processes_share_a_sweep_and_take_no_point_twice(place):
     path = write(place, parameters={"x": {"values": [i / 10 for i in range(8)]}, "pause": {"value": 0.3}})
@@ -285,74 +216,6 @@ def test_an_adopted_trial_is_ended_by_ctrl_c_too(place):
     assert len(run.rows()) == before, "the trial does not go on"
 
 
-def test_a_terminal_sees_running_best_and_newest_trials_and_what_became_of_all(place):
-    import io
-
-    from rich.console import Console
-    from rich.live import Live
-
-    from cvx.sweeps import view
-
-    plan = file.read(write(place, parameters={"x": {"values": list(range(40))}}))
-    statuses = ["finished"] * 30 + ["failed"] * 9 + ["running"]
-    trials = [
-        Trial(i, "", str(i), {"x": i}, status, history=(100.0 - i,) if status == "finished" else (), seconds=1000 + i)
-        for i, status in enumerate(statuses)
-    ]
-    console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
-    with Live(console=console, auto_refresh=False) as live:
-        view._Table(plan, live).show(trials, {39: 7.0})
-    said = console.file.getvalue()
-    assert "1 running, 30 finished, 9 failed" in said and "running epoch 7.0" in said
-    shown = [int(number) for number in re.findall(r"│\s+(\d+) │\s+\d+ │", said)]
-    assert shown[:3] == [29, 28, 27] and len(set(shown)) == view.MAX_ROWS and 38 in shown
-
-
-def ledger(place, name, **changes):
-    path = write(place, name, parameters={"x": {"min": 0.0, "max": 1.0}, "k": {"values": ["a", "b"]}}, **changes)
-    return Ledger(place / "sweeps" / name, file.read(path))
-
-
-def drain(one, count, score):
-    drawn = []
-    while (trial := one.claim(count)) is not None:
-        one.settle(trial, "finished", score(trial.values))
-        drawn.append(trial.values)
-    one.close()
-    return drawn
-
-
-def test_random_points_depend_on_the_seed_alone(place):
-    a, b = (drain(ledger(place, name, method="random"), 5, lambda _: 0.0) for name in "ab")
-    assert a == b and len({values["x"] for values in a}) == 5
-
-
-@pytest.mark.slow
-def test_bayes_looks_where_it_is_good(place):
-    def loss(values):
-        return (values["x"] - 0.7) ** 2 + (values["k"] == "b")
-
-    searched = drain(ledger(place, "bayes", method="bayes"), 30, loss)
-    late = sorted(loss(values) for values in searched[15:])
-    assert late[7] < 0.02, "by chance the median would be above 0.4"
-    assert sum(values["k"] == "a" for values in searched[15:]) >= 10
-
-
-def test_a_space_with_few_points_is_used_up_without_a_repeat(place):
-    path = write(place, method="random", parameters={"k": {"values": ["a", "b", "c"]}})
-    drawn = drain(Ledger(place / "sweeps" / "few", file.read(path)), 10, lambda _: 0.0)
-    assert sorted(values["k"] for values in drawn) == ["a", "b", "c"]
-
-
-def test_the_best_is_a_finished_trial_and_a_stopped_one_is_not(place):
-    plan = file.read(write(place, parameters={"x": {"values": [1, 2]}}))
-    stopped, done = (
-        Trial(i, "", str(i), {"x": i}, status, history=(value,))
-        for i, (status, value) in enumerate([("stopped", 0.1), ("finished", 0.5)])
-    )
-    assert best(plan, [stopped, done]) == done and best(plan, [stopped]) is None
-
-
 def test_a_runs_name_ends_with_the_sweeps_id(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "a1b2c3d4")
     assert re.fullmatch(r"\d{8}-\d{6}-toy-a1b2c3d4", records.new_run_name("toy"))
@@ -360,47 +223,3 @@ def test_a_runs_name_ends_with_the_sweeps_id(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "../up")
     with pytest.raises(ValueError, match="WANDB_RUN_ID must be letters"):
         records.new_run_name("toy")
-
-
-def digits(place, **changes):
-    tiny = {"dataset": "digits", "model": "vit_mini", "patch_size": 4, "epochs": 1, "batch_size": 256}
-    parameters = {name: {"value": value} for name, value in tiny.items()} | changes.pop("parameters")
-    command = ["${env}", "${interpreter}", "-m", "cvx", "train", "--warmup_epochs=0", "${args}"]
-    metric = {"name": "val/acc1", "goal": "maximize"}
-    return write(place, command=command, metric=metric, parameters=parameters, **changes)
-
-
-@pytest.mark.slow
-def test_real_training_sweeps_and_the_printed_command_asks_for_the_same_result(place, capsys):
-    from cvx.config import parse
-    from cvx.store import Store
-
-    path = digits(place, parameters={"lr": {"values": [1e-5, 1e-3]}})
-    assert sweep(path, "--save=none") == 0
-    found = result(place)
-    (winner,) = [one for one in found["trials"] if one["run"] == found["best"]]
-    run = next(run for run in runs(place) if run.name == found["best"])
-    rows = run.rows()
-    assert winner["value"] == max(row["val/acc1"] for row in rows if "val/acc1" in row)
-    assert {key for row in rows for key in row} - {"step", "epoch", "time"} == set(file.LOGGED)
-    assert Store(place / "artifacts").models() == [], "--save=none keeps no weights"
-    config, where = parse(re.split(r"cvx train ", found["command"])[1].split())
-    assert config.key == run.config["key"] and where.save == "best_last"
-
-
-@pytest.mark.slow
-def test_a_killed_training_continues_from_its_saved_state_in_the_same_run(place):
-    path = digits(place, parameters={"lr": {"value": 1e-3}, "epochs": {"value": 30}})
-    child = start(path)
-    wait(lambda: child.poll() is not None or any(row["epoch"] >= 2 for run in runs(place) for row in run.rows()), 120)
-    child.send_signal(signal.SIGTERM)
-    said, _ = child.communicate(timeout=60)
-    assert child.returncode == 143 and "stopped with 0 of 1 trials done" in said, said
-    (run,) = runs(place)
-    assert (run.folder / "state" / "state.safetensors").is_file() and run.summary is None
-    again = start(path, "--resume")
-    said, _ = again.communicate(timeout=200)
-    assert again.returncode == 0 and f"continues {run.name}" in said, said
-    (run,) = runs(place)
-    steps = [row["step"] for row in run.rows() if "train/loss" in row]
-    assert run.summary["epochs"] == 30 and steps == sorted(set(steps))
