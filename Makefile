@@ -9,7 +9,7 @@ USERS ?= 50
 LOAD_S ?= 300
 REPEATS ?= 20
 LONG ?= tests/test_kills.py tests/test_kills_wandb.py tests/test_concurrent.py tests/test_damaged.py tests/test_hostile_models.py \
-	tests/test_hostile_texts.py tests/test_hostile_data.py tests/test_load.py tests/test_leaks.py
+	tests/test_hostile_texts.py tests/test_hostile_data.py tests/test_image_file.py tests/test_load.py tests/test_leaks.py
 BIN := .venv/bin
 STAMP := .venv/.installed
 # One file's tests stay in one process, since they share what they set up; workers beyond four would only fill the memory.
