@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import weakref
 
 import pytest
 import torch
@@ -133,3 +134,21 @@ def test_threads_that_share_a_model_do_not_disturb_each_other(resnet):
     assert len(results) == 12 and all(torch.equal(result, expected) for result in results)
     assert all(module.training for module in resnet.modules())
     assert all(parameter.requires_grad for parameter in resnet.parameters())
+
+
+def test_measuring_what_fits_leaves_nothing_in_memory(resnet):
+    from cvx.attribution.memory import fitting
+
+    left = []
+    hooks = [
+        module.register_forward_hook(lambda _module, _inputs, output: left.append(weakref.ref(output)))
+        for module in resnet.modules()
+        if isinstance(module, nn.ReLU)  # whose node keeps its own output
+    ]
+    try:
+        fitting(resnet, images(1))
+    finally:
+        for one in hooks:
+            one.remove()
+    gc.collect()
+    assert left and all(one() is None for one in left)

@@ -59,7 +59,7 @@ def _left(weights: Iterable[Tensor], forward: Callable[[], Tensor]) -> int:
     def count(tensor: Tensor) -> Tensor:
         storage = tensor.untyped_storage()
         sizes[storage._cdata] = storage.nbytes()  # shapes without memory have no address to tell them apart by
-        return tensor
+        return tensor.detach()  # what is its own node's output would hold itself in memory for ever
 
     with torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         logits = forward()
