@@ -9,6 +9,8 @@ from gradio.queueing import Event, Queue
 
 from cvx.stopping import stopped_by
 
+MOST_PAGES = 500
+"""Pages whose choices are remembered, a third of a MB each; the one that was used longest ago starts anew."""
 AT_ONCE = 8
 """Visitors whose questions to models are at work together; they take turns, map by map."""
 LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": AT_ONCE}
@@ -51,7 +53,17 @@ class FairQueue(Queue):
         with stopped_by(stay):
             await super().process_events(events, *rest, **more)
         for event in events:
+            if is_script(event):
+                self._end_session(event)
             asyncio.get_running_loop().call_later(UNREAD_S, self._forget, event)
+
+    def _end_session(self, event: Event) -> None:
+        """Drop what Gradio keeps of a page for a visitor who has none: a third of a MB for each question."""
+        holder = self.server_app.state_holder if self.server_app else None
+        if holder is not None:
+            with holder.lock:
+                holder.session_data.pop(event.session_hash, None)
+                holder.time_last_used.pop(event.session_hash, None)
 
     def _forget(self, event: Event) -> None:
         """Drop an answer that was not fetched, and the entry of a visitor who waits for nothing."""
@@ -67,9 +79,14 @@ class FairQueue(Queue):
 
 def visitor(event: Event) -> str:
     """Name who asks: an opened page, or the address of a script, whose questions are each a session of their own."""
-    if event.session_hash != event._id:
+    if not is_script(event):
         return event.session_hash
     return str((event.request.scope.get("client") or ("",))[0])
+
+
+def is_script(event: Event) -> bool:
+    """Tell whether a question comes from a program, which opens no page: it is a session of its own."""
+    return event.session_hash == event._id
 
 
 def made_fair(blocks: gr.Blocks) -> gr.Blocks:
