@@ -9,11 +9,11 @@ from cvx import comparison
 from cvx.checkpoint import Card
 from cvx.data.splits import Split
 from cvx.evaluation import logits_of
+from cvx.frames import read_frame
 from cvx.measures.question import keep, look_up
 from cvx.models import Classifier
 from cvx.records import Run
 from cvx.store import Samples, Store
-from demo.history import arrays_of
 
 KIND = "predictions"
 """Where in the store's folder of results those lie that had to be asked for."""
@@ -48,7 +48,7 @@ def _recorded(store: Store, card: Card, samples: Samples) -> Float[np.ndarray, "
     try:
         if run.config.get("config") != card.config or (run.summary or {}).get("metrics") != card.metrics:
             return None  # another run of the same name
-        stored = arrays_of(path)
+        stored = read_frame(path, ("ids", "logits"))
         if np.array_equal(stored["ids"], samples.split.ids) and stored["logits"].shape[1] == len(card.classes):
             return np.asarray(stored["logits"], np.float32)
     except (ValueError, OSError, KeyError, IndexError):

@@ -14,6 +14,7 @@ from jaxtyping import Float32, Int64
 from cvx import records
 from cvx.attribution import to_heatmap
 from cvx.embedding import METHODS
+from cvx.frames import read_frame
 from cvx.records import Run
 from cvx.tracking.connection import read_link
 from demo.bounded import Bounded
@@ -214,24 +215,11 @@ def _url(run: Run) -> str:
     return url if url.startswith(("https://", "http://")) else ""
 
 
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """Read arrays that a run has written.
-
-    Raises:
-        ValueError: If the file is damaged.
-    """
-    try:
-        with np.load(path, allow_pickle=False) as stored:
-            return dict(stored)
-    except Exception as error:  # noqa: BLE001 (zipfile, zlib and numpy raise whatever they stumble over)
-        raise ValueError(f"{path} is damaged ({error}); train the run again") from None
-
-
 def _reel(past: Past, reduction: str) -> Reel:
     frames = past.run.frames("film")
     if not frames:
         raise ValueError(f"{past.name} has no film: it was written by a run that kept none, or has not begun")
-    stored = [arrays_of(path) for path in frames.values()]
+    stored = [read_frame(path, ("attribution", "logits", "targets")) for path in frames.values()]
     return Reel(
         epochs=tuple(frames),
         heatmaps=np.stack([to_heatmap(one["attribution"], reduction) for one in stored]),
@@ -244,6 +232,6 @@ def _points(past: Past) -> Points:
     path = past.run.folder / "embeddings" / "test.npz"
     if not path.is_file():
         raise ValueError(f"{past.name} has no test logits yet: they are embedded when a run ends")
-    stored = arrays_of(path)
-    layouts = {str(name): stored[name] for name in METHODS if name in stored}
+    stored = read_frame(path, ("ids", "labels", "logits", *METHODS))
+    layouts = {name: stored[name] for name in METHODS}
     return Points(stored["ids"], stored["labels"], stored["logits"], layouts)

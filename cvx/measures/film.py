@@ -1,6 +1,5 @@
 """How the maps of a run's film settle while it trains, beside its accuracy."""
 
-import zipfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -11,6 +10,7 @@ from cvx.attribution import to_heatmap
 from cvx.attribution.agreement import compare, traits
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import settled, through_epochs
+from cvx.frames import read_frame
 from cvx.measures.interval import Interval, interval
 from cvx.records import Run
 
@@ -118,8 +118,4 @@ def frame_numbers(
 
 
 def _maps(path: Path) -> Float32[np.ndarray, "n c h w"]:
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return np.asarray(arrays["attribution"])
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); delete it, the film does without") from None
+    return read_frame(path, ("attribution",))["attribution"]

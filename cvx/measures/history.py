@@ -7,9 +7,10 @@ from typing import Any
 import numpy as np
 
 from cvx.data.splits import NUM_FILM
+from cvx.frames import read_frame
 from cvx.measures.film import Settling, through_training
 from cvx.measures.interval import interval
-from cvx.measures.layouts import entries_of, judged, read_frame, run_of
+from cvx.measures.layouts import entries_of, judged, run_of
 from cvx.store import ModelEntry, Store
 
 SEPARABILITY = ("silhouette", "knn", "trustworthiness")

@@ -1,16 +1,15 @@
 """How well models' layouts of the test logits separate the classes, and how alike the layouts of two models are."""
 
 import itertools
-import zipfile
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float32, Int64
 
 from cvx.embedding import METHODS, align, cka, likeness, separability
+from cvx.frames import read_frame
 from cvx.records import Run
 from cvx.store import ModelEntry, Store
 
@@ -116,19 +115,6 @@ def run_of(store: Store, entry: ModelEntry) -> Run:
 def judged(frame: Mapping[str, np.ndarray], layout: str) -> dict[str, float]:
     """Return how well one layout of a frame separates the classes, and how true it is to the logits."""
     return separability(frame["logits"], frame[layout], frame["labels"])
-
-
-def read_frame(path: Path, names: Sequence[str]) -> dict[str, np.ndarray]:
-    """Read arrays of one frame of a run's embeddings.
-
-    Raises:
-        ValueError: If it is damaged; the message names it.
-    """
-    try:
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in names}
-    except (OSError, ValueError, KeyError, EOFError, zipfile.BadZipFile) as error:
-        raise ValueError(f"{path} is damaged ({error}); train the model again") from None
 
 
 def _final(store: Store, entry: ModelEntry) -> dict[str, np.ndarray]:

@@ -4,7 +4,6 @@ import dataclasses
 import hashlib
 import itertools
 import json
-import zipfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from cvx.attribution import METHODS, SCORES
 from cvx.checkpoint import Card
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.files import whole_file
+from cvx.frames import read_frame
 from cvx.store import ModelEntry, Store
 
 SPLITS = ("samples", "test", "val", "train")
@@ -126,10 +126,10 @@ def _images(store: Store, card: Card, options: Options, data_root: Path | None) 
 def look_up(store: Store, kind: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     """Return what is kept under these facts, if anything readable is."""
     try:
-        with _path(store, kind, facts).open("rb") as stream, np.load(stream, allow_pickle=False) as arrays:
-            return {name: arrays[name] for name in arrays.files if name != "facts"}
-    except (OSError, ValueError, EOFError, KeyError, zipfile.BadZipFile):
+        kept = read_frame(_path(store, kind, facts))
+    except ValueError:
         return None
+    return {name: one for name, one in kept.items() if name != "facts"}
 
 
 def keep(store: Store, kind: str, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:

@@ -7,9 +7,10 @@ from jaxtyping import Int64
 
 from cvx import render
 from cvx.figures import percent
+from cvx.frames import read_frame
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
-from cvx.report.study import DAMAGE, Part, Past, Study, arrays_of, placeless
+from cvx.report.study import Part, Past, Study, placeless
 from cvx.tracking.pictures import CalibrationBin, calibration_bins
 
 MAX_CELLS = 20
@@ -73,9 +74,9 @@ def _calibrations(study: Study, part: Part) -> list[Block]:
         if not path.is_file():
             continue
         try:
-            arrays = arrays_of(path)
+            arrays = read_frame(path, ("logits", "labels"))
             bins = calibration_bins(arrays["logits"], arrays["labels"])
-        except DAMAGE as error:
+        except ValueError as error:
             told = placeless(f"the logits of {past.run.name} cannot be read: {error}", study.store)
             problems.append(Text(told, "problem"))
             continue

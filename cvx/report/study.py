@@ -2,9 +2,7 @@
 
 import dataclasses
 import statistics
-import zipfile
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -17,9 +15,6 @@ from cvx.measures import How, Settling, through_training
 from cvx.records import Run
 from cvx.report.afford import Afforded
 from cvx.store import ModelEntry, Samples, Store
-
-DAMAGE = (ValueError, OSError, KeyError, EOFError, zipfile.BadZipFile)
-"""What reading a damaged frame may end in."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
@@ -162,12 +157,6 @@ class Study:
     def runs(self) -> list[Past]:
         """Return all readable runs."""
         return [past for part in self.parts for recipe in part.recipes for past in recipe.runs]
-
-
-def arrays_of(path: Path) -> dict[str, np.ndarray]:
-    """Read a frame; numpy itself leaves a damaged file open."""
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        return {key: stored[key] for key in stored.files}
 
 
 def placeless(text: str, store: Store) -> str:

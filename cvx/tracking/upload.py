@@ -10,6 +10,7 @@ import numpy as np
 
 from cvx.data.splits import NUM_FILM, NUM_GALLERY
 from cvx.embedding import METHODS
+from cvx.frames import read_frame
 from cvx.records import Run
 from cvx.store import Samples, Store
 from cvx.tracking import pictures
@@ -77,8 +78,7 @@ class Upload:
         arrived = self._step < self._first and path.stem != FINAL
         if arrived or (samples := self.samples()) is None:
             return
-        with np.load(path) as stored:
-            arrays = {name: stored[name] for name in stored.files}
+        arrays = read_frame(path)
         if kind == "film":
             self._pending[FILM] = self._film(samples, arrays)
         else:

@@ -1,0 +1,21 @@
+"""Frames that a run wrote, of its film and of its embeddings: arrays in one .npz each."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+
+
+def read_frame(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read the named arrays of a frame, or all that it has.
+
+    Raises:
+        ValueError: If it is not there, is damaged or lacks one of them; the message names it.
+    """
+    try:
+        # opened here, as numpy leaves a damaged file open
+        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
+            return {name: stored[name] for name in names or stored.files}
+    except Exception as error:  # noqa: BLE001 - zipfile, zlib and numpy raise whatever they stumble over
+        why = str(error) or type(error).__name__
+        raise ValueError(f"{path} is damaged ({why}); delete it and do without, or train the run again") from None
