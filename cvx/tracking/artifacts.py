@@ -15,7 +15,7 @@ from cvx.tracking.account import PATIENT, Patience, answers, client, one_line
 from cvx.tracking.connection import Link, read_link
 from cvx.tracking.names import VERSION, records_name, safe, samples_name
 
-MODEL, SAMPLES, RECORDS, CODE = "model", "dataset", "records", "code"
+MODEL, SAMPLES, RECORDS = "model", "dataset", "records"
 """Artifact types."""
 BYTES_PER_S = 500_000
 """Slowest upload that is waited for."""
@@ -94,9 +94,9 @@ def _model(folder: Path) -> tuple[Any, dict[str, Path]]:
     return _artifact(safe(card.name), MODEL, dataclasses.asdict(card), files), files
 
 
-def _artifact(name: str, type: str, metadata: Mapping[str, Any], files: Mapping[str, Path]) -> Any:
+def _artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Mapping[str, Path]) -> Any:
     plain = json.loads(json.dumps(dict(metadata)))
-    artifact = client().Artifact(name, type=type, metadata=plain)
+    artifact = client().Artifact(name, type=kind, metadata=plain)
     for inside, path in files.items():
         artifact.add_file(str(path), name=inside, policy="immutable", skip_cache=True)
     return artifact
