@@ -40,14 +40,13 @@ from cvx.upkeep import examine
 @pytest.mark.slow
 def test_a_process_killed_while_it_stores_models_leaves_whole_versions_only(tmp_path):
     random, killed = np.random.default_rng(1), 0
-    for _ in range(ROUNDS):
-        killed += kill_when_ready(start("-c", CHECKPOINT, tmp_path / "store", HERE), random.uniform(0.05, 1.5))
-        if (tmp_path / "store").is_dir():
-            assert_never_half_written(tmp_path / "store")
-    assert killed == ROUNDS
     splits = make_splits("tiles", 40, 16, 3, True)
-    add_model(Store(tmp_path / "store"), splits, "vit_mini", seed=77_777)  # no lock outlived its owner
-    assert_never_half_written(tmp_path / "store")
+    for number in range(ROUNDS):
+        root = tmp_path / f"store-{number // 3}"
+        killed += kill_when_ready(start("-c", CHECKPOINT, root, HERE), random.uniform(0.05, 0.8))
+        add_model(Store(root), splits, "vit_mini", seed=77_777 + number)  # no lock outlived its owner
+        assert_never_half_written(root)
+    assert killed == ROUNDS
 
 
 @pytest.mark.slow
