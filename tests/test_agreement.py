@@ -171,6 +171,12 @@ def test_an_images_noise_does_not_depend_on_its_neighbors():
     assert (together != controls.random_maps(ids, (3, 5, 5), seed=1)).all()
 
 
+def test_noise_is_normal_and_every_image_has_its_own():
+    draws = controls.random_maps(np.arange(4), (3, 64, 64)).reshape(4, -1)
+    np.testing.assert_allclose(np.cov(draws.astype(np.float64)), np.eye(4), atol=0.05)
+    np.testing.assert_allclose(np.quantile(draws, [0.025, 0.5, 0.975]), [-1.96, 0, 1.96], atol=0.05)
+
+
 def test_blurring_keeps_a_map_flat_and_its_images_apart():
     maps = np.zeros((2, 16, 16), np.float32)
     maps[0] = 3

@@ -71,6 +71,27 @@ def test_a_layout_keeps_apart_what_is_apart_and_together_what_is_together(method
     assert found["trustworthiness"] > 0.9
 
 
+@pytest.mark.parametrize("method", ["tsne", "umap"])
+def test_far_groups_keep_the_places_and_sides_that_pca_gives_them(method):
+    random = np.random.default_rng(0)
+    places = np.array([(40.0 * x, 25.0 * y) for x in (-1, 0, 1) for y in (-1, 0, 1)])
+    labels = np.arange(360) % 9
+    points = random.standard_normal((360, 5))
+    points[:, :2] += places[labels]
+    turn = np.linalg.qr(random.standard_normal((5, 5)))[0]
+    logits = (points @ turn).astype(np.float32)
+    layout, principal = project(logits, method), project(logits, "pca")
+    centers = np.stack([layout[labels == label].mean(axis=0) for label in range(9)])
+    assert likeness(centers, places) > 0.6, "from a random start it is below 0.3"
+    for axis in (0, 1):
+        assert np.corrcoef(layout[:, axis], principal[:, axis])[0, 1] > 0.7
+
+
+def test_nothing_in_tsne_is_left_to_chance():
+    logits, _ = make_logits(num=60)
+    np.testing.assert_array_equal(project(logits, "tsne", seed=0), project(logits, "tsne", seed=1))
+
+
 @pytest.mark.slow
 def test_another_seed_moves_umap():
     logits, _ = make_logits(num=60)

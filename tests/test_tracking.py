@@ -84,7 +84,7 @@ def test_a_streamed_run_is_on_wandb_as_it_was_recorded(streamed):
         f"W&B: all {EPOCHS * LOGS + 1} steps are at"
     )
     check_times(server.history("maps", folder.name), read_rows(folder))
-    check_film(server.history("maps", folder.name))
+    check_film(server.history("maps", folder.name), folder)
     check_table(server, folder)
     check_judged(server, folder)
     check_summary(run)
@@ -99,7 +99,7 @@ def check_times(history, rows):
     assert {row["_step"]: row["_timestamp"] for row in history} == pytest.approx(times)
 
 
-def check_film(history):
+def check_film(history, folder):
     frames = {row["_step"]: row["film"] for row in history if "film" in row}
     assert sorted(frames) == [epoch * LOGS for epoch in range(EPOCHS + 1)]
     for frame in frames.values():
@@ -109,6 +109,11 @@ def check_film(history):
             for text in frame["captions"]
         )
     assert frames[0]["width"] == 128 and frames[0]["height"] == 64
+    for epoch in range(EPOCHS + 1):
+        with np.load(folder / "film" / f"{epoch:04d}.npz") as stored:
+            right = stored["logits"].argmax(axis=1) == np.arange(32) % 4  # the dataset's labels go round
+        marks = [text.split(" label ")[0] for text in frames[epoch * LOGS]["captions"]]
+        assert marks == ["✓" if one else "✗" for one in right] and set(marks) == {"✓", "✗"}
 
 
 def table_of(server, folder, key):
