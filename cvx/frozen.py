@@ -1,5 +1,6 @@
 """A model at rest: eval mode, nothing learning, arithmetic as float32 says, and all put back afterwards."""
 
+import collections
 import contextlib
 import threading
 from collections.abc import Iterator
@@ -12,7 +13,39 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cvx.arithmetic import arithmetic
 
-_EXCLUSIVE = threading.RLock()
+
+class _InTurn:
+    """A lock for one thread at a time, in the order of asking; a thread that has it may take it again.
+
+    `threading.RLock` may go back at once to whoever gave it, so that one with many batches would keep it from all.
+    """
+
+    def __init__(self) -> None:
+        self._changed = threading.Condition()
+        self._waiting: collections.deque[int] = collections.deque()
+        self._owner, self._depth = 0, 0
+
+    def __enter__(self) -> None:
+        own = threading.get_ident()
+        with self._changed:
+            if self._owner != own:
+                self._waiting.append(own)
+                try:
+                    self._changed.wait_for(lambda: self._depth == 0 and self._waiting[0] == own)
+                finally:  # Ctrl-C may end the wait
+                    self._waiting.remove(own)
+                self._owner = own
+            self._depth += 1
+
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._depth -= 1
+            if self._depth == 0:
+                self._owner = 0
+                self._changed.notify_all()
+
+
+_EXCLUSIVE = _InTurn()
 """A model's flags and torch's precision belong to the process, so one thread at a time may set them."""
 
 

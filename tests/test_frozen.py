@@ -2,6 +2,7 @@
 
 import gc
 import threading
+import time
 import weakref
 
 import pytest
@@ -152,3 +153,28 @@ def test_measuring_what_fits_leaves_nothing_in_memory(resnet):
             one.remove()
     gc.collect()
     assert left and all(one() is None for one in left)
+
+
+def test_threads_have_a_model_in_the_order_in_which_they_asked():
+    from cvx.frozen import _InTurn
+
+    lock, order, inside = _InTurn(), [], threading.Event()
+
+    def again_and_again():
+        for _ in range(3):
+            with lock, lock:  # may be taken again by whoever has it
+                order.append("many")
+                inside.set()
+                while not lock._waiting and order.count("one") == 0:
+                    time.sleep(0.001)
+
+    def once():
+        with lock:
+            order.append("one")
+
+    first, second = threading.Thread(target=again_and_again), threading.Thread(target=once)
+    first.start()
+    assert inside.wait(10)
+    second.start()
+    first.join(10), second.join(10)
+    assert order == ["many", "one", "many", "many"]

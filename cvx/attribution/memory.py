@@ -10,7 +10,7 @@ from torch import Tensor, nn
 
 from cvx.frozen import frozen, own_copy
 
-MOST = {"cpu": 64}
+MOST = {"cpu": 32}
 """Images per pass from which on more are no faster: on a CPU what a layer leaves should still be near the processor."""
 MOST_ELSEWHERE = 256
 SHARE = 0.5
