@@ -5,8 +5,6 @@ import os
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("GRADIO_ANALYTICS_MAX_EVENTS", "100")  # kept of past requests, which nobody reads
 
-import contextlib
-import ctypes
 import dataclasses
 import importlib.util
 import signal
@@ -19,6 +17,7 @@ import gradio as gr
 
 from demo import limits, theme
 from demo.lanes import AT_ONCE, MOST_PAGES, made_fair
+from demo.memory import share
 from demo.page import Page
 
 
@@ -56,7 +55,7 @@ def build(root: Path | str, project: str = "", alias: str = "best") -> gr.Blocks
 def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
     """Serve a page in cvx's looks; settings are those of `gr.Blocks.launch`."""
     sys.setswitchinterval(0.0005)  # after each of a model's small operations, Python's lock may be another thread's
-    _share_memory()
+    share()
     queued = blocks.queue(max_size=limits.MAX_QUEUE, default_concurrency_limit=AT_ONCE)
     return made_fair(queued).launch(
         theme=theme.theme(),
@@ -67,12 +66,6 @@ def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
         favicon_path=None,
         **{**limits.settings(0), **settings},
     )
-
-
-def _share_memory() -> None:
-    """Let glibc's threads share what they free, of which each would keep hundreds of MB for itself."""
-    with contextlib.suppress(OSError, AttributeError):  # another C library
-        ctypes.CDLL("libc.so.6").mallopt(-8, 2)  # M_ARENA_MAX
 
 
 def _login(auth: str) -> tuple[str, str] | None:

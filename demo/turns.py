@@ -6,6 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from cvx import stopping
+from demo.memory import give_back
 
 Result = TypeVar("Result")
 
@@ -24,6 +25,9 @@ class Turns:
 
         def wanted() -> Result:
             stopping.check()
-            return work()
+            try:
+                return work()
+            finally:
+                give_back()
 
         return self._worker.submit(contextvars.copy_context().run, wanted).result()

@@ -1,0 +1,38 @@
+"""What glibc keeps of freed memory, given back: a large map would else be paid for as long as the page is served."""
+
+import ctypes
+import functools
+import threading
+import time
+
+EVERY_S = 5.0
+"""Seconds between two times that memory is given back."""
+_M_ARENA_MAX = -8
+_lock = threading.Lock()
+_last = -EVERY_S
+
+
+@functools.cache
+def _glibc() -> ctypes.CDLL | None:
+    try:
+        library = ctypes.CDLL("libc.so.6")
+        return library if hasattr(library, "malloc_trim") and hasattr(library, "mallopt") else None
+    except OSError:  # another system
+        return None
+
+
+def share() -> None:
+    """Let threads share what they free, of which each would keep hundreds of MB for itself."""
+    if library := _glibc():
+        library.mallopt(_M_ARENA_MAX, 2)
+
+
+def give_back() -> None:
+    """Give freed memory back to the system, now and then."""
+    global _last
+    with _lock:
+        if time.monotonic() < _last + EVERY_S:
+            return
+        _last = time.monotonic()
+    if library := _glibc():
+        library.malloc_trim(0)
