@@ -10,15 +10,16 @@
     measures/        models x images: agreement, localization, faithfulness, sanity, with intervals, kept in the store
     comparison       models x images: logits, maps, numbers (demo and commands share it)
     tracking/        W&B: a sink that streams, artifacts up and down, publish, pull
-    records          one run's folder: write and read; Sink
-    store            names, versions and aliases: local folders
+    upkeep/          a store checked (doctor) and cleared (prune)
+    records  frames  one run's folder: write and read; one frame of its film or embeddings; Sink
+    store  samples   names, versions and aliases: local folders; the test images that travel with models
     attribution/     the vanilla gradient, second opinions, heatmaps, and every measure of maps on arrays
     embedding        logits to 2-D: PCA, t-SNE, UMAP, with separability numbers
     evaluation       a model over a split, each image exactly once
     checkpoint       weights and card on disk, and back to a ready Classifier
     models  stems    any timm model, fitted to image size and class count
     data/            name to uint8 arrays
-    metrics  distributed  render  progress  files
+    metrics  distributed  render  lettering  progress  files  stopping
     folding  tokens  a copy of a model that computes the same sooner (frozen: a model at rest; arithmetic: bfloat16)
 
 Imports point down this list; `lint-imports` checks it.

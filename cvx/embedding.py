@@ -18,8 +18,9 @@ def project(logits: Float[np.ndarray, "n k"], method: str, seed: int = 0) -> Flo
     """Lay logits out in the plane; the same input gives the same output, also in another process.
 
     t-SNE (van der Maaten and Hinton, 2008) and UMAP (McInnes et al., 2018, arXiv:1802.03426) start from PCA: far
-    groups then keep their places (Kobak and Linderman, 2021, doi:10.1038/s41587-020-00809-z), pictures of one
-    network's epochs resemble each other, and UMAP needs no spectral solver, which fails on separate groups. With
+    groups then keep their places, or of few points their mirror image (Kobak and Linderman, 2021,
+    doi:10.1038/s41587-020-00809-z), pictures of one network's epochs resemble each other, and UMAP needs no spectral
+    solver, which fails on separate groups. With
     that start t-SNE has no randomness left, so `seed` moves UMAP alone. All work is done by one thread, because
     sums over several depend on their number. Fewer than `MIN_POINTS` points, or points that are all the same, are
     returned as PCA sees them: the latter as zeros.

@@ -22,7 +22,8 @@
     grid  picker  classes    HTML of rows, of sample strips, of class cards
     film  points  curves     HTML and data of films, of scatter plots, of learning curves
     limits       how often and how large a visitor may ask, where the page is public
-    lanes        who is answered next, and that work ends when its visitor hangs up; turns is the thread they share, memory what it gives back
+    lanes        who is answered next, and that work ends when its visitor hangs up
+    turns        the threads that visitors share; memory is what they give back
     markup       escaping, pixels and colour bars as HTML
 
 Each tab with a file of JavaScript beside it (film.js, points.js, curves.js, …) hands it data as JSON; page.js is what
