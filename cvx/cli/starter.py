@@ -13,7 +13,7 @@ PRESETS = ("digits_resnet18", "digits_vit", "shapes32_resnet18", "shapes32_vit")
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class Flags:
-    """Train the starter models on embedded data; nothing is downloaded. What is done already is skipped."""
+    """Train the starter models on built-in data; nothing is downloaded. What is done already is skipped."""
 
     seeds: int = 1
     """Train each of them with this many seeds, to see the spread."""

@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 TOPICS = {
     "loop": "Training: the whole loop against the bare step",
     "batches": "Augmented batches of 32-px images",
-    "maps": "Vanilla gradient maps at 32 px, float32, 128 images",
+    "maps": "Vanilla gradient maps at 32 px, float32 and bf16, 128 images",
     "startup": "Start-up",
     "page": "The demo's page",
     "layouts": "5,000 logits in the plane",
@@ -24,12 +24,12 @@ TOPICS = {
     "accuracy": "Time to accuracy: Fashion-MNIST",
 }
 LONG = ("accuracy",)
-"""Topics of more than half an hour: measured when they are named."""
+"""Topics of half an hour and more: measured when they are named."""
 HEAD = """# Benchmarks
 
 Written by `make bench`; every ratio is of figures taken in turns within one run, so it says more than they do.
-`make bench TOPIC=accuracy` takes half an hour or more, so it runs only when it is named; its curves stay beside its
-script in accuracy.jsonl. An exponent of growth is the slope of log time over log size: 1 is linear, 0 is constant.
+`make bench TOPIC=accuracy` takes forty minutes, so it runs only when it is named; its curves stay beside its script in
+accuracy.jsonl, and those that are there already are not drawn again. An exponent of growth is the slope of log time over log size: 1 is linear, 0 is constant.
 """
 
 
