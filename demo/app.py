@@ -86,8 +86,9 @@ def main(argv: Sequence[str] | None = None) -> None:
         login = _login(flags.auth)
         if flags.mcp and importlib.util.find_spec("mcp") is None:  # Gradio would serve without it
             raise ValueError("--mcp needs a package that is missing; run `pip install 'gradio[mcp]'`")
+        blocks = build(flags.artifacts, flags.project, flags.alias)
         launch(
-            build(flags.artifacts, flags.project, flags.alias),
+            blocks,
             server_name=flags.host,
             server_port=port,
             share=flags.share,
@@ -96,6 +97,7 @@ def main(argv: Sequence[str] | None = None) -> None:
             mcp_server=flags.mcp,
             **limits.settings(flags.limit),
         )
+        blocks.close(verbose=False)  # interrupted: Python waits for the threads at work, which end at their next part
     except ValueError as error:
         sys.exit(f"demo: {error}")
     except OSError as error:

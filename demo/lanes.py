@@ -1,4 +1,4 @@
-"""Gradio's queue made fair: no visitor's second question before another's first, no work for who has hung up."""
+"""Gradio's queue made fair: who asks for much waits behind the others, and no work for who has hung up."""
 
 import asyncio
 import random
@@ -26,8 +26,8 @@ UNREAD_S = 300.0
 class FairQueue(Queue):
     """A visitor's next question of a kind waits until their last one is answered; whoever hangs up ends the work.
 
-    So the others wait for one question of whoever asks for much, and not for all. Gradio itself goes by the order of
-    arrival alone, and computes to the end what nobody will see.
+    Their others wait behind what others have asked: who asks for much goes first once more at most, and not with all.
+    Gradio itself goes by the order of arrival alone, and computes to the end what nobody will see.
     """
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
@@ -40,6 +40,8 @@ class FairQueue(Queue):
                 for event in lane.queue:
                     if (event.concurrency_id, visitor(event)) not in at_work:
                         lane.queue.remove(event)
+                        own = visitor(event)
+                        lane.queue.sort(key=lambda one: visitor(one) == own)  # the rest of theirs, behind all others'
                         return [event], False, lane.concurrency_id
         return None
 
@@ -50,12 +52,25 @@ class FairQueue(Queue):
             if self.stopped or not events[0].alive:  # the page is closed, or Gradio has seen the connection close
                 raise gr.Error("nobody waits for this any more", print_exception=False)
 
-        with stopped_by(stay):
-            await super().process_events(events, *rest, **more)
-        for event in events:
-            if is_script(event):
-                self._end_session(event)
-            asyncio.get_running_loop().call_later(UNREAD_S, self._forget, event)
+        try:
+            with stopped_by(stay):
+                await super().process_events(events, *rest, **more)
+        except asyncio.CancelledError:
+            for event in events:
+                event.alive = False  # the thread that works for it is not cancelled: its next part sees this
+            raise
+        finally:
+            for event in events:
+                if is_script(event):
+                    self._end_session(event)
+                # by name: the event itself, with its request and what was asked, need not stay so long
+                asyncio.get_running_loop().call_later(UNREAD_S, self._forget, event.session_hash, event._id)
+
+    async def clean_events(self, *, session_hash: str | None = None, event_id: str | None = None) -> None:
+        """Let go of who has hung up; Gradio would wait for what is at work for them to be fetched, for ever."""
+        await super().clean_events(session_hash=session_hash, event_id=event_id)
+        if (waiting := self.pending_event_ids_session.get(session_hash or "")) is not None:
+            waiting.difference_update(one._id for job in self.active_jobs for one in job or () if not one.alive)
 
     def _end_session(self, event: Event) -> None:
         """Drop what Gradio keeps of a page for a visitor who has none: a third of a MB for each question."""
@@ -65,12 +80,13 @@ class FairQueue(Queue):
                 holder.session_data.pop(event.session_hash, None)
                 holder.time_last_used.pop(event.session_hash, None)
 
-    def _forget(self, event: Event) -> None:
-        """Drop an answer that was not fetched, and the entry of a visitor who waits for nothing."""
-        waiting = self.pending_event_ids_session.get(event.session_hash)
-        if not waiting or event._id in waiting:
-            self.pending_messages_per_session.pop(event.session_hash, None)
-            self.pending_event_ids_session.pop(event.session_hash, None)
+    def _forget(self, session: str, event_id: str) -> None:
+        """Drop an answer that was not fetched, and the entry of a visitor who waits for nothing else."""
+        waiting = self.pending_event_ids_session.get(session, set())
+        waiting.discard(event_id)
+        if not waiting:
+            self.pending_messages_per_session.pop(session, None)
+            self.pending_event_ids_session.pop(session, None)
 
     def compute_analytics_summary(self, records: list[Any]) -> dict[str, Any]:
         """Sum up nothing: Gradio would put its last 10,000 events into a table after each, for a page that is off."""
@@ -85,7 +101,7 @@ def visitor(event: Event) -> str:
 
 
 def is_script(event: Event) -> bool:
-    """Tell whether a question comes from a program, which opens no page: it is a session of its own."""
+    """Tell whether a question names no session, as a plain HTTP request: it is one of its own, with no page."""
     return event.session_hash == event._id
 
 

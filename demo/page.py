@@ -17,6 +17,7 @@ from demo.choice import PER_PAGE, Choice, Pick, read_link
 from demo.class_view import ClassTab
 from demo.compare import QUIET, CompareTab
 from demo.embeddings import EmbeddingsTab
+from demo.lanes import LOOKING, SURVEYING
 from demo.later import LaterTab
 from demo.link import Link
 from demo.opening import Opening
@@ -118,7 +119,8 @@ class Page:
                 to_compare = view.stage.look(self.look, asked, shown, **QUIET)
                 to_compare.then(self.compare.draw, self.compare.asked, self.compare.grid, js=SHOW_FIRST, **QUIET)
         for tab, view in self.later.values():
-            tab.select(view.draw, view.asked, view.drawn, **QUIET)
+            lane = SURVEYING if isinstance(view, AgreementTab) else LOOKING
+            tab.select(view.draw, view.asked, view.drawn, **{**QUIET, **lane})
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """Fill the page for a visitor who opens it, as the link says; what it does not say is ticked by default."""
