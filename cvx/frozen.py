@@ -32,7 +32,10 @@ class _InTurn:
                 self._waiting.append(own)
                 try:
                     self._changed.wait_for(lambda: self._depth == 0 and self._waiting[0] == own)
-                finally:  # Ctrl-C may end the wait
+                except BaseException:  # Ctrl-C may end the wait, perhaps after it was this one's turn: wake the next
+                    self._changed.notify_all()
+                    raise
+                finally:
                     self._waiting.remove(own)
                 self._owner = own
             self._depth += 1

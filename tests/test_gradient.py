@@ -261,16 +261,32 @@ def test_an_image_whose_map_would_not_fit_is_refused_before_anything_is_computed
     assert devices == ["meta"]
 
 
-def test_what_a_map_would_need_is_what_it_does_need():
+@pytest.mark.parametrize("name", ["resnet10t", "vit_tiny"])
+def test_what_a_map_is_said_to_need_is_what_it_does_need(name, monkeypatch):
     from cvx.attribution import memory
 
-    found = []
-    inputs = images(1, 3, 64)
-    for device in ("cpu", "meta"):
-        there = build("resnet10t", 2, 64).eval().to(device)
-        leaf = inputs.to(device).requires_grad_()
-        found.append(memory._left(there.parameters(), lambda there=there, leaf=leaf: there(leaf)))
-    assert 2**20 < found[0] == pytest.approx(found[1], rel=0.01)
+    model, inputs, said = build(name, 2, 128).eval().requires_grad_(False), images(1, 3, 128), []
+    leaf = inputs.clone().requires_grad_()
+    needed = memory._left(model.parameters(), lambda: model(leaf))
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: said.append(device) or 0.95 * needed)
+    with pytest.raises(ValueError, match="pixels needs"):
+        memory.check_room(model, inputs)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 1.05 * needed)
+    memory.check_room(model, inputs)
+    assert needed > 2**20 and said
+
+
+def test_a_model_that_looks_at_values_is_not_asked_what_it_needs(monkeypatch):
+    from cvx.attribution import memory
+
+    class Looking(Linear):
+        def forward(self, inputs):
+            return super().forward(inputs) * float(inputs.mean() > 0)
+
+    monkeypatch.setattr(memory, "LARGE", 1)
+    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
+    memory.check_room(Looking(), images(1, 3, 2))
 
 
 def test_an_unknown_method_or_a_negative_batch_is_refused(resnet):

@@ -12,7 +12,7 @@ from cvx.attribution.agreement import cosine, spearman, traits
 from cvx.attribution.every_class import attribute_all
 from cvx.attribution.gradient import SCORES, NotFiniteError, check, vanilla_gradient
 from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
-from cvx.attribution.memory import check_room, fitting
+from cvx.attribution.memory import check_batch, check_room, fitting
 from cvx.attribution.opinions import integrated_gradients, smoothgrad
 from cvx.folding import WORTHWHILE, folded
 from cvx.frozen import frozen, own_copy
@@ -74,8 +74,7 @@ def attribute(
     for what, known, asked in (("method", METHODS, method), ("precision", PRECISIONS, precision)):
         if asked not in known:
             raise ValueError(f"unknown {what} {asked!r}; known: {', '.join(known)}")
-    if batch_size < 0:
-        raise ValueError(f"batch_size must be positive, or 0 to choose it, got {batch_size}")
+    check_batch(batch_size)
     check(inputs, targets, score)
     if len(inputs):
         check_room(model, inputs[:1])

@@ -6,7 +6,7 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cvx.attribution.gradient import check, finished, scores
-from cvx.attribution.memory import check_room, fitting
+from cvx.attribution.memory import check_batch, check_room, fitting
 from cvx.folding import folded
 from cvx.frozen import frozen, own_copy
 
@@ -29,9 +29,11 @@ def attribute_all(
         The image's logits, and one signed map for each class in units of the score per unit pixel.
 
     Raises:
-        ValueError: If there is not exactly one image, its map would not fit into memory, or as `vanilla_gradient`.
+        ValueError: If there is not exactly one image, its map would not fit into memory, the batch size is negative,
+            or as `vanilla_gradient`.
         NotFiniteError: If the logits or a gradient are not finite; the message then names the class by its place.
     """
+    check_batch(batch_size)
     check(image, None, score)
     if len(image) != 1:
         raise ValueError(f"one image has its classes explained at a time, got {len(image)}; call once for each")

@@ -1,12 +1,16 @@
 """How many images fit into one backward pass."""
 
+import contextlib
 import itertools
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
+from torch.overrides import TorchFunctionMode
 
 from cvx.frozen import frozen, own_copy
 
@@ -18,9 +22,18 @@ SHARE = 0.5
 FALLBACK = 2**29
 """Bytes, where the system does not say what is free."""
 
-
 LARGE = 1024**2
 """Pixels of an image from which on it is asked beforehand whether its map fits into memory."""
+
+
+def check_batch(batch_size: int) -> None:
+    """Refuse a negative batch size.
+
+    Raises:
+        ValueError: If it is one.
+    """
+    if batch_size < 0:
+        raise ValueError(f"batch_size must be positive, or 0 to choose it, got {batch_size}")
 
 
 def fitting(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> int:
@@ -40,16 +53,35 @@ def check_room(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> None:
     height, width = one.shape[-2:]
     if height * width < LARGE:
         return
-    with frozen(model, one.device):
+    with frozen(model, one.device), _FlashOnCpu() if one.device.type == "cpu" else contextlib.nullcontext():
         tensors = itertools.chain(model.named_parameters(), model.named_buffers())
         shapes = {name: tensor.detach().to("meta") for name, tensor in tensors}
         image = own_copy(model, one).to("meta").requires_grad_()
-        needed = _left(shapes.values(), lambda: torch.func.functional_call(model, shapes, (image,)))
+        try:
+            needed = _left(shapes.values(), lambda: torch.func.functional_call(model, shapes, (image,)))
+        except (RuntimeError, TypeError):  # a model that looks at values, which there are none of
+            return
     if needed > (room := free_bytes(one.device)):
         raise ValueError(
             f"a gradient map of {width} × {height} pixels needs {needed / 1e9:.1f} GB of memory by this model,"
             f" and {room / 1e9:.1f} GB are free; take smaller images, or a device with more memory"
         )
+
+
+class _FlashOnCpu(TorchFunctionMode):
+    """Let attention keep no matrix of all tokens by all tokens, as on a CPU; without memory torch takes another way."""
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        if func is F.scaled_dot_product_attention and len(args) == 3 and (kwargs or {}).get("attn_mask") is None:
+            queries, keys, values = args
+            return queries @ (keys.transpose(-2, -1) @ values)  # of the same shape, and keeps all three
+        return func(*args, **(kwargs or {}))
 
 
 def _left(weights: Iterable[Tensor], forward: Callable[[], Tensor]) -> int:
@@ -72,7 +104,8 @@ def _left(weights: Iterable[Tensor], forward: Callable[[], Tensor]) -> int:
 def free_bytes(device: torch.device) -> int:
     """Return what a device's memory has room for, within the limit set for this process's container."""
     if device.type == "cuda":
-        return int(torch.cuda.mem_get_info(device)[0])
+        kept = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)  # by torch, to be used again
+        return int(torch.cuda.mem_get_info(device)[0]) + kept
     found = [_available(), *_within_limit()]
     return min(one for one in found if one is not None) if any(found) else FALLBACK
 
@@ -89,6 +122,8 @@ def _within_limit() -> list[int]:
     place = Path("/sys/fs/cgroup")
     try:
         limit, used = (int((place / f"memory.{name}").read_text(encoding="ascii")) for name in ("max", "current"))
+        stat = dict(line.split() for line in (place / "memory.stat").read_text(encoding="ascii").splitlines())
     except (OSError, ValueError):  # no such file, or "max": no limit
         return []
-    return [max(1, limit - used)]
+    cached = int(stat.get("inactive_file", 0))  # of files read, counted as used and given up when memory is needed
+    return [max(1, limit - used + cached)]
