@@ -11,11 +11,14 @@ def read_frame(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
 
     Raises:
         ValueError: If it is not there, is damaged or lacks one of them; the message names it.
+        PermissionError: If it may not be read.
     """
     try:
         # opened here, as numpy leaves a damaged file open
         with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
             return {name: stored[name] for name in names or stored.files}
+    except (PermissionError, MemoryError):
+        raise
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and numpy raise whatever they stumble over
         why = str(error) or type(error).__name__
         raise ValueError(f"{path} is damaged ({why}); delete it and do without, or train the run again") from None
