@@ -7,9 +7,8 @@ import json
 import os
 
 import pytest
-from load import growth
+from load import growth, run
 from small_store import make_store
-from test_load import run
 
 TIMES = int(os.environ.get("CVX_REPEATS", "1"))
 """How many times as long as here; `make test-long` asks for 20."""
