@@ -87,17 +87,21 @@ def main(argv: Sequence[str] | None = None) -> None:
         if flags.mcp and importlib.util.find_spec("mcp") is None:  # Gradio would serve without it
             raise ValueError("--mcp needs a package that is missing; run `pip install 'gradio[mcp]'`")
         blocks = build(flags.artifacts, flags.project, flags.alias)
-        launch(
-            blocks,
-            server_name=flags.host,
-            server_port=port,
-            share=flags.share,
-            root_path=flags.root_path or None,
-            auth=login,
-            mcp_server=flags.mcp,
-            **limits.settings(flags.limit),
-        )
-        blocks.close(verbose=False)  # interrupted: Python waits for the threads at work, which end at their next part
+        try:
+            launch(
+                blocks,
+                server_name=flags.host,
+                server_port=port,
+                share=flags.share,
+                root_path=flags.root_path or None,
+                auth=login,
+                mcp_server=flags.mcp,
+                **limits.settings(flags.limit),
+            )
+        finally:  # interrupted: Python waits for the threads at work, which end at their next part
+            blocks.close(verbose=False)
+    except KeyboardInterrupt:  # again, while the server was closing
+        sys.exit(130)
     except ValueError as error:
         sys.exit(f"demo: {error}")
     except OSError as error:

@@ -1,8 +1,14 @@
 """The demo's queue: visitors are answered in turn, and who hangs up frees what they asked for."""
 
 import json
+import os
+import signal
+import subprocess
+import sys
+import time
 
 import pytest
+from killing import HERE
 from load import run, tiles_store
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
@@ -229,3 +235,17 @@ def test_work_for_who_has_hung_up_ends_at_its_next_part(store):
     counts = {name: int(count) for name, count in map(str.split, said)}
     assert list(counts) == ["compare", "agreement", "ClassTab.draw", "CompareTab.draw"]
     assert set(counts.values()) <= {4, 5}, counts
+
+
+@pytest.mark.parametrize("times", [1, 2])
+def test_an_interrupted_page_ends_without_a_traceback(store, times):
+    command = [sys.executable, str(HERE.parent / "demo" / "app.py"), f"--artifacts={store.root}", "--port=0"]
+    environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
+    with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as page:
+        assert any("http://127.0.0.1" in line for line in page.stdout)
+        time.sleep(1)  # Gradio waits for a signal from then on
+        for _ in range(times):
+            page.send_signal(signal.SIGTERM)
+            time.sleep(0.05)
+        said, _ = page.communicate(timeout=60)
+    assert page.returncode in (0, 130) and "Traceback" not in said, said
