@@ -38,7 +38,8 @@ def test_the_starter_models_are_trained_from_the_page_once_for_all_visitors(visi
         one, other = visit(address), visit(address)
         one.get_by_role("button", name="Train the starter models").click()
         expect(one.locator(".cvx-welcome")).to_contain_text("Training the starter models")
-        other.get_by_role("button", name="Train the starter models").click()
+        # by script: the page may have noticed already that a training runs, and have disabled its button
+        other.get_by_role("button", name="Train the starter models").evaluate("button => button.click()")
         expect(other.locator(".cvx-welcome")).to_contain_text("of the epochs")
         expect(other.locator(".cvx-welcome progress")).to_have_count(4)
         assert len(trainings(root)) == 1
