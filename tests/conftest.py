@@ -3,6 +3,7 @@
 import ipaddress
 import os
 import socket
+import sys
 
 import pytest
 from wandb_server import KEY, WandbServer
@@ -38,6 +39,15 @@ def _no_account(monkeypatch, tmp_path_factory):
     monkeypatch.setenv("NETRC", str(folder / "netrc"))
     monkeypatch.setenv("WANDB_ERROR_REPORTING", "false")
     monkeypatch.setenv("WANDB_BASE_URL", "http://127.0.0.1:9")  # nobody listens there
+
+
+@pytest.fixture(autouse=True)
+def _no_survivors():
+    """End what the test started through `killing.py`, so that one that fails leaves no writer beside the others."""
+    yield
+    if killing := sys.modules.get("killing"):
+        while killing.STARTED:
+            killing.STARTED.pop().end()
 
 
 @pytest.fixture

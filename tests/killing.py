@@ -64,6 +64,10 @@ print("done", flush=True)
 """
 
 
+STARTED = []
+"""The processes of the test that runs; `conftest.py` ends them with it, so that a test that fails disturbs no other."""
+
+
 class Forked:
     """A process forked from one that has imported what is slow to import; used as `subprocess.Popen` is."""
 
@@ -95,6 +99,12 @@ class Forked:
     def kill(self):
         """Send SIGKILL."""
         self._process.kill()
+
+    def end(self):
+        """Leave nothing of it behind, however far it is."""
+        self._process.kill()
+        self._process.join()
+        self.stdout.close()
 
     def communicate(self, timeout=None):
         """Read to the end, wait, and return what was said."""
@@ -134,7 +144,8 @@ def _become(arguments, environ, writing):
 def start(*arguments, **environ):
     """Start a Python process that lives on its own."""
     with mock.patch.dict(os.environ, OMP_NUM_THREADS="1"):  # what it is forked from is started by the first
-        return Forked([str(one) for one in arguments], {**os.environ, **environ})
+        STARTED.append(Forked([str(one) for one in arguments], {**os.environ, **environ}))
+    return STARTED[-1]
 
 
 def kill_after(process, seconds):

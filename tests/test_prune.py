@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import threading
 import time
 
 import numpy as np
@@ -11,9 +12,11 @@ from kept_store import make_kept_store, state_of
 from small_store import add_model, make_splits
 
 from cvx.__main__ import main
+from cvx.files import whole_folder
 from cvx.measures.question import keep as keep_result
 from cvx.store import Store
-from cvx.upkeep import Keep, examine, plan, remove
+from cvx.upkeep import Keep, examine, plan, remove, rest
+from cvx.upkeep.written import outputs
 
 
 @pytest.fixture(scope="module")
@@ -96,6 +99,33 @@ def test_leftovers_go_when_nobody_can_be_writing_them(root):
     assert {str(path.relative_to(root)) for path in (folder, file)} <= set(gone(root))
     (folder / "model.safetensors").write_bytes(b"more")
     assert str(folder.relative_to(root)) not in gone(root), "its writer is alive"
+
+
+def test_what_others_take_away_meanwhile_stops_neither_prune_nor_doctor(root):
+    stop = threading.Event()
+
+    def come_and_go(parent):
+        while not stop.is_set():
+            with whole_folder(parent) as folder:
+                (folder / "deep" / "deeper").mkdir(parents=True)
+                (folder / "deep" / "maps.npz").write_bytes(b"half")
+            (parent / "passing.lock").touch()
+            (parent / "passing.lock").unlink()
+
+    (root / "sweeps/toy/owners").mkdir(parents=True)
+    places = [root / "models/tiles-vit_mini", root / "attributions", root / "sweeps/toy/owners"]
+    writers = [threading.Thread(target=come_and_go, args=(place,)) for place in places]
+    for writer in writers:
+        writer.start()
+    try:
+        for _ in range(60):
+            found = [*outputs(root), *rest.sweeps(root)]
+            assert [one for one in found if one.level == "problem"] == []
+            assert {one.path.name for one in plan(root, Keep())} == {"v1", "v3"}
+    finally:
+        stop.set()
+        for writer in writers:
+            writer.join()
 
 
 def test_a_run_that_recorded_nothing_goes_when_nobody_is_starting_it(root):

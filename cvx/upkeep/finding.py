@@ -39,8 +39,18 @@ def note(where: Path, what: str, advice: str) -> Finding:
 
 
 def entries(folder: Path) -> list[Path]:
-    """List a folder by name; one that is missing is empty."""
-    return sorted(folder.iterdir()) if folder.is_dir() else []
+    """List a folder by name; one that is missing, or goes as it is looked at, is empty."""
+    try:
+        return sorted(folder.iterdir()) if folder.is_dir() else []
+    except FileNotFoundError:
+        return []
+
+
+def beneath(folder: Path) -> Iterator[Path]:
+    """Walk all that lies under a folder by name; what others take away meanwhile is left out."""
+    for parent, names, files in os.walk(folder):
+        names.sort()
+        yield from (Path(parent, name) for name in sorted([*names, *files]))
 
 
 def is_temporary(path: Path) -> bool:
@@ -50,12 +60,15 @@ def is_temporary(path: Path) -> bool:
 
 def is_void(run: Path) -> bool:
     """Tell a run's folder in which nothing was recorded yet."""
-    return run.is_dir() and all(is_temporary(path) or path.name == ".lock" for path in run.iterdir())
+    return run.is_dir() and all(is_temporary(path) or path.name == ".lock" for path in entries(run))
 
 
 def is_idle(path: Path, now: float | None = None) -> bool:
     """Say whether nothing at or under a path has changed for an hour."""
-    changed = max((one.lstat().st_mtime for one in [path, *path.rglob("*")]), default=0.0)
+    try:
+        changed = max(one.lstat().st_mtime for one in [path, *beneath(path)])
+    except FileNotFoundError:  # somebody has just taken it away
+        return False
     return (time.time() if now is None else now) - changed > IDLE_S
 
 
@@ -65,7 +78,11 @@ def is_held(lock: Path) -> bool:
         return False
     import fcntl
 
-    with lock.open("rb") as stream:
+    try:
+        stream = lock.open("rb")
+    except FileNotFoundError:
+        return False
+    with stream:
         try:
             fcntl.flock(stream, fcntl.LOCK_SH | fcntl.LOCK_NB)
         except OSError:

@@ -1,5 +1,6 @@
 """What may go from a store, and its going."""
 
+import contextlib
 import os
 import re
 import secrets
@@ -12,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from cvx.records import runs
 from cvx.store import Store
-from cvx.upkeep.finding import entries, is_held, is_idle, is_temporary, is_void
+from cvx.upkeep.finding import beneath, entries, is_held, is_idle, is_temporary, is_void
 from cvx.upkeep.rest import facts_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -114,8 +115,11 @@ def _why(path: Path, here: set[str]) -> str:
 
 
 def _size(path: Path) -> int:
-    files = [path] if path.is_file() else [one for one in path.rglob("*") if one.is_file()]
-    return sum(file.lstat().st_size for file in files)
+    num_bytes = 0
+    for file in [path, *beneath(path)]:
+        with contextlib.suppress(FileNotFoundError):
+            num_bytes += file.lstat().st_size if file.is_file() else 0
+    return num_bytes
 
 
 def remove(item: Item, keep: Keep, root: Path) -> bool:
@@ -132,11 +136,12 @@ def remove(item: Item, keep: Keep, root: Path) -> bool:
 
 
 def _gone(path: Path) -> bool:
-    """Rename first, so that nobody ever sees half of a folder."""
+    """Rename first, so that nobody ever sees half of a folder; that somebody else took it away is just as well."""
     if path.is_dir() and not path.is_symlink():
         aside = path.with_name(f".tmp-{secrets.token_hex(4)}")
-        path.rename(aside)
-        shutil.rmtree(aside)
+        with contextlib.suppress(FileNotFoundError):
+            path.rename(aside)
+            shutil.rmtree(aside)
     else:
         path.unlink(missing_ok=True)
     return True

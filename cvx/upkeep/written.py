@@ -7,7 +7,7 @@ from pathlib import Path
 from PIL import Image
 
 from cvx.files import read_json
-from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, problem, read_arrays, tried
+from cvx.upkeep.finding import Finding, beneath, entries, is_temporary, leftover, problem, read_arrays, tried
 
 _ANEW = {
     "attributions": "`python -m cvx attribute` draws it anew",
@@ -19,8 +19,9 @@ _ANEW = {
 def outputs(root: Path) -> Iterator[Finding]:
     """Check every written file of a kind that can be checked, and look for links and leftovers beside them."""
     for name, advice in _ANEW.items():
-        for path in sorted((root / name).rglob("*")):
-            yield from one(path, advice)
+        for path in beneath(root / name):
+            if not any(is_temporary(parent) for parent in path.relative_to(root).parents):  # its writer may be alive
+                yield from one(path, advice)
 
 
 def one(path: Path, advice: str) -> Iterator[Finding]:
