@@ -1,4 +1,4 @@
-"""A ViT on a CPU that spares what does not change its logits: tokens that nobody reads, and copies of biases."""
+"""A ViT on a CPU that is spared what does not change its logits, and multiplies by the library that is sooner."""
 
 import functools
 from typing import Any
@@ -8,13 +8,16 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
+MANY = 16
+"""Images from which on torch has oneDNN take convolutions of 1 x 1 also in one thread."""
+
 
 def spare(model: nn.Module) -> bool:
     """Change a copy of a model in place so that it computes the same with less; tell whether anything was changed.
 
     Where the logits depend on the class token alone, so does what the last block must compute: the other tokens are
-    keys and values, and that is all. Biases are added in place, where torch copies them into the output beforehand, and
-    the gradient of a multilayer perceptron is taken in the memory that its parts were in.
+    keys and values, and that is all. Linear layers are multiplied by the library that is sooner, and the gradient of a
+    multilayer perceptron is taken in the memory that its parts were in.
     """
     vits: list[Any] = [module for module in model.modules() if _reads_one_token(module)]
     blocks = [vit.blocks[-1] for vit in vits]
@@ -45,7 +48,51 @@ def _frozen_kinds() -> dict[str, type[nn.Module]]:
 
 class _Linear(nn.Linear):
     def forward(self, input: Float[Tensor, "... i"]) -> Float[Tensor, "... o"]:
-        return F.linear(input, self.weight).add_(self.bias)
+        return linear(input, self.weight, self.bias)
+
+
+def linear(
+    x: Float[Tensor, "... i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, "o"] | None = None
+) -> Float[Tensor, "... o"]:
+    """Apply a linear layer whose weights get no gradient, in float32 on a CPU by oneDNN.
+
+    torch has MKL multiply float32 matrices; oneDNN, which it keeps for convolutions, takes the same product as a
+    convolution of 1 x 1 and is sooner where rows are many and channels few (`make bench TOPIC=maps`).
+    """
+    if torch.is_autocast_enabled(x.device.type) or not _is_tall(x):
+        return F.linear(x, weight) if bias is None else F.linear(x, weight).add_(bias)
+    return _Product.apply(x, weight, bias)
+
+
+def _is_tall(x: Tensor) -> bool:
+    """Tell whether there are so many images of several tokens that torch calls oneDNN, whatever its threads."""
+    known = x.device.type == "cpu" and x.dtype == torch.float32 and x.ndim > 2
+    return known and len(x) >= MANY and x.shape[1:-1].numel() > 1 and _has_onednn()
+
+
+@functools.cache
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and torch.backends.cpu.get_cpu_capability().startswith("AVX")
+
+
+class _Product(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Float[Tensor, "... o"]:
+        ctx.save_for_backward(weight)
+        return _convolved(x, weight, bias)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None]:
+        (weight,) = ctx.saved_tensors
+        return _convolved(grads[0], weight.t()), None, None
+
+
+def _convolved(
+    x: Float[Tensor, "n ... i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, "o"] | None = None
+) -> Float[Tensor, "n ... o"]:
+    rows = x.reshape(len(x), 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # channels_last, as it lies
+    found = F.conv2d(rows, weight[:, :, None, None], bias)
+    return found.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
 
 
 def _reads_one_token(module: Any) -> bool:
@@ -76,7 +123,7 @@ def _of_first_token(
 def _first_attended(attn: Any, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n 1 c"]:
     weights = attn.qkv.weight.tensor_split([attn.attn_dim])
     biases = (None, None) if attn.qkv.bias is None else attn.qkv.bias.tensor_split([attn.attn_dim])
-    queries, pairs = (F.linear(x, w, b) for x, w, b in zip((tokens[:, :1], tokens), weights, biases, strict=True))
+    queries, pairs = (linear(x, w, b) for x, w, b in zip((tokens[:, :1], tokens), weights, biases, strict=True))
     return _mixed(attn, *_by_head(attn, queries, 1), *_by_head(attn, pairs, 2))
 
 
@@ -122,13 +169,13 @@ class _Perceptron(torch.autograd.Function):
     def forward(
         ctx: Any, x: Tensor, weight1: Tensor, bias1: Tensor, weight2: Tensor, bias2: Tensor
     ) -> Float[Tensor, "... c"]:
-        hidden = F.linear(x, weight1).add_(bias1)
+        hidden = linear(x, weight1, bias1)
         ctx.save_for_backward(hidden, weight1, weight2)
-        return F.linear(F.gelu(hidden), weight2).add_(bias2)
+        return linear(F.gelu(hidden), weight2, bias2)
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None]:
         hidden, weight1, weight2 = ctx.saved_tensors
-        to_hidden = grads[0] @ weight2
+        to_hidden = linear(grads[0], weight2.t())
         torch.ops.aten.gelu_backward.grad_input(to_hidden, hidden, grad_input=to_hidden)
-        return to_hidden @ weight1, None, None, None, None
+        return linear(to_hidden, weight1.t()), None, None, None, None

@@ -4,7 +4,9 @@ import pytest
 import torch
 from captum.attr import Saliency
 from torch import nn
+from torch.profiler import ProfilerActivity, profile
 
+from cvx import tokens
 from cvx.attribution import attribute, vanilla_gradient
 from cvx.folding import WORTHWHILE, folded
 from cvx.models import build
@@ -31,7 +33,7 @@ def close(one, other):
 
 @pytest.mark.parametrize("name", ["vit_tiny", "vit_mini", "deit3_small_patch16_224"])
 def test_the_copy_has_the_logits_and_captums_map_of_the_model(name):
-    model, inputs, targets = vit(name), images(3), torch.tensor([1, 7, 0])
+    model, inputs, targets = vit(name), images(16), torch.arange(16) % 10
     twin = folded(model, inputs[:1])
     assert twin is not model
     logits, attribution = vanilla_gradient(twin, inputs, targets)
@@ -57,6 +59,32 @@ def test_a_head_that_reads_all_tokens_is_given_all():
     model.blocks[-1].mlp.register_forward_hook(lambda _mlp, _inputs, output: sizes.append(output.shape[1]))
     folded(model, images(1))(images(2))
     assert set(sizes) == {17}
+
+
+@pytest.mark.parametrize("shape", [(1, 17, 6), (16, 17, 6), (16, 1, 6), (16, 4, 5, 6), (16, 6)])
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_a_linear_layer_and_its_gradient_are_those_of_float64_in_every_shape(shape, with_bias):
+    random = torch.Generator().manual_seed(0)
+    x, weight, bias = (torch.randn(*one, generator=random) for one in (shape, (8, 6), (8,)))
+    ours, exact = x.clone().requires_grad_(), x.double().requires_grad_()
+    found = tokens.linear(ours, weight, bias if with_bias else None)
+    expected = exact @ weight.t().double() + (bias.double() if with_bias else 0)
+    towards = torch.randn(*expected.shape, generator=random)
+    found.backward(towards)
+    expected.backward(towards.double())
+    close(found.detach().double(), expected.detach())
+    close(ours.grad.double(), exact.grad)
+
+
+@pytest.mark.skipif(not tokens._has_onednn(), reason="another processor")
+def test_the_linear_layers_of_many_images_are_multiplied_by_onednn_both_ways():
+    model, inputs = vit(), images(16)
+    twin = folded(model, inputs[:1])
+    with profile(activities=[ProfilerActivity.CPU]) as seen:
+        vanilla_gradient(twin, inputs, torch.arange(16) % 10)
+    calls = {one.key: one.count for one in seen.key_averages()}
+    num = 4 * (len(model.net.blocks) - 1) + 1  # the last one: keys and values; all else there is of one token
+    assert calls["aten::mkldnn_convolution"] == 2 * num + 1, "and the patches"
 
 
 def test_many_images_have_the_maps_that_few_have():
