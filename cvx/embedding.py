@@ -96,6 +96,9 @@ def _start(principal: Float64[np.ndarray, "n 2"], seed: int) -> Float32[np.ndarr
 def _tsne(
     logits: Float32[np.ndarray, "n k"], start: Float32[np.ndarray, "n 2"], seed: int
 ) -> Float32[np.ndarray, "n 2"]:
+    """Run scikit-learn's: openTSNE's layout is as true and takes three quarters of the time (`make bench
+    TOPIC=layouts`), too little for another compiled library to be installed by everybody.
+    """
     from sklearn.manifold import TSNE
 
     perplexity = min(30.0, (len(logits) - 1) / 3)
