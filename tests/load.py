@@ -14,9 +14,6 @@ from pathlib import Path
 
 import numpy as np
 from killing import HERE
-from small_store import add_model, make_splits
-
-from cvx.store import Store
 
 KINDS = ("page", "models", "samples", "map", "map of an upload")
 """What most users ask for, one after the other."""
@@ -149,15 +146,6 @@ class Users:
                 call(self.address, "compare", self.models, "", own, *rest, source=source)
             case "agreement":  # of another number of images each time, so that nothing of it is kept
                 call(self.address, "agreement", self.models, int(random.integers(50, 400)), "", source=source)
-
-
-def tiles_store(root):
-    """Fill a store with 400 images and two models of them."""
-    store, tiles = Store(root), make_splits("tiles", 400, 16, 3, True)
-    store.add_samples(tiles)
-    for model in ("resnet10t", "vit_tiny"):
-        add_model(store, tiles, model)
-    return store
 
 
 def run(script, root, *more):

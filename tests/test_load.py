@@ -13,7 +13,7 @@ from contextlib import contextmanager
 import numpy as np
 import pytest
 from killing import HERE
-from load import HEAVY, KINDS, Users, growth, memory_mb, tiles_store
+from load import HEAVY, KINDS, Users, growth, memory_mb
 from PIL import Image
 
 NUM_USERS = int(os.environ.get("CVX_USERS", "8"))
@@ -22,11 +22,7 @@ NUM_HEAVY = max(2, NUM_USERS // 10)
 SECONDS = float(os.environ.get("CVX_LOAD_S", "8"))
 MODELS = ["tiles-resnet10t", "tiles-vit_tiny"]
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tiles_store(tmp_path_factory.mktemp("load") / "store")
+pytest_plugins = ["many_tiles"]
 
 
 SERVE = """
@@ -63,9 +59,9 @@ def picture(random):
     return content.getvalue()
 
 
-def test_many_users_at_once_meet_no_error_and_nobody_starves(store, record_property):
+def test_many_users_at_once_meet_no_error_and_nobody_starves(many_tiles, record_property):
     counts, memory = [], []
-    with serving(store.root) as (address, pid):
+    with serving(many_tiles.root) as (address, pid):
         users = Users(address, MODELS, "tiles", picture, NUM_USERS, NUM_HEAVY)
         users.warm_up()
         threads = users.run(SECONDS)
