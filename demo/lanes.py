@@ -8,6 +8,7 @@ import gradio as gr
 from gradio.queueing import Event, Queue
 
 from cvx.stopping import stopped_by
+from demo.limits import address_of
 
 MOST_PAGES = 500
 """Pages whose choices are remembered, a third of a MB each; the one that was used longest ago starts anew."""
@@ -17,8 +18,6 @@ LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": AT_
 """Where questions wait that are answered map by map."""
 SURVEYING: dict[str, Any] = {"concurrency_id": "surveying", "concurrency_limit": 1}
 """Where questions wait that may take minutes: all maps of many models, held against each other."""
-
-
 UNREAD_S = 300.0
 """Seconds for which an answer is kept that nobody fetches; Gradio would keep those of 2,000 visitors, of any size."""
 
@@ -37,12 +36,10 @@ class FairQueue(Queue):
         random.shuffle(lanes)  # as Gradio does: no lane is always first
         for lane in lanes:
             if lane.concurrency_limit is None or lane.current_concurrency < lane.concurrency_limit:
-                for event in lane.queue:
-                    if (event.concurrency_id, visitor(event)) not in at_work:
-                        lane.queue.remove(event)
-                        own = visitor(event)
-                        lane.queue.sort(key=lambda one: visitor(one) == own)  # the rest of theirs, behind all others'
-                        return [event], False, lane.concurrency_id
+                free = (one for one in lane.queue if (one.concurrency_id, visitor(one)) not in at_work)
+                if (event := next(free, None)) is not None:
+                    _take(event, lane.queue)
+                    return [event], False, lane.concurrency_id
         return None
 
     async def process_events(self, events: list[Event], *rest: Any, **more: Any) -> None:
@@ -93,11 +90,18 @@ class FairQueue(Queue):
         return {"functions": {}}
 
 
+def _take(event: Event, queue: list[Event]) -> None:
+    """Take a question out of a queue, and put the rest of its visitor's behind all others'."""
+    queue.remove(event)
+    own = visitor(event)
+    queue.sort(key=lambda one: visitor(one) == own)
+
+
 def visitor(event: Event) -> str:
     """Name who asks: an opened page, or the address of a script, whose questions are each a session of their own."""
     if not is_script(event):
         return event.session_hash
-    return str((event.request.scope.get("client") or ("",))[0])
+    return address_of(event.request.scope)
 
 
 def is_script(event: Event) -> bool:

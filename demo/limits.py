@@ -25,6 +25,8 @@ MAX_WAITING = 24
 """Requests of one visitor that wait at once, where there is a limit; opening the page makes about ten."""
 BURST = 40
 """Requests that a visitor may make without a pause, where there is a limit."""
+MAX_HEARD = 1_000_000
+"""Bytes of a refused request that are read."""
 MAX_KNOWN = 10_000
 """Visitors that are remembered."""
 ASKING = ("/queue/join", "/call/", "/run/", "/api/", "/upload", "/component_server", "/mcp")
@@ -80,12 +82,13 @@ class Limited:
         if refused is None:
             await self._app(scope, receive, send)
             return
+        await _hear_out(receive)
         reason, seconds = refused
         headers = {"Retry-After": str(math.ceil(seconds))}
         await JSONResponse({"detail": reason}, status_code=429, headers=headers)(scope, receive, send)
 
     def _refuse(self, scope: Scope) -> tuple[str, float] | None:
-        visitor = _visitor(scope)
+        visitor = address_of(scope)
         if seconds := self._buckets.take(visitor):
             allowed = f"{self._per_minute} requests a minute are allowed from one address"
             return f"That was too fast: {allowed}. Try again in {math.ceil(seconds)} s.", seconds
@@ -94,11 +97,20 @@ class Limited:
         return None
 
 
+async def _hear_out(receive: Receive) -> None:
+    """Let a client send what it has begun, if it is not much: hung up on meanwhile, it would not read the reason."""
+    heard, more = 0, True
+    while more and heard < MAX_HEARD:
+        part = await receive()
+        heard, more = heard + len(part.get("body", b"")), part.get("more_body", False)
+
+
 def _asks(scope: Scope) -> bool:
     return bool(scope["type"] == "http" and scope["method"] == "POST" and any(one in scope["path"] for one in ASKING))
 
 
-def _visitor(scope: Scope) -> str:
+def address_of(scope: Scope) -> str:
+    """Return the address that a request came from."""
     return str((scope.get("client") or ("",))[0])
 
 
@@ -108,7 +120,7 @@ def waiting(scope: Scope, visitor: str) -> int:
     if blocks is None:
         return 0
     queues = blocks._queue.event_queue_per_concurrency_id.values()
-    return sum(_visitor(event.request.scope) == visitor for one in queues for event in one.queue)
+    return sum(address_of(event.request.scope) == visitor for one in queues for event in one.queue)
 
 
 def settings(per_minute: int) -> dict[str, Any]:

@@ -1,5 +1,6 @@
 """A public demo answers as often, as much and as large as it is told, and says so to who asks for more."""
 
+import asyncio
 import json
 import urllib.error
 import urllib.request
@@ -12,8 +13,9 @@ from small_store import add_model, make_splits, make_store, served
 from cvx.store import Store
 from demo import limits
 from demo.choice import Choice
+from demo.listing import Subject
 from demo.looking import look
-from demo.shelf import Shelf, Subject
+from demo.shelf import Shelf
 
 
 class Clock:
@@ -88,6 +90,32 @@ def test_who_asks_too_often_is_told_when_to_ask_again_and_reading_goes_on(store)
         assert "24 requests a minute are allowed" in said["detail"] and 1 <= int(headers["Retry-After"]) <= 3
         with urllib.request.urlopen(address) as page:
             assert page.status == 200, "a page that is read makes nobody compute"
+
+
+def refused(parts):
+    """Ask more often than is allowed, in so many parts; return how many were heard when the answer began, and it."""
+    heard, said = [], []
+
+    async def receive():
+        heard.append(parts[len(heard)])
+        return {"type": "http.request", "body": heard[-1], "more_body": len(heard) < len(parts)}
+
+    async def send(message):
+        said.append((len(heard), message))
+
+    async def page(scope, receive, send):
+        pass
+
+    limited = limits.Limited(page, per_minute=limits.MAX_WAITING)
+    scope = {"type": "http", "method": "POST", "path": "/gradio_api/call/models", "client": ("192.0.2.1", 9)}
+    while not said:
+        asyncio.run(limited(scope, receive, send))
+    return said[0][0], said[0][1]["status"]
+
+
+def test_who_is_refused_is_heard_out_before_the_answer_unless_it_is_much():
+    assert refused([b"a", b"b", b"c"]) == (3, 429)
+    assert refused([bytes(limits.MAX_HEARD)] * 3) == (1, 429)
 
 
 @pytest.mark.slow
