@@ -3,13 +3,12 @@
 import ctypes
 import functools
 import threading
-import time
 
 EVERY_S = 5.0
 """Seconds between two times that memory is given back."""
 _M_ARENA_MAX = -8
 _lock = threading.Lock()
-_last = -EVERY_S
+_coming = False
 
 
 @functools.cache
@@ -28,11 +27,19 @@ def share() -> None:
 
 
 def give_back() -> None:
-    """Give freed memory back to the system, now and then."""
-    global _last
+    """Give freed memory back to the system soon: once for all answers till then, and after the last of them too."""
+    global _coming
     with _lock:
-        if time.monotonic() < _last + EVERY_S:
-            return
-        _last = time.monotonic()
+        if not _coming:
+            _coming = True
+            timer = threading.Timer(EVERY_S, _trim)
+            timer.daemon = True
+            timer.start()
+
+
+def _trim() -> None:
+    global _coming
+    with _lock:
+        _coming = False
     if library := _glibc():
         library.malloc_trim(0)

@@ -1,0 +1,20 @@
+"""What answers of the demo freed goes back to the system."""
+
+import queue
+import threading
+from types import SimpleNamespace
+
+from demo import memory
+from demo.turns import Turns
+
+
+def test_what_the_last_answer_freed_is_given_back_though_nobody_asks_again(monkeypatch):
+    answered, given_back = threading.Event(), queue.Queue()
+    glibc = SimpleNamespace(malloc_trim=lambda pad: given_back.put(answered.is_set()))
+    monkeypatch.setattr(memory, "EVERY_S", 0.2)
+    monkeypatch.setattr(memory, "_glibc", lambda: glibc)
+    turns = Turns("looking")
+    turns.do(lambda: None), turns.do(lambda: None)
+    answered.set()
+    while not given_back.get(timeout=10):
+        pass
