@@ -16,13 +16,13 @@
     link         the same for the other tabs
     looking      a choice answered: rows of cells
     downloads    a row as a file
-    shelf        the store as the page sees it: fresh listing, loaded models, results seen before
+    shelf        the store for all visitors: fresh listing, loaded models, results seen before
     answers      what a model predicts for all samples, as its run recorded it or as it says when asked
-    history      the store's runs as the page sees them
+    history      the store's runs as the page sees them; listing is what else it holds: datasets, models, images
     grid  picker  classes    HTML of rows, of sample strips, of class cards
     film  points  curves     HTML and data of films, of scatter plots, of learning curves
-    limits       how often and how large a visitor may ask, where the page is public
     lanes        who is answered next, and that work ends when its visitor hangs up
+    limits       how often and how large a visitor may ask, where the page is public
     turns        the threads that visitors share; memory is what they give back
     markup       escaping, pixels and colour bars as HTML
 

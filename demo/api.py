@@ -1,5 +1,7 @@
 """Endpoints for scripts: /models and /samples say what the store holds, /compare and /agreement ask models."""
 
+import contextlib
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, TypedDict
 
@@ -132,10 +134,8 @@ class Endpoints:
         """
         from demo import script
 
-        try:
+        with _told():
             return script.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
-        except (ValueError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
 
     def agreement(self, models: list[str], num: int = 200, measure: str = "") -> list[Agreement]:
         """Say how alike the maps of two or more models of one dataset are, with ceiling and floors.
@@ -152,10 +152,8 @@ class Endpoints:
         """
         from demo import script
 
-        try:
+        with _told():
             return script.agreement(self._opening.shelf, models, num, measure)
-        except (ValueError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
 
     def compare(
         self,
@@ -192,7 +190,7 @@ class Endpoints:
         """
         from demo import script
 
-        try:
+        with _told():
             choice = Choice(
                 target=target if target in CHOICES["target"] else "class",
                 score=score,
@@ -204,8 +202,15 @@ class Endpoints:
                 opacity=opacity,
             )
             return script.compare(self._opening.shelf, models, sample, _path(image), target, choice)
-        except (ValueError, OSError) as error:
-            raise gr.Error(str(error), print_exception=False) from None
+
+
+@contextlib.contextmanager
+def _told() -> Iterator[None]:
+    """Tell who asks what went wrong."""
+    try:
+        yield
+    except (ValueError, OSError, RuntimeError) as error:
+        raise gr.Error(str(error), print_exception=False) from None
 
 
 def _path(image: Any) -> Path | None:

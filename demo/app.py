@@ -75,29 +75,31 @@ def _login(auth: str) -> tuple[str, str] | None:
     return (name, password) if auth else None
 
 
+def _settings(flags: Flags) -> dict[str, Any]:
+    if flags.mcp and importlib.util.find_spec("mcp") is None:  # Gradio would serve without it
+        raise ValueError("--mcp needs a package that is missing; run `pip install 'gradio[mcp]'`")
+    return {
+        "server_name": flags.host,
+        "server_port": flags.port or None,
+        "share": flags.share,
+        "root_path": flags.root_path or None,
+        "auth": _login(flags.auth),
+        "mcp_server": flags.mcp,
+        **limits.settings(flags.limit),
+    }
+
+
 def main(argv: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
     import tyro
 
     flags = tyro.cli(Flags, args=argv, prog="python demo/app.py")
-    port = flags.port or None
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, a training under way included
     try:
-        login = _login(flags.auth)
-        if flags.mcp and importlib.util.find_spec("mcp") is None:  # Gradio would serve without it
-            raise ValueError("--mcp needs a package that is missing; run `pip install 'gradio[mcp]'`")
+        settings = _settings(flags)
         blocks = build(flags.artifacts, flags.project, flags.alias)
         try:
-            launch(
-                blocks,
-                server_name=flags.host,
-                server_port=port,
-                share=flags.share,
-                root_path=flags.root_path or None,
-                auth=login,
-                mcp_server=flags.mcp,
-                **limits.settings(flags.limit),
-            )
+            launch(blocks, **settings)
         finally:  # interrupted: Python waits for the threads at work, which end at their next part
             blocks.close(verbose=False)
     except KeyboardInterrupt:  # again, while the server was closing

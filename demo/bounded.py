@@ -14,7 +14,7 @@ class Bounded(Generic[Value]):
     def __init__(self, max_size: int):
         self._max_size, self._size = max_size, 0
         self._items: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
-        self._lock = threading.Lock()
+        self._lock, self._making = threading.Lock(), threading.Lock()
 
     def __len__(self) -> int:
         return len(self._items)
@@ -28,14 +28,22 @@ class Bounded(Generic[Value]):
             return self._items[key][0]
 
     def get(self, key: Hashable, make: Callable[[], tuple[Value, int]]) -> Value:
-        """Return what is kept under the key, or make it; the newest is kept whatever its size."""
-        kept = self.find(key)
-        if kept is not None:
+        """Return what is kept under the key, or make it; the newest is kept whatever its size.
+
+        Things are made one after another, each once, while what is kept is found at once.
+        """
+        if (kept := self.find(key)) is not None:
             return kept
-        value, size = make()  # without the lock: others find theirs meanwhile
+        with self._making:
+            if (kept := self.find(key)) is not None:  # made while this one waited
+                return kept
+            value, size = make()
+            self._keep(key, value, size)
+            return value
+
+    def _keep(self, key: Hashable, value: Value, size: int) -> None:
         with self._lock:
-            self._size += size - self._items.pop(key, (value, 0))[1]
             self._items[key] = (value, size)
+            self._size += size
             while self._size > self._max_size and len(self._items) > 1:
                 self._size -= self._items.popitem(last=False)[1][1]
-        return value

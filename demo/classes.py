@@ -1,6 +1,6 @@
 """The cards of the tab Class view as HTML."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 
@@ -8,9 +8,9 @@ from cvx import render
 from cvx.attribution import rescale
 from cvx.comparison import ClassView
 from cvx.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
-from cvx.store import ModelEntry
-from demo.markup import color_bar, gradient, notice, picture, text
-from demo.shelf import Shelf, Shown
+from demo.listing import Shown
+from demo.markup import color_bar, legend, notice, picture, text
+from demo.shelf import Shelf
 
 ALIGNED = (
     "The mean map averages the maps of all these images, each divided by its sum, so that every image counts alike."
@@ -36,42 +36,38 @@ def cards(
     if samples is None:
         return notice("No samples to look at", shown.trouble)
     found: dict[str, ClassView | str] = {}
-    for name in models:
-        if (entry := shown.columns.get(name)) is not None:
-            try:
-                found[name] = shelf.class_view(entry, samples, class_name, num, reduction, score, method)
-            except (ValueError, OSError, RuntimeError) as error:
-                found[name] = str(error)
-    limit = max((_peak(view) for view in found.values() if isinstance(view, ClassView)), default=0.0)
-    body = "".join(_card(name, shown.columns[name], view, limit) for name, view in found.items())
-    signed = reduction == "signed"
+    for name, entry in ((name, shown.columns[name]) for name in models if name in shown.columns):
+        try:
+            found[name] = shelf.class_view(entry, samples, class_name, num, reduction, score, method)
+        except (ValueError, OSError, RuntimeError) as error:
+            found[name] = str(error)
     return (
         f'<div class="cvx-classes" data-link="{text(link)}"><header>'
         f"<h2>{text(class_name)}</h2><p>{text(shown.name)}</p></header>"
-        f"{_legend(signed, score, method, reduction)}"
-        f'<div class="cvx-cards" style="--columns:{len(found)}">{body}</div>'
+        f"{_legend(score, method, reduction)}"
+        f'<div class="cvx-cards" style="--columns:{len(found)}">{_cards(found)}</div>'
         f"<p class='cvx-small'>{text(ALIGNED)}</p></div>"
     )
 
 
-def _legend(signed: bool, score: str, method: str, reduction: str) -> str:
-    ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
+def _legend(score: str, method: str, reduction: str) -> str:
     detail = (
         f"{METHOD_WORDS[method]} of the {SCORE_WORDS[score]} of the class, {REDUCTION_WORDS[reduction]}."
         " Exemplars are the first of the class in stored order, each map on its own scale."
     )
-    return (
-        f'<div class="cvx-legend" role="note"><span class="cvx-bar"><span>{ends[0]}</span>'
-        f'<i style="background:{gradient(signed)}"></i><span>{ends[1]}</span></span>'
-        f"<span>{text(detail[0].upper() + detail[1:])}</span></div>"
-    )
+    return legend(reduction == "signed", detail[0].upper() + detail[1:])
+
+
+def _cards(found: Mapping[str, ClassView | str]) -> str:
+    limit = max((_peak(view) for view in found.values() if isinstance(view, ClassView)), default=0.0)
+    return "".join(_card(name, view, limit) for name, view in found.items())
 
 
 def _peak(view: ClassView) -> float:
     return float(np.abs(view.mean_map).max()) * view.mean_map.size
 
 
-def _card(name: str, entry: ModelEntry, view: ClassView | str, limit: float) -> str:
+def _card(name: str, view: ClassView | str, limit: float) -> str:
     head = f"<header><h3>{text(name)}</h3></header>"
     if isinstance(view, str):
         body = notice("This model cannot answer", view, "error")

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demo.choice import Choice, Pick
+from demo.choice import RANGES, Choice, Pick
 from demo.lanes import LOOKING
 from demo.opening import Opening
 
 if TYPE_CHECKING:
-    from demo.shelf import Listing
+    from demo.listing import Listing
 
 ASSETS = Path(__file__).parent
 MAX_ROWS, MAX_COLUMNS = 3, 4
@@ -67,27 +67,10 @@ class CompareTab:
                     apply_default_css=False,
                     server_functions=[self._saver()],
                 )
-        self.controls: dict[str, Any] = {
-            "datasets": self.datasets,
-            "models": self.models,
-            "source": self.source,
-            "target": self.target,
-            "score": self.score,
-            "method": self.method,
-            "reduction": self.reduction,
-            "scale": self.scale,
-            "limit": self.limit,
-            "clip": self.clip,
-            "opacity": self.opacity,
-        }
+        fields = [field.name for field in dataclasses.fields(Choice)]
+        self.controls: dict[str, Any] = {name: getattr(self, name) for name in fields}
         self.asked = [self.picks, self.upload, *self.controls.values()]
-        self.outputs = [
-            self.picks,
-            self.offered,
-            self.image,
-            self.picker,
-            *self.controls.values(),
-        ]
+        self.outputs = [self.picks, self.offered, self.image, self.picker, *self.controls.values()]
         self._wire()
 
     def _build_rail(self) -> None:
@@ -113,7 +96,8 @@ class CompareTab:
             self.method = gr.Dropdown(METHODS, value="gradient", label="Method")
             self.reduction = gr.Dropdown(REDUCTIONS, value="max", label="Channels")
             self.scale = gr.Dropdown(SCALES, value="shared", label="Scale")
-            self.limit = gr.Number(1.0, label="Scale ends at", minimum=1e-12, visible=False, step=0.01)
+            low, high = RANGES["limit"]
+            self.limit = gr.Number(1.0, label="Scale ends at", minimum=low, maximum=high, visible=False, step=0.01)
             self.clip = gr.Slider(90, 100, 99, step=0.5, label="Clip at percentile", buttons=[])
             self.opacity = gr.Slider(0, 100, 60, step=5, label="Overlay opacity, %", buttons=[])
 
@@ -162,6 +146,7 @@ class CompareTab:
         updates = {name: gr.update(value=getattr(choice, name)) for name in self.controls}
         updates["datasets"] = gr.update(value=list(choice.datasets), choices=list(listing.datasets))
         updates["models"] = gr.update(value=list(choice.models), choices=columns_of(listing, choice.datasets))
+        updates["target"] = gr.update(value=choice.target, choices=_targets(choice))
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
         now = (tuple(listing.datasets), tuple(listing.best))
         ask = asker(self._opening.shelf, choice.models)
@@ -178,19 +163,15 @@ class CompareTab:
 
     def rearrange(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> list[Any]:
         """Show the controls that the choice needs, and draw the rows anew."""
-        listing, choice = self._opening.shelf.listing(), self.choice(values)
-        if choice.source == "upload" and choice.target == "label":
-            choice = dataclasses.replace(choice, target="pred")
-        choice = self.with_models(listing, choice)
+        listing = self._opening.shelf.listing()
+        choice = with_models(listing, _with_a_target(self.choice(values)))
         picker, grid = self._drawn(listing, choice, picks, upload)
-        own = choice.source == "upload"
-        targets = [pair for pair in TARGETS if not own or pair[1] != "label"]
         return [
             gr.update(choices=columns_of(listing, choice.datasets), value=list(choice.models)),
-            gr.update(visible=own),
+            gr.update(visible=choice.source == "upload"),
             gr.update(visible=choice.scale == "absolute"),
             picker,
-            gr.update(choices=targets, value=choice.target),
+            gr.update(choices=_targets(choice), value=choice.target),
             grid,
         ]
 
@@ -206,10 +187,6 @@ class CompareTab:
             pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"], ask=ask)
             picks = {**picks, shown.name: pick}
         return picks, *self._drawn(listing, choice, picks, upload)
-
-    def with_models(self, listing: "Listing", choice: Choice) -> Choice:
-        """Tick models for a dataset that has none of those that are ticked."""
-        return dataclasses.replace(choice, models=tuple(_with_a_model_each(listing, choice)))
 
     def choice(self, values: Sequence[Any]) -> Choice:
         """Gather the controls' values; a number field that was emptied means its default."""
@@ -244,17 +221,28 @@ def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Se
     models = [name for name in columns if name in choice.models]
     news = [name for name in columns if name in listing.best and name not in (*old_models, *models)]
     models += news[: max(0, MAX_COLUMNS - len(models))]
-    return dataclasses.replace(choice, datasets=datasets, models=tuple(models))
+    return dataclasses.replace(_with_a_target(choice), datasets=datasets, models=tuple(models))
 
 
-def _with_a_model_each(listing: "Listing", choice: Choice) -> list[str]:
+def with_models(listing: "Listing", choice: Choice) -> Choice:
     """Keep the chosen models that are still offered, and tick some for a dataset that has none of them."""
     models = [name for name in columns_of(listing, choice.datasets) if name in choice.models]
     for dataset in choice.datasets:
         columns = list(listing.datasets[dataset].columns) if dataset in listing.datasets else []
         if not set(columns) & set(models):
             models += columns[:MAX_COLUMNS]
-    return models
+    return dataclasses.replace(choice, models=tuple(models))
+
+
+def _with_a_target(choice: Choice) -> Choice:
+    """Explain the predicted class where the label was asked for and is not known."""
+    known = choice.target in [target for _, target in _targets(choice)]
+    return choice if known else dataclasses.replace(choice, target="pred")
+
+
+def _targets(choice: Choice) -> list[tuple[str, str]]:
+    """List what can be explained: of a visitor's own image the label is not known."""
+    return [pair for pair in TARGETS if choice.source == "samples" or pair[1] != "label"]
 
 
 def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:

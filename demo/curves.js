@@ -15,13 +15,13 @@ async function draw() {
     const legend = (curve) => {
         const first = !named.has(curve.group);
         if (curve.group) named.add(curve.group);
-        return curve.group ? { name: curve.group, legendgroup: curve.group, showlegend: first } : { name: curve.label };
+        return curve.group ? { name: cvx.plain(curve.group), legendgroup: curve.group, showlegend: first } : { name: cvx.plain(curve.label) };
     };
     const raw = drawn.smoothing ? data.curves.map((curve, i) => ({
         x: curve.x, y: curve.raw, mode: 'lines', type: 'scatter', opacity: 0.25, hoverinfo: 'skip', showlegend: false, line: { ...style(i), width: 1 },
     })) : [];
     const lines = data.curves.map((curve, i) => ({
-        x: curve.x, y: curve.y, ...legend(curve), text: curve.label, mode: curve.x.length < 2 ? 'markers' : 'lines', type: 'scatter', line: { ...style(i), width: 2 },
+        x: curve.x, y: curve.y, ...legend(curve), text: cvx.plain(curve.label), mode: curve.x.length < 2 ? 'markers' : 'lines', type: 'scatter', line: { ...style(i), width: 2 },
         hovertemplate: '%{y:.4g}<extra>%{text}</extra>',
     }));
     const narrow = place.clientWidth < 560, height = narrow ? 480 : 360;

@@ -10,10 +10,9 @@ import numpy as np
 from jaxtyping import Float64
 
 from cvx.figures import percent
-from demo.history import History, Past
+from demo.history import X_AXES, History, Past
 from demo.markup import notice, text
 
-X_AXES = ("epoch", "step", "time")
 X_WORDS = {"epoch": "epoch", "step": "step", "time": "seconds"}
 MOST_POINTS = 800
 """Of one curve; of more, evenly spaced ones are drawn."""
@@ -90,7 +89,7 @@ def _curves(history: History, runs: Sequence[Past], drawn: Drawn) -> tuple[list[
     curves, missing = [], []
     for past in runs:
         try:
-            rows = [row for row in history.rows(past) if np.isfinite(row.get(drawn.metric, np.nan))]
+            rows = [row for row in history.rows(past) if drawn.metric in row]
         except (ValueError, OSError):
             rows = []
         if not rows:
@@ -165,7 +164,7 @@ def _parallel(runs: Sequence[Past], varied: Sequence[str]) -> list[dict[str, Any
 
 def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
     """Place numbers by size, those over two decades by logarithm, and words in order."""
-    numeric = all(isinstance(value, (int, float)) and not isinstance(value, bool) for value in values)
+    numeric = all(type(value) in (int, float) and abs(value) < 1e300 for value in values)
     if numeric and min(values) > 0 and max(values) / min(values) >= 100:
         ticks = sorted(set(values))
         places = [float(np.log10(value)) for value in values]

@@ -5,7 +5,6 @@ import csv
 import io
 import json
 import secrets
-import threading
 
 import numpy as np
 
@@ -16,24 +15,21 @@ from cvx.records import provenance
 from demo.bounded import Bounded
 from demo.choice import Choice
 from demo.grid import CHOSEN_WORDS
-from demo.looking import Cell, Line, beside
+from demo.looking import Cell, Line, beside, largest, norm
 
 KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
 """What a row can be saved as, with its media type."""
 Drawn = tuple[Line, Choice, str]
 """A row, how it was drawn, and the link that leads back to it."""
 
-
 _kept: Bounded[Drawn] = Bounded(2**28)
-_lock = threading.Lock()
 
 
 def keep(drawn: Drawn) -> str:
     """Keep a row until newer ones take its place, and return a name that only the page which shows it knows."""
     views = [cell.view for cell in drawn[0].cells if cell.view is not None]
     name, size = secrets.token_urlsafe(12), sum(view.attribution.nbytes + view.images.nbytes for view in views)
-    with _lock:
-        _kept.get(name, lambda: (drawn, size + 1))
+    _kept.get(name, lambda: (drawn, size + 1))
     return name
 
 
@@ -43,12 +39,9 @@ def save(name: str, kind: str) -> dict[str, str]:
     Raises:
         ValueError: If the row is no longer kept, or cannot be saved so; the message says what to do.
     """
-
-    def gone() -> tuple[Drawn, int]:
+    drawn = _kept.find(name)
+    if drawn is None:
         raise ValueError("this row is no longer kept; press Refresh and try again")
-
-    with _lock:
-        drawn = _kept.get(name, gone)
     file, content = file_of(drawn, kind)
     return {"name": file, "type": KINDS[kind], "content": base64.b64encode(content).decode("ascii")}
 
@@ -74,12 +67,8 @@ def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
     view, scaled = cell.view, cell.scaled
     assert view is not None and scaled is not None
     target, pred, held = int(view.targets[0]), int(view.preds[0]), beside(cell, line, choice)
-    source = line.subject.source if line.subject else {}
     return {
-        "dataset": line.shown.name,
-        "image": line.subject.caption if line.subject else "",
-        **{name: source.get(name, "") for name in ("samples_fingerprint", "sample_index", "sample_id", "file_sha256")},
-        "label": line.label,
+        **_image_facts(line),
         "model": view.reference,
         "weights_sha256": view.card.sha256,
         "prediction": view.card.classes[pred],
@@ -94,12 +83,22 @@ def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
         "unit": unit(view.score, view.method),
         "scale_limit": float(scaled.limit),
         "clipped_share": float(scaled.clipped),
-        "l2_norm": float(np.linalg.norm(view.attribution[0].astype(np.float64))),
-        "largest": float(np.abs(view.attribution[0]).max()),
+        "l2_norm": norm(view),
+        "largest": largest(view),
         "spearman_with": held.first,
         "spearman": _known(held.spearman),
         "mass_on_mask": _known(held.mass_on_mask),
         "mask_share": _known(held.mask_share),
+    }
+
+
+def _image_facts(line: Line) -> dict[str, str | float]:
+    source = line.subject.source if line.subject else {}
+    return {
+        "dataset": line.shown.name,
+        "image": line.subject.caption if line.subject else "",
+        **{name: source.get(name, "") for name in ("samples_fingerprint", "sample_index", "sample_id", "file_sha256")},
+        "label": line.label,
     }
 
 
@@ -119,7 +118,7 @@ def _table(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
 
 def _inert(value: str | float) -> str | float:
     """Keep a spreadsheet from taking a name for a formula."""
-    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@") else value
+    return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
 def _arrays(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:

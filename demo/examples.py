@@ -7,9 +7,10 @@ import numpy as np
 from cvx import render
 from demo import looking
 from demo.choice import Choice, Pick
+from demo.listing import Listing, Shown
 from demo.looking import Cell, Line
 from demo.markup import picture, text
-from demo.shelf import Listing, Shelf, Shown
+from demo.shelf import Shelf
 
 
 @dataclass(frozen=True)

@@ -97,7 +97,7 @@ async function curve() {
     if (!plot) return;
     const metric = element.querySelector('.cvx-metric').value, colors = cvx.palette();
     const traces = data.runs.map((run, i) => ({
-        x: run.curves[metric][0], y: run.curves[metric][1], name: run.label, mode: 'lines', type: 'scatter',
+        x: run.curves[metric][0], y: run.curves[metric][1], name: cvx.plain(run.label), mode: 'lines', type: 'scatter',
         line: { color: colors[i % colors.length], dash: cvx.dashes[i % cvx.dashes.length], width: 2 },
         hovertemplate: '%{y:.4g}<extra>%{fullData.name}</extra>',
     }));

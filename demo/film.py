@@ -1,7 +1,7 @@
 """The film of maps of the tab Through training as HTML: all frames at once, played in the browser."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -12,10 +12,9 @@ from cvx import render
 from cvx.attribution import Scaled, rescale
 from cvx.figures import CLIP, REDUCTION_WORDS
 from demo.history import History, Past, Reel
-from demo.markup import data_uri, gradient, notice, picture, text
-from demo.shelf import Shown
+from demo.listing import Shown
+from demo.markup import data_uri, legend, notice, picture, text
 
-SCALES = ("film", "run", "epoch", "each")
 METRICS = {"val/acc1": "validation accuracy", "val/loss": "validation loss", "train/loss": "training loss"}
 MOSTLY = 0.5
 """Share of zero pixels above which a frame is said to be mostly zero."""
@@ -48,11 +47,12 @@ def film(
     classes = shown.classes if shown else ()
     cards = "".join(_card(strip, image, classes, index, signed) for strip in strips)
     cards += "".join(_broken(past, error) for past, error in errors)
-    data = json.dumps(_data(history, strips, classes, index))
+    rows, lost = _rows(history, strips)
+    data = json.dumps(_data(rows, strips, classes, index))
     return (
         f'<div class="cvx-film" data-link="{text(link)}">{_player(strips)}'
-        f'<div hidden data-json="{text(data)}"></div>{_legend(signed, reduction, scale)}'
-        f'<div class="cvx-cards" style="--columns:{len(runs)}">{cards}</div></div>'
+        f'<div hidden data-json="{text(data)}"></div>{_legend(reduction, scale)}'
+        f'{lost}<div class="cvx-cards" style="--columns:{len(runs)}">{cards}</div></div>'
     )
 
 
@@ -123,19 +123,15 @@ def _player(strips: Sequence[Strip]) -> str:
     )
 
 
-def _legend(signed: bool, reduction: str, scale: str) -> str:
-    ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
+def _legend(reduction: str, scale: str) -> str:
     what = {
         "film": "one scale for all runs and epochs",
         "run": "one scale for all epochs of a run",
         "epoch": "one scale for all runs, another at every epoch",
         "each": "every map on its own scale: brightness cannot be compared",
     }[scale]
-    return (
-        f'<div class="cvx-legend" role="note"><span class="cvx-bar"><span>{ends[0]}</span>'
-        f'<i style="background:{gradient(signed)}"></i><span>{ends[1]}</span></span><span>Vanilla gradient of the'
-        f" label's logit, {REDUCTION_WORDS[reduction]}; {what}, ending at the 99th percentile</span></div>"
-    )
+    how = f"Vanilla gradient of the label's logit, {REDUCTION_WORDS[reduction]}"
+    return legend(reduction == "signed", f"{how}; {what}, ending at the {100 * CLIP:g}th percentile")
 
 
 def _card(
@@ -169,13 +165,27 @@ def _broken(past: Past, error: str) -> str:
     return f'<article class="cvx-card"><h3>{text(past.label)}</h3>{notice("No film", error, "error")}</article>'
 
 
-def _data(history: History, strips: Sequence[Strip], classes: Sequence[str], index: int) -> dict[str, Any]:
+def _rows(history: History, strips: Sequence[Strip]) -> tuple[dict[str, list[dict[str, float]]], str]:
+    """Read every run's metrics; where they are damaged, say so: the film plays without a curve."""
+    rows, lost = {}, ""
+    for past in (strip.past for strip in strips):
+        try:
+            rows[past.name] = history.rows(past)
+        except (ValueError, OSError) as error:
+            rows[past.name] = []
+            lost += notice(f"No learning curve of {past.label}", str(error), "error")
+    return rows, lost
+
+
+def _data(
+    rows: Mapping[str, Sequence[dict[str, float]]], strips: Sequence[Strip], classes: Sequence[str], index: int
+) -> dict[str, Any]:
     """Gather what the browser needs to play: the epochs, every run's curve, and what is said below each frame."""
     epochs = sorted({epoch for strip in strips for epoch in strip.reel.epochs})
-    return {"epochs": epochs, "runs": [_run(history, strip, classes, index) for strip in strips]}
+    return {"epochs": epochs, "runs": [_run(rows[strip.past.name], strip, classes, index) for strip in strips]}
 
 
-def _run(history: History, strip: Strip, classes: Sequence[str], index: int) -> dict[str, Any]:
+def _run(rows: Sequence[dict[str, float]], strip: Strip, classes: Sequence[str], index: int) -> dict[str, Any]:
     reel, target = strip.reel, int(strip.reel.targets[index])
     logits = reel.logits[:, index].astype(np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
@@ -190,7 +200,7 @@ def _run(history: History, strip: Strip, classes: Sequence[str], index: int) -> 
             _zeros(heat, epoch == 0 and "resnet" in strip.past.model)
             for epoch, heat in zip(reel.epochs, reel.heatmaps[:, index], strict=True)
         ],
-        "curves": {name: _curve(history.rows(strip.past), name) for name in METRICS},
+        "curves": {name: _curve(rows, name) for name in METRICS},
     }
 
 
@@ -210,7 +220,7 @@ def _zeros(heat: Float32[np.ndarray, "h w"], fresh: bool) -> str:
 
 
 def _curve(rows: Sequence[dict[str, float]], metric: str, most: int = 400) -> list[list[float]]:
-    found = [(row["epoch"], row[metric]) for row in rows if metric in row and np.isfinite(row[metric])]
+    found = [(row["epoch"], row[metric]) for row in rows if metric in row]
     step = max(1, -(-len(found) // most))
     kept = found[::step] if step == 1 or not found else [*found[::step], found[-1]]
     return [[x for x, _ in kept], [round(y, 5) for _, y in kept]]

@@ -1,7 +1,7 @@
 """What stands above the tabs: what the store holds, and what in it is broken."""
 
+from demo.listing import Listing
 from demo.markup import text
-from demo.shelf import Listing
 
 
 def status(listing: Listing) -> str:

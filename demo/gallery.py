@@ -6,7 +6,8 @@ import numpy as np
 from jaxtyping import Bool, Int64
 
 from demo.choice import Pick
-from demo.shelf import Shelf, Shown
+from demo.listing import Shown
+from demo.shelf import Shelf
 
 Ask = Callable[[Shown], Int64[np.ndarray, "m n"]]
 """Returns what m models predict for all n samples."""

@@ -10,8 +10,8 @@ from cvx.attribution import to_heatmap
 from cvx.comparison import View, top_classes
 from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.choice import Choice
-from demo.looking import Cell, Line, beside, runner_up
-from demo.markup import color_bar, gradient, notice, picture, text
+from demo.looking import Cell, Line, beside, largest, norm, runner_up
+from demo.markup import color_bar, legend, notice, picture, text
 
 READING = "Point at a pixel, tap it, or use the arrow keys on a map to read it in every model; Escape lets go"
 CHOSEN_WORDS = {
@@ -43,23 +43,16 @@ def grid(lines: Sequence[Line], choice: Choice, link: str = "", names: Sequence[
     rows = "".join(_row(line, choice, name) for line, name in zip(lines, names or [""] * len(lines), strict=True))
     return (
         f'<div class="cvx-grid" data-link="{text(link)}" style="--columns:{len(choice.models)};'
-        f'--opacity:{choice.opacity / 100:g}">{legend(choice)}{rows}</div>'
+        f'--opacity:{choice.opacity / 100:g}">{_legend(choice)}{rows}</div>'
     )
 
 
-def legend(choice: Choice) -> str:
-    """Say what the colors mean, in which unit."""
-    signed = choice.reduction == "signed"
+def _legend(choice: Choice) -> str:
     score, method = SCORE_WORDS[choice.score], METHOD_WORDS[choice.method]
-    ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
     score += " less the runner-up's" if choice.target == "difference" else ""
     how = f"{method} of the {score}, {REDUCTION_WORDS[choice.reduction]}"
     detail = f"{how[0].upper()}{how[1:]}; numbers in {unit(choice.score, choice.method)}"
-    return (
-        '<div class="cvx-legend" role="note"><span class="cvx-bar">'
-        f'<span>{ends[0]}</span><i style="background:{gradient(signed)}"></i><span>{ends[1]}</span></span>'
-        f'<span>{text(detail)}</span><span class="cvx-hint">{READING}</span></div>'
-    )
+    return legend(choice.reduction == "signed", detail, f'<span class="cvx-hint">{READING}</span>')
 
 
 def _row(line: Line, choice: Choice, kept: str) -> str:
@@ -177,8 +170,7 @@ def _numbers(cell: Cell, choice: Choice) -> str:
     drawn = f"{SCALE_WORDS[choice.scale]} {ends}, {percent(float(scaled.clipped))} of pixels beyond"
     if scaled.zero:
         drawn = "the gradient is zero at every pixel: nothing to draw"
-    largest = float(np.abs(view.attribution[0]).max())
-    norms = f"L2 norm {render.number(_norm(view))}, largest {render.number(largest)}"
+    norms = f"L2 norm {render.number(norm(view))}, largest {render.number(largest(view))}"
     return f"<p>{asked}</p><p>{text(drawn)}</p><p>{text(norms)}</p>"
 
 
@@ -195,7 +187,3 @@ def _beside(cell: Cell, line: Line, choice: Choice) -> str:
 
 def _or_dash(value: float, digits: int = 2) -> str:
     return f"{value:.{digits}f}".replace("-", "\N{MINUS SIGN}") if np.isfinite(value) else "–"
-
-
-def _norm(view: View) -> float:
-    return float(np.linalg.norm(view.attribution[0].astype(np.float64)))

@@ -18,7 +18,10 @@ from cvx.frames import read_frame
 from cvx.records import Run
 from cvx.tracking.connection import read_link
 from demo.bounded import Bounded
+from demo.listing import modified
 
+X_AXES = ("epoch", "step", "time")
+"""What every row of metrics says beside its metrics."""
 PUBLIC, API = "https://wandb.ai", "https://api.wandb.ai"
 
 
@@ -60,7 +63,7 @@ class Past:
     @property
     def metrics(self) -> dict[str, float]:
         """Return the final numbers; none while it goes on."""
-        return dict((self.summary or {}).get("metrics", {}))
+        return _numbers(_part(self.summary or {}, "metrics"))
 
 
 @dataclass(frozen=True, eq=False)
@@ -120,11 +123,11 @@ class History:
         self._root = root
         self._kept: Bounded[Any] = Bounded(num_bytes)
         self._chronicle = Chronicle(stamp=None)
-        self._lock = threading.RLock()
+        self._reading = threading.Lock()
 
     def chronicle(self) -> Chronicle:
         """List the runs; they are read again only if one has begun, recorded something or ended."""
-        with self._lock:
+        with self._reading:
             runs = sorted((str(path), _stamp(path)) for path in self._root.glob("runs/*"))
             stamp = (*runs, *sorted(map(str, self._root.glob("sweeps/*/logs"))))
             if stamp != self._chronicle.stamp:
@@ -132,18 +135,17 @@ class History:
             return self._chronicle
 
     def rows(self, past: Past) -> list[dict[str, float]]:
-        """Return a run's rows of metrics.
+        """Return a run's rows of metrics: what in them is a finite number.
 
         Raises:
             ValueError: If the file is damaged.
         """
 
         def make() -> tuple[list[dict[str, float]], int]:
-            rows = past.run.rows()
+            rows = [row for row in map(_numbers, past.run.rows()) if all(axis in row for axis in X_AXES)]
             return rows, 600 * len(rows)
 
-        with self._lock:
-            found: list[dict[str, float]] = self._kept.get(("rows", past.name, past.stamp), make)
+        found: list[dict[str, float]] = self._kept.get(("rows", past.name, past.stamp), make)
         return found
 
     def reel(self, past: Past, reduction: str) -> Reel:
@@ -157,8 +159,7 @@ class History:
             reel = _reel(past, reduction)
             return reel, reel.heatmaps.nbytes + reel.logits.nbytes
 
-        with self._lock:
-            found: Reel = self._kept.get(("reel", past.name, past.stamp, reduction), make)
+        found: Reel = self._kept.get(("reel", past.name, past.stamp, reduction), make)
         return found
 
     def points(self, past: Past) -> Points:
@@ -172,14 +173,13 @@ class History:
             points = _points(past)
             return points, 2 * points.logits.nbytes
 
-        with self._lock:
-            found: Points = self._kept.get(("points", past.name, past.stamp), make)
+        found: Points = self._kept.get(("points", past.name, past.stamp), make)
         return found
 
 
 def _stamp(folder: Path) -> Hashable:
     files = [folder / name for name in ("config.json", "metrics.jsonl", "summary.json", "wandb.json")]
-    return tuple(file.stat().st_mtime_ns if file.is_file() else 0 for file in files)
+    return tuple(map(modified, files))
 
 
 def _read(root: Path, stamp: Hashable) -> Chronicle:
@@ -195,10 +195,26 @@ def _read(root: Path, stamp: Hashable) -> Chronicle:
 
 def _past(run: Run, sweeps: Mapping[str, str]) -> Past:
     """Read a run; a trial's id, under which its sweep keeps what it said, ends the name of its run."""
-    content = run.config
-    place = content.get("place", {})
+    content, summary = run.config, run.summary
+    config, place = _part(content, "config"), _part(content, "place")
+    for name in ("metrics", "separability"):
+        _part(summary or {}, name)
     group = sweeps.get(run.name.rpartition("-")[2]) or place.get("sweep") or place.get("group") or ""
-    return Past(run, dict(content.get("config", {})), run.summary, _stamp(run.folder), str(group), _url(run))
+    return Past(run, config, summary, _stamp(run.folder), str(group), _url(run))
+
+
+def _part(content: Mapping[str, Any], name: str) -> dict[str, Any]:
+    """Return what a file says under a name; nothing, if it does not have it."""
+    found = content.get(name, {})
+    if not isinstance(found, dict):
+        raise ValueError(f"the run is damaged: {name} must be an object, got {type(found).__name__}")
+    return found
+
+
+def _numbers(content: Mapping[str, Any]) -> dict[str, float]:
+    """Leave out what is no number that can be drawn: text, nan, infinity, and what no float holds."""
+    kept = {name: value for name, value in content.items() if isinstance(value, (int, float))}
+    return {name: value for name, value in kept.items() if -1e300 < value < 1e300}
 
 
 def _url(run: Run) -> str:
@@ -220,12 +236,11 @@ def _reel(past: Past, reduction: str) -> Reel:
     if not frames:
         raise ValueError(f"{past.name} has no film: it was written by a run that kept none, or has not begun")
     stored = [read_frame(path, ("attribution", "logits", "targets")) for path in frames.values()]
-    return Reel(
-        epochs=tuple(frames),
-        heatmaps=np.stack([to_heatmap(one["attribution"], reduction) for one in stored]),
-        logits=np.stack([one["logits"] for one in stored]),
-        targets=stored[0]["targets"],
-    )
+    attributions, targets = [one["attribution"] for one in stored], stored[0]["targets"]
+    fit = all(one.ndim == 4 for one in attributions)
+    _check(fit and all(_are_classes(targets, one["logits"], len(one["attribution"])) for one in stored), past, "film")
+    heatmaps = np.stack([to_heatmap(one, reduction) for one in attributions])
+    return Reel(tuple(frames), heatmaps, np.stack([one["logits"] for one in stored]), targets)
 
 
 def _points(past: Past) -> Points:
@@ -233,5 +248,19 @@ def _points(past: Past) -> Points:
     if not path.is_file():
         raise ValueError(f"{past.name} has no test logits yet: they are embedded when a run ends")
     stored = read_frame(path, ("ids", "labels", "logits", *METHODS))
-    layouts = {name: stored[name] for name in METHODS}
+    layouts, num = {name: stored[name] for name in METHODS}, stored["ids"].size
+    placed = stored["ids"].ndim == 1 and all(one.shape == (num, 2) for one in layouts.values())
+    _check(placed and _are_classes(stored["labels"], stored["logits"], num), past, "embeddings")
     return Points(stored["ids"], stored["labels"], stored["logits"], layouts)
+
+
+def _are_classes(labels: np.ndarray, logits: np.ndarray, num: int) -> bool:
+    """Tell whether these are classes of so many images, and their logits."""
+    if labels.shape != (num,) or logits.ndim != 2 or len(logits) != num or labels.dtype.kind != "i":
+        return False
+    return bool(((labels >= 0) & (labels < logits.shape[1])).all())
+
+
+def _check(fit: bool, past: Past, kind: str) -> None:
+    if not fit:
+        raise ValueError(f"the {kind} of {past.name} are damaged: arrays that do not fit together; train the run again")

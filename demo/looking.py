@@ -11,7 +11,8 @@ from cvx.attribution.agreement import spearman, traits
 from cvx.comparison import View, fit, heatmaps
 from cvx.store import ModelEntry
 from demo.choice import Choice, Pick
-from demo.shelf import Listing, Shelf, Shown, Subject
+from demo.listing import Listing, Shown, Subject
+from demo.shelf import Shelf
 
 MAX_CELLS = 48
 NO_UPLOAD = "Upload an image, and every chosen model looks at it."
@@ -112,6 +113,16 @@ def runner_up(view: View) -> int:
     if view.logits.shape[1] < 2:
         raise ValueError(f"{view.reference} knows a single class, so there is no runner-up")
     return int(np.argsort(-view.logits[0], kind="stable")[1])
+
+
+def norm(view: View) -> float:
+    """Return the Euclidean norm of a gradient over all pixels and channels."""
+    return float(np.linalg.norm(view.attribution[0].astype(np.float64)))
+
+
+def largest(view: View) -> float:
+    """Return the largest magnitude of a gradient."""
+    return float(np.abs(view.attribution[0]).max())
 
 
 def scale(cells: Sequence[Cell], choice: Choice) -> list[Cell]:

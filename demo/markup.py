@@ -39,11 +39,22 @@ def gradient(signed: bool) -> str:
 
 def color_bar(limit: float, signed: bool) -> str:
     """Draw a scale with numbers at its ends."""
-    low = render.number(-limit) if signed else "0"
-    return (
-        f'<span class="cvx-bar"><span>{low}</span><i style="background:{gradient(signed)}"></i>'
-        f"<span>{render.number(limit)}</span></span>"
-    )
+    return _bar(render.number(-limit) if signed else "0", render.number(limit), signed)
+
+
+def legend(signed: bool, detail: str, more: str = "") -> str:
+    """Say what the colors of maps mean, and in detail how the maps came to be.
+
+    Args:
+        more: What else stands there, as HTML.
+    """
+    ends = ("lowers the score", "raises it") if signed else ("no influence", "strong influence")
+    return f'<div class="cvx-legend" role="note">{_bar(*ends, signed)}<span>{text(detail)}</span>{more}</div>'
+
+
+def _bar(low: str, high: str, signed: bool) -> str:
+    style = f"background:{gradient(signed)}"
+    return f'<span class="cvx-bar"><span>{low}</span><i style="{style}"></i><span>{high}</span></span>'
 
 
 def notice(title: str, body: str = "", kind: str = "info") -> str:

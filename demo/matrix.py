@@ -12,8 +12,9 @@ from cvx.comparison import View
 from cvx.figures import CLIP
 from cvx.measures import AGREEMENT_WORDS, FLOORS, Agreement, Interval
 from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
+from demo.listing import Shown
 from demo.markup import notice, picture, text
-from demo.shelf import Shelf, Shown
+from demo.shelf import Shelf
 
 NUM_SHOWN = 8
 SIGNED = ("spearman_signed", "cosine")
@@ -38,8 +39,7 @@ def page(
     """Draw the matrix, what it says of two models, and where these differ most; trouble becomes a notice."""
     try:
         references = [shown.columns[name].reference for name in models]
-        found = shelf.agreement(references, num)
-        found = replace(found, columns=tuple(models))
+        found = replace(shelf.agreement(references, num), columns=tuple(models))
     except (ValueError, OSError, RuntimeError) as error:
         return notice("These models cannot be compared", str(error), "error")
     chosen = [models.index(name) for name in pair if name in models]
@@ -124,7 +124,7 @@ def _pair(
     head = f"<header><h2>Where {first} and {second} differ most</h2><p>least alike first; click to compare</p></header>"
     rows = [row for row in found.most_different(i, j, measure, len(found.labels)) if found.mask(i, j, condition)[row]]
     if not rows:
-        empty = notice("No such image", f"None of these images is one where {CONDITION_WORDS[condition]} holds.")
+        empty = notice("No such image", f"None of these images meets the condition: {CONDITION_WORDS[condition]}.")
         return f'<section class="cvx-differ">{head}{empty}</section>'
     try:
         cards = "".join(_card(shelf, shown, found, models, pair, measure, int(row)) for row in rows[:NUM_SHOWN])

@@ -102,6 +102,8 @@ window.cvx = (() => {
         : ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#b58900', '#56b4e9', '#882255', '#332288', '#117733', '#777777']);
     shared.marks = ['circle', 'diamond', 'square', 'cross', 'triangle-up', 'x', 'star', 'triangle-down', 'pentagon', 'hexagram'];
     shared.dashes = ['solid', 'dash', 'dot', 'dashdot', 'longdash', 'longdashdot'];
+    // Plotly takes what it writes for a kind of HTML.
+    shared.plain = (words) => words.replaceAll('&', '&amp;').replaceAll('<', '&lt;');
     shared.data = (element) => {
         const holder = element.querySelector('[data-json]');
         return holder && JSON.parse(holder.dataset.json);

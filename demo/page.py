@@ -15,7 +15,7 @@ from demo.agreement import AgreementTab
 from demo.api import Endpoints
 from demo.choice import PER_PAGE, Choice, Pick, read_link
 from demo.class_view import ClassTab
-from demo.compare import QUIET, CompareTab
+from demo.compare import QUIET, CompareTab, with_models
 from demo.embeddings import EmbeddingsTab
 from demo.lanes import LOOKING, SURVEYING
 from demo.later import LaterTab
@@ -27,7 +27,7 @@ from demo.starter import StarterJob, step
 from demo.through_training import FilmTab
 
 if TYPE_CHECKING:
-    from demo.shelf import Listing
+    from demo.listing import Listing
 
 LATER_TABS: dict[str, tuple[str, Callable[[Opening], LaterTab]]] = {
     "classes": ("Class view", ClassTab),
@@ -105,7 +105,7 @@ class Page:
         filled.then(self.compare.draw, self.compare.asked, self.compare.grid, **QUIET)
         for name, (_, tab) in self.later.items():
             seen = functools.partial(_if_open, name, tab)
-            filled.then(seen, [self.where, *tab.asked], tab.drawn, **QUIET)
+            filled.then(seen, [self.where, *tab.asked], tab.drawn, **_quiet(tab))
 
     def _wire_tabs(self) -> None:
         """Draw a tab when it is opened and not before, and let the address say which one is."""
@@ -119,8 +119,7 @@ class Page:
                 to_compare = view.stage.look(self.look, asked, shown, **QUIET)
                 to_compare.then(self.compare.draw, self.compare.asked, self.compare.grid, js=SHOW_FIRST, **QUIET)
         for tab, view in self.later.values():
-            lane = SURVEYING if isinstance(view, AgreementTab) else LOOKING
-            tab.select(view.draw, view.asked, view.drawn, **{**QUIET, **lane})
+            tab.select(view.draw, view.asked, view.drawn, **_quiet(view))
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """Fill the page for a visitor who opens it, as the link says; what it does not say is ticked by default."""
@@ -164,7 +163,7 @@ class Page:
             choice = dataclasses.replace(choice, datasets=datasets, source="samples")
             if models := tuple(map(str, event._data.get("models") or ())):  # the clicked maps, of the true class
                 choice = dataclasses.replace(choice, datasets=(dataset,), models=models, target="label")
-            choice, picks = self.compare.with_models(listing, choice), {**picks, dataset: pick}
+            choice, picks = with_models(listing, choice), {**picks, dataset: pick}
         told = (list(listing.datasets), listing.best)
         return [gr.update(selected="compare"), "compare", *self.compare.fill(listing, choice, picks, told)]
 
@@ -215,6 +214,11 @@ class Page:
     @property
     def _names(self) -> tuple[str, ...]:
         return ("compare", *self.later)
+
+
+def _quiet(tab: LaterTab) -> dict[str, Any]:
+    """Return the settings of what draws a tab: a survey takes minutes, and holds back no map."""
+    return {**QUIET, **(SURVEYING if isinstance(tab, AgreementTab) else LOOKING)}
 
 
 def _if_open(name: str, tab: LaterTab, where: str, *asked: Any) -> list[Any]:

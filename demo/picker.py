@@ -12,16 +12,11 @@ from cvx.data.splits import NUM_FILM
 from demo import gallery
 from demo.choice import PER_PAGE, WHICH, Choice, Pick
 from demo.gallery import Ask, ask_nobody
+from demo.listing import Shown
 from demo.markup import data_uri, text
-from demo.shelf import Shown
 
 THUMB = 64
 """Larger samples are shrunk to this for the strip."""
-
-
-def rows_of(shown: Shown, class_name: str) -> Int64[np.ndarray, "n"]:
-    """Return the gallery's rows of one class, or all of them."""
-    return gallery.rows_of(shown, Pick(shown=class_name))
 
 
 def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0, ask: Ask = ask_nobody) -> Pick:

@@ -11,17 +11,10 @@ from jaxtyping import Int64
 from cvx.embedding import align
 from cvx.figures import percent
 from demo.history import History, Past, Points
+from demo.listing import Shown
 from demo.markup import notice, text
 from demo.picker import sprite_of
-from demo.shelf import Shown
 
-LAYOUTS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
-COLORS = {
-    "label": "Label",
-    "prediction": "Prediction",
-    "correct": "Right or wrong",
-    "confidence": "Confidence",
-}
 MAX_THUMBS = 64
 CAVEAT = (
     "t-SNE and UMAP are layouts, not maps: they keep neighbors together, and distances between groups, sizes of groups"

@@ -39,6 +39,9 @@ class RunsTab:
         self.asked = [*chosen, self.metric, self.x, self.smoothing, self.log, self.color]
         self.outputs = self.kept = self.asked
         self.drawn = [self.stage]
+        self._wire()
+
+    def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.stage}
         self.datasets.input(self.change_datasets, self.asked, self.outputs[1:4], **quiet).then(
             self.draw, self.asked, self.drawn, **quiet

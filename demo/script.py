@@ -13,11 +13,12 @@ from cvx.comparison import top_classes
 from cvx.data.splits import NUM_GALLERY
 from cvx.figures import unit
 from cvx.store import ModelEntry
-from demo import looking, picker
-from demo.choice import Choice
+from demo import gallery, looking
+from demo.choice import Choice, Pick
+from demo.listing import Listing, Subject
 from demo.looking import Cell
 from demo.markup import data_uri
-from demo.shelf import Listing, Shelf, Subject
+from demo.shelf import Shelf
 
 if TYPE_CHECKING:
     from demo.api import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples
@@ -65,7 +66,7 @@ def samples(listing: Listing, dataset: str, class_name: str, first: int, num: in
     if first < 0 or not 1 <= num <= 100:
         raise ValueError(f"first must be at least 0 and num in 1…100, got {first} and {num}")
     images, labels = shown.gallery.images, shown.gallery.labels
-    rows = picker.rows_of(shown, class_name)[first : first + num]
+    rows = gallery.rows_of(shown, Pick(shown=class_name))[first : first + num]
     return [
         {
             "sample": f"{dataset}:{row}",
@@ -138,7 +139,7 @@ def _answer(cell: Cell, choice: Choice) -> "Answer":
         "unit": unit(view.score, view.method),
         "limit": float(scaled.limit),
         "clipped": float(scaled.clipped),
-        "norm": float(np.linalg.norm(view.attribution[0].astype(np.float64))),
+        "norm": looking.norm(view),
         "image_png": data_uri(render.gray_or_rgb(view.images[0])),
         "map_png": data_uri(colors),
         "overlay_png": data_uri(over),

@@ -127,3 +127,17 @@ def test_the_way_back_undoes_a_filter(visit, address):
     page.go_back()
     expect(own.get_by_label("show")).to_have_value("green")
     expect(page.locator(".cvx-row > header")).to_contain_text("sample 2 of 40")
+
+
+def test_the_way_back_from_an_own_image_leads_to_the_label_which_it_does_not_have(visit, address):
+    page = visit(f"{address}/?datasets=tiles&models=resnet10t&target=label")
+    said = page.locator(".cvx-grid footer")
+    expect(said).to_contain_text("(the label)")
+    page.wait_for_timeout(1700)
+    page.get_by_role("radio", name="My own image").check()
+    expect(page.locator(".cvx-row")).to_contain_text("Upload an image")
+    page.go_back()
+    expect(said).to_contain_text("(the label)")
+    choose(page, "Channels", "Signed sum")
+    expect(page.locator(".cvx-legend")).to_contain_text("lowers the score")
+    expect(said).to_contain_text("(the label)")

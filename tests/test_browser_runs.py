@@ -2,8 +2,8 @@
 
 import pytest
 from playwright.sync_api import expect
-from small_runs import EPOCHS, add_runs
-from small_store import make_store, served
+from small_runs import EPOCHS, add_run, add_runs
+from small_store import NASTY, make_splits, make_store, served
 
 pytestmark = pytest.mark.browser
 pytest_plugins = ["visiting"]
@@ -23,6 +23,10 @@ def pixels(page, card=0):
     return page.locator(".cvx-reel canvas[data-sprite]").nth(card).evaluate("canvas => canvas.toDataURL()")
 
 
+TICKS = """() => window.gradio_config.dependencies
+    .filter(one => one.targets.some(([, event]) => event === "tick")).map(one => one.id)"""
+
+
 def test_the_film_plays_in_step_for_all_runs_without_asking_the_server(visit, address):
     page = visit(f"{address}/?tab=film{TILES['film']}")
     expect(page.locator(".cvx-reel")).to_have_count(2)
@@ -31,7 +35,13 @@ def test_the_film_plays_in_step_for_all_runs_without_asking_the_server(visit, ad
     expect(page.locator(".cvx-reel").first).to_contain_text("its map after epoch 2")
     expect(page.locator(".cvx-curve svg").first).to_be_visible()
     asked, last = [], pixels(page, 1)
-    page.on("request", lambda request: asked.append(request.url) if "queue" in request.url else None)
+    ticks = page.evaluate(TICKS)  # the look for news, every ten seconds
+
+    def note(request):
+        if "queue/join" in request.url and request.post_data_json["fn_index"] not in ticks:
+            asked.append(request.url)
+
+    page.on("request", note)
     page.get_by_role("slider", name="epoch").focus()
     page.keyboard.press("Home")
     expect(said).to_have_text(f"epoch 0 of {EPOCHS}")
@@ -131,3 +141,13 @@ def test_without_webgl_points_are_drawn_all_the_same_and_parallel_coordinates_sa
     page.get_by_role("tab", name="Runs").click()
     page.get_by_role("checkbox", name="tiles").locator("visible=true").check()
     expect(page.locator(".cvx-parallel")).to_contain_text("no WebGL")
+
+
+def test_a_name_that_is_html_stands_in_the_charts_as_it_is(visit, tmp_path):
+    store = make_store(tmp_path / "artifacts")
+    file = store.root / "runs" / add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny") / "config.json"
+    file.write_text(file.read_text().replace("vit_tiny", NASTY.replace('"', '\\"')))
+    add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny", seed=1)
+    with served(store.root) as address:
+        page = visit(f"{address}/?tab=runs")
+        expect(page.locator(".legendtext").first).to_contain_text(f"tiles {NASTY} · seed 0")

@@ -1,6 +1,8 @@
 """What the demo answers: links, listing, rows, uploads and the endpoints for scripts; no browser."""
 
 import io
+import threading
+from concurrent.futures import ThreadPoolExecutor
 
 import numpy as np
 import pytest
@@ -12,9 +14,10 @@ from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
 from demo import classes, frame, looking, picker
+from demo.bounded import Bounded
 from demo.choice import CHOICES, WHICH, Choice, Pick, read_link
 from demo.compare import arrange
-from demo.shelf import Bounded, Shelf
+from demo.shelf import Shelf
 from demo.starter import StarterJob
 
 pytest_plugins = ["showing"]
@@ -88,6 +91,23 @@ def test_the_bounded_cache_drops_what_was_used_least_recently():
     make("a", 4), make("b", 4)
     assert made == ["a", "b", "c", "b"]
     assert make("huge", 100) == "huge" and len(cache) == 1
+
+
+def test_what_two_ask_for_at_once_is_made_once_while_others_find_theirs():
+    cache, made, begun, go_on = Bounded(10), [], threading.Event(), threading.Event()
+    cache.get("kept", lambda: ("kept", 1))
+
+    def make():
+        made.append(begun.set())
+        assert go_on.wait(60)
+        return "new", 1
+
+    with ThreadPoolExecutor(2) as pool:
+        both = [pool.submit(cache.get, "new", make) for _ in range(2)]
+        assert begun.wait(60) and cache.get("kept", make) == "kept"
+        go_on.set()
+        assert [one.result(60) for one in both] == ["new", "new"]
+    assert len(made) == 1
 
 
 def test_a_model_that_is_added_removed_or_broken_is_seen_at_once(own_store, shelf):

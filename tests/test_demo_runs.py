@@ -2,6 +2,7 @@
 
 import base64
 import io
+import json
 import re
 from urllib.parse import parse_qsl
 
@@ -14,7 +15,7 @@ from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
 from cvx import render
-from demo import film, points
+from demo import curves, film, points
 from demo.history import History
 from demo.link import Link
 
@@ -60,6 +61,79 @@ def test_runs_are_listed_anew_when_one_begins_or_ends(tmp_path):
     assert history.chronicle().runs[0].metrics == {"test/acc1": 0.5}
     (past.run.folder / "config.json").write_text("{")
     assert list(history.chronicle().broken) == [name]
+
+
+def change(file, **fields):
+    def changed(folder):
+        content = json.loads((folder / file).read_text(encoding="utf-8"))
+        (folder / file).write_text(json.dumps({**content, **fields}), encoding="utf-8")
+
+    return changed
+
+
+def cut(file, **places):
+    """Keep of some of a frame's arrays what stands at a place, so that they no longer fit the others."""
+
+    def changed(folder):
+        with np.load(folder / file) as stored:
+            arrays = {name: array[places.get(name, ...)] for name, array in stored.items()}
+        np.savez(folder / file, **arrays)
+
+    return changed
+
+
+def say(line):
+    return lambda folder: (folder / "metrics.jsonl").write_text(line + '\n{"epoch": 1, "step": 1, "time": 1}\n')
+
+
+@pytest.mark.parametrize(
+    ("damage", "named"),
+    [
+        (change("config.json", config=5), True),
+        (change("config.json", place=["sweep"]), True),
+        (change("summary.json", metrics=["test/acc1"]), True),
+        (change("summary.json", separability=0.5), True),
+        (change("summary.json", metrics={"test/acc1": "high", "val/acc1": None}), False),
+        (change("config.json", config={"dataset": "tiles", "model": "vit", "lr": float("inf")}), False),
+        (cut("film/0000.npz", targets=slice(2)), False),
+        (cut("film/0001.npz", logits=(0,)), False),
+        (cut("film/0002.npz", attribution=(0,)), False),
+        (cut("embeddings/test.npz", labels=slice(3)), False),
+        (cut("embeddings/test.npz", logits=(slice(None), slice(1))), False),
+        (cut("embeddings/test.npz", umap=(slice(None), 0)), False),
+        (say("no JSON"), False),
+        (say('{"val/acc1": 0.5}'), False),
+        (say('{"epoch": 1, "step": 1, "time": 1e999, "val/acc1": 0.5}'), False),
+    ],
+)
+def test_a_run_of_which_something_is_damaged_keeps_no_other_from_being_drawn(tmp_path, shown, damage, named):
+    store, splits = make_store(tmp_path / "artifacts"), make_splits("tiles", 40, 16, 3, True)
+    names = [add_run(store, splits, "vit_tiny"), add_run(store, splits, "resnet10t", seed=1)]
+    damage(store.root / "runs" / names[0])
+    history = History(store.root)
+    listed = history.chronicle()
+    assert list(listed.broken) == names[:named] and [past.name for past in listed.runs] == names[named:]
+    pages = [
+        film.film(history, shown, listed.runs, 0, "film", "max"),
+        points.panels(history, shown, listed.runs, "pca", "label"),
+        *(curves.page(history, listed.runs, curves.Drawn(x=x)) for x in curves.X_AXES),
+    ]
+    assert curves.metrics_of(history, listed.runs) == ["val/acc1", "val/loss"]
+    for page in pages:
+        told = json.dumps(data_of(page))
+        assert names[1] in page or "resnet10t · seed 1" in told
+        assert "Infinity" not in told and "NaN" not in told, "no JSON to a browser"
+
+
+def test_a_film_whose_metrics_are_damaged_plays_without_its_curve_and_says_so(tmp_path, shown):
+    store = make_store(tmp_path / "artifacts")
+    name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny")
+    say("no JSON")(store.root / "runs" / name)
+    history = History(store.root)
+    html = film.film(history, shown, history.chronicle().runs, 0, "film", "max")
+    (run,) = data_of(html)["runs"]
+    assert "No learning curve of vit_tiny" in html and "line 1 is no JSON object" in html
+    assert len(run["facts"]) == EPOCHS + 1 and run["curves"]["val/acc1"] == [[], []]
 
 
 # The film

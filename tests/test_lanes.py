@@ -9,14 +9,10 @@ import time
 
 import pytest
 from killing import HERE
-from load import run, tiles_store
+from load import run
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]
-
-
-@pytest.fixture(scope="module")
-def store(tmp_path_factory):
-    return tiles_store(tmp_path_factory.mktemp("lanes") / "store")
+pytest_plugins = ["many_tiles"]
 
 
 ASIDE = """
@@ -46,6 +42,10 @@ def number(name):
 def ask(name, values, session):
     body = {"data": values, "fn_index": number(name), "session_hash": session}
     request(address, "/gradio_api/queue/join", body)
+
+def hang_up(session):
+    with asking(address, f"/gradio_api/queue/data?session_hash={session}") as stream:
+        stream.read(10)
 
 class Gate:
     "Stops whoever comes to a function, until it is opened."
@@ -79,9 +79,33 @@ blocks.close(verbose=False)
 """
 
 
-def test_light_questions_are_answered_while_heavy_ones_are_at_work(store):
-    said = run(ASIDE + BESIDE, store.root)
+def test_light_questions_are_answered_while_heavy_ones_are_at_work(many_tiles):
+    said = run(ASIDE + BESIDE, many_tiles.root)
     assert said.splitlines() == ["page, lists and a map seen before", "a map beside a matrix True"]
+
+
+OPENED = """
+for component in blocks.blocks.values():
+    component.preprocess = lambda payload: payload  # choices are filled in when a page is opened
+matrix, asked = Gate(measures, "agreement"), ["tiles", ["resnet10t", "vit_tiny"], "spearman", "all", 20]
+filled = [index for index, fn in blocks.fns.items() if getattr(fn.fn, "args", ())[:1] == ("agreement",)]
+blocks.fns[filled[0]].inputs[0].value = "agreement"  # the tab that is open
+print("opened, gone back to, refreshed, news", len(filled))
+for visitor in range(lanes.AT_ONCE):
+    body = {"data": [None, None, *asked], "fn_index": filled[visitor % len(filled)], "session_hash": f"page {visitor}"}
+    request(address, "/gradio_api/queue/join", body)
+until(lambda: matrix.came and len(blocks._queue) == lanes.AT_ONCE - 1)
+call(address, "compare", both, "tiles:0", None, *REST)
+print("a map beside them", not matrix.open.is_set())
+matrix.open.set()
+until(lambda: not (len(blocks._queue) or any(blocks._queue.active_jobs)))
+blocks.close(verbose=False)
+"""
+
+
+def test_pages_that_open_with_a_matrix_of_agreement_hold_back_no_map(many_tiles):
+    said = run(ASIDE + OPENED, many_tiles.root).splitlines()
+    assert said == ["opened, gone back to, refreshed, news 4", "a map beside them True"]
 
 
 IN_TURN = """
@@ -105,9 +129,9 @@ blocks.close(verbose=False)
 """
 
 
-def test_who_asks_for_much_is_answered_in_turn_with_the_others(store):
+def test_who_asks_for_much_is_answered_in_turn_with_the_others(many_tiles):
     samples = "from cvx.store import Store\nsamples = Store(sys.argv[2]).samples('tiles').split.images\n"
-    said = run(ASIDE + samples + IN_TURN, store.root)
+    said = run(ASIDE + samples + IN_TURN, many_tiles.root)
     assert max(json.loads(said)) <= 4, "behind the one at work and at most one more"
 
 
@@ -126,8 +150,8 @@ blocks.close(verbose=False)
 """
 
 
-def test_who_asks_for_much_where_one_is_answered_at_a_time_waits_behind_the_others(store):
-    assert int(run(ASIDE + IN_A_FULL_LANE, store.root)) <= 2, "behind the one at work and at most one more"
+def test_who_asks_for_much_where_one_is_answered_at_a_time_waits_behind_the_others(many_tiles):
+    assert int(run(ASIDE + IN_A_FULL_LANE, many_tiles.root)) <= 2, "behind the one at work and at most one more"
 
 
 SLOW = """
@@ -163,15 +187,11 @@ blocks.close(verbose=False)
 """
 
 
-def test_who_reads_slowly_or_never_keeps_nobody_from_an_answer(store):
-    assert run(ASIDE + SLOW, store.root).splitlines() == ["answered", "forgotten"]
+def test_who_reads_slowly_or_never_keeps_nobody_from_an_answer(many_tiles):
+    assert run(ASIDE + SLOW, many_tiles.root).splitlines() == ["answered", "forgotten"]
 
 
 HANGING_UP = """
-def hang_up(session):
-    with asking(address, f"/gradio_api/queue/data?session_hash={session}") as stream:
-        stream.read(10)
-
 gate = Gate(comparison, "look")
 for row in range(12):
     ask("compare", [both[1:], f"tiles:{row}", None, *REST], "gone")
@@ -186,18 +206,14 @@ print("looked", len(gate.came))
 """
 
 
-def test_who_hangs_up_frees_what_waits_for_them(store):
-    said = run(ASIDE + HANGING_UP + "blocks.close(verbose=False)", store.root)
+def test_who_hangs_up_frees_what_waits_for_them(many_tiles):
+    said = run(ASIDE + HANGING_UP + "blocks.close(verbose=False)", many_tiles.root)
     assert said.splitlines() == ["waiting 11", "waiting 0", "looked 1"], "only what was at work already"
 
 
 STOPPING = """
 from cvx import evaluation, stopping
 from demo.choice import Pick
-
-def hang_up(session):
-    with asking(address, f"/gradio_api/queue/data?session_hash={session}") as stream:
-        stream.read(10)
 
 comparison.PIXELS, evaluation.MAX_BATCH_SIZE_CPU = 16 * 16 * 2, 2  # so that even few small images have many parts
 for component in blocks.blocks.values():
@@ -229,8 +245,8 @@ blocks.close(verbose=False)
 """
 
 
-def test_work_for_who_has_hung_up_ends_at_its_next_part(store):
-    said = run(ASIDE + STOPPING, store.root).splitlines()
+def test_work_for_who_has_hung_up_ends_at_its_next_part(many_tiles):
+    said = run(ASIDE + STOPPING, many_tiles.root).splitlines()
     # the fourth part saw it, of ten and more; where several answer for themselves, the next sees it in its first
     counts = {name: int(count) for name, count in map(str.split, said)}
     assert list(counts) == ["compare", "agreement", "ClassTab.draw", "CompareTab.draw"]
@@ -238,8 +254,8 @@ def test_work_for_who_has_hung_up_ends_at_its_next_part(store):
 
 
 @pytest.mark.parametrize("times", [1, 2])
-def test_an_interrupted_page_ends_without_a_traceback(store, times):
-    command = [sys.executable, str(HERE.parent / "demo" / "app.py"), f"--artifacts={store.root}", "--port=0"]
+def test_an_interrupted_page_ends_without_a_traceback(many_tiles, times):
+    command = [sys.executable, str(HERE.parent / "demo" / "app.py"), f"--artifacts={many_tiles.root}", "--port=0"]
     environ = {**os.environ, "OMP_NUM_THREADS": "1", "PYTHONUNBUFFERED": "1"}
     with subprocess.Popen(command, env=environ, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True) as page:
         assert any("http://127.0.0.1" in line for line in page.stdout)

@@ -1,0 +1,161 @@
+"""What a store holds as the page offers it: datasets, their models as columns, and the images to look at."""
+
+from collections.abc import Hashable, Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import numpy as np
+from jaxtyping import Bool, UInt8
+
+from cvx.checkpoint import Card
+from cvx.data.splits import Split
+from cvx.store import ModelEntry, Samples, Store, slug
+
+
+@dataclass(frozen=True, eq=False)
+class Shown:
+    """One dataset with the models trained on it."""
+
+    name: str
+    title: str
+    columns: dict[str, ModelEntry]
+    """By the name under which the page offers it: best versions first, bare; others as `name:v3`."""
+    classes: tuple[str, ...]
+    samples: Samples | None
+    trouble: str = ""
+    """Why there are no samples."""
+
+    @property
+    def gallery(self) -> Split | None:
+        """Return the images to choose from."""
+        return None if self.samples is None else self.samples.split
+
+    def subject(self, index: int) -> "Subject":
+        """Return a sample by its place in the gallery.
+
+        Raises:
+            ValueError: If there is no such sample; the message says what there is.
+        """
+        gallery = self.gallery
+        if gallery is None or self.samples is None:
+            raise ValueError(f"no samples to choose from: {self.trouble}; upload an image instead")
+        if not 0 <= index < len(gallery):
+            raise ValueError(f"{self.name} has the samples 0…{len(gallery) - 1}, got {index}")
+        image, label = np.array(gallery.images[index]), int(gallery.labels[index])
+        mask = None if gallery.masks is None else np.array(gallery.masks[index])
+        key, caption = f"{self.samples.folder}:{index}", f"test sample {index + 1} of {len(gallery)}"
+        source: dict[str, str | int] = {
+            "samples_fingerprint": self.samples.fingerprint,
+            "sample_index": index,
+            "sample_id": int(gallery.ids[index]),
+        }
+        return Subject(key, image, caption, label, self.samples.classes, mask, source)
+
+
+@dataclass(frozen=True, eq=False)
+class Listing:
+    """What the store held when it was read."""
+
+    stamp: Hashable
+    datasets: dict[str, Shown] = field(default_factory=dict)
+    broken: tuple[ModelEntry, ...] = ()
+
+    @property
+    def best(self) -> list[str]:
+        """List the columns of best versions, each once."""
+        names = [name for shown in self.datasets.values() for name in shown.columns if ":" not in name]
+        return list(dict.fromkeys(names))
+
+    @property
+    def columns(self) -> list[str]:
+        """List every column once: the best versions, then all others."""
+        names = [name for shown in self.datasets.values() for name in shown.columns]
+        return list(dict.fromkeys([*self.best, *sorted(names)]))
+
+
+@dataclass(frozen=True, eq=False)
+class Subject:
+    """An image that models are shown."""
+
+    key: str
+    """What no other image has."""
+    image: UInt8[np.ndarray, "h w c"]
+    caption: str
+    label: int | None = None
+    """Ground truth, where it is known, as an index into `classes`."""
+    classes: tuple[str, ...] = ()
+    mask: Bool[np.ndarray, "h w"] | None = None
+    source: Mapping[str, str | int] = field(default_factory=dict)
+    """What tells others which image it is."""
+
+    @property
+    def name(self) -> str:
+        """Return the label in words; empty if it is not known."""
+        return "" if self.label is None else self.classes[self.label]
+
+
+def stamp_of(root: Path) -> Hashable:
+    """Return what changes when a model or a set of samples is added, changed or removed."""
+    patterns = ("models/*", "models/*/aliases.json", "models/*/v*/card.json", "samples/*", "samples/*/v*")
+    paths = [path for pattern in patterns for path in root.glob(pattern)]
+    return tuple(sorted((str(path), modified(path)) for path in paths))
+
+
+def modified(path: Path) -> int:
+    """Return when a file was changed; 0 if it is gone."""
+    try:
+        return path.stat().st_mtime_ns
+    except OSError:
+        return 0
+
+
+def read_listing(store: Store, stamp: Hashable) -> Listing:
+    """List the store anew."""
+    entries = store.models()
+    best = {entry.reference for entry in store.best()}
+    names = sorted({entry.card.dataset for entry in entries if entry.card})
+    datasets = {}
+    for name in names:
+        own = [entry for entry in entries if entry.card and entry.card.dataset == name]
+        datasets[name] = _shown(store, name, own, best)
+    return Listing(stamp, datasets, tuple(entry for entry in entries if entry.card is None))
+
+
+def _shown(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str]) -> Shown:
+    first = [entry for entry in entries if entry.reference in best]
+    others = [entry for entry in entries if entry.reference not in best]
+    columns = {_column(entry, name): entry for entry in first}
+    columns |= {f"{_column(entry, name)}:v{entry.version}": entry for entry in others}
+    samples, trouble = _samples(store, name, [*first, *others])
+    title = str(samples.info.get("title") or name) if samples else name
+    cards = [card_of(entry) for entry in (*first, *others)]
+    return Shown(name, title, columns, samples.classes if samples else cards[0].classes, samples, trouble)
+
+
+def _column(entry: ModelEntry, dataset: str) -> str:
+    """Shorten `digits-resnet18` to `resnet18`; a name of the user's own stays."""
+    return entry.name.removeprefix(f"{slug(dataset)}-") or entry.name
+
+
+def _samples(store: Store, dataset: str, entries: Sequence[ModelEntry]) -> tuple[Samples | None, str]:
+    """Open the samples that the dataset's models were trained beside; the first that can be read."""
+    trouble = ""
+    for fingerprint in dict.fromkeys(card_of(entry).samples for entry in entries if card_of(entry).samples):
+        try:
+            samples = store.samples(dataset, fingerprint)
+            if len(samples.split):
+                return samples, ""
+        except (ValueError, OSError) as error:
+            trouble = str(error)
+    return None, trouble or f"no model of {dataset} came with samples"
+
+
+def card_of(entry: ModelEntry) -> Card:
+    """Return the card of a stored model.
+
+    Raises:
+        ValueError: If it is damaged; the message says how.
+    """
+    if entry.card is None:
+        raise ValueError(entry.error)
+    return entry.card
