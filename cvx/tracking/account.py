@@ -1,6 +1,7 @@
 """Whether there is an account, and which project is meant."""
 
 import dataclasses
+import logging
 import math
 import os
 import re
@@ -80,9 +81,11 @@ def logged_in() -> bool:
     """Tell whether credentials lie ready; nobody is asked for any, and no server is spoken to."""
     if not _any_credentials():
         return False
+    import wandb
+
     try:
         return bool(client().login(prompt=False, verify=False))
-    except (client().Error, ValueError):  # a key of the wrong form
+    except (wandb.Error, ValueError, OSError):  # a key of the wrong form
         return False
 
 
@@ -97,11 +100,39 @@ def _any_credentials() -> bool:
 
 
 def client() -> Any:
-    """Import wandb, and keep its own lines off the screen: what a person needs to know is said here, once."""
+    """Import wandb, and keep its own lines off the screen: what a person needs to know is said here, once.
+
+    A user and a password in the server's address are left out, for wandb would repeat them in the address of every run;
+    it lets nobody in by them.
+
+    Raises:
+        OSError: If one of W&B's variables holds what wandb does not take, such as a key that ends with a blank.
+    """
     import wandb
 
-    wandb.setup(wandb.Settings(silent=True))
+    logging.raiseExceptions = False  # else each line of wandb's own log is a traceback on a full disk
+    try:
+        address = wandb.setup(wandb.Settings(silent=True)).settings.base_url
+        if (bare := without_credentials(address)) != address:
+            os.environ["WANDB_BASE_URL"] = bare  # wandb.Api asks the environment, not these settings
+            wandb.setup(wandb.Settings(base_url=bare))
+    except (wandb.Error, ValueError) as error:
+        raise OSError(f"wandb does not take its variables: {_complaint(error)}") from None
     return wandb
+
+
+def without_credentials(address: str) -> str:
+    """Return a server's address without a user and a password in it."""
+    return re.sub(r"(?<=://)[^/?#]*@", "", address)
+
+
+def _complaint(error: Exception) -> str:
+    """Return what is wrong with a variable; pydantic's own words would repeat what it holds."""
+    from pydantic import ValidationError
+
+    if isinstance(error, ValidationError):
+        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+    return one_line(error)
 
 
 def api(patience: Patience = PATIENT) -> Any:

@@ -104,12 +104,12 @@ class Upload:
         self._run.summary.update({**numbers, **facts, **spread})
 
     def flush(self) -> None:
-        """Log what was gathered for the step, unless it has arrived before."""
-        if self._pending and self._step >= self._first:
-            row = {**self._pending, "_timestamp": self._started + self._time}
+        """Log what was gathered for the step, unless it has arrived before; what fails is not tried again here."""
+        pending, self._pending = self._pending, {}
+        if pending and self._step >= self._first:
+            row = {**pending, "_timestamp": self._started + self._time}
             self._run.log(row, step=self._step, commit=True)
             self.num_sent += 1
-        self._pending = {}
 
     def hold_back(self) -> None:
         """Leave what was gathered for the last step to `publish`."""
