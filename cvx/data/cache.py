@@ -27,6 +27,8 @@ LAYOUT = 1
 """Part of every key: raised when the order or the files change, so that older caches are left alone."""
 CHUNK = 64
 """Images that are decoded before they are written."""
+NUM_LOOKED_AT = 64
+"""Images of a part that are compared with their moments when a cache is opened: all would be as many bytes to read."""
 NUM_THREADS = min(8, os.cpu_count() or 1)
 
 
@@ -57,35 +59,78 @@ def materialize(source: Source, root: Path, slug: str, image_size: int) -> dict[
         OSError: If the cache cannot be written; nothing half-written stays.
     """
     folder = root / "cache" / f"{slug}-{image_size}-{fingerprint_of(source, image_size)[:12]}"
-    if (parts := _open(folder, source)) is not None:
+    if (parts := _open(folder, source, image_size)) is not None:
         return parts
     with _explained_errors(folder):
         folder.parent.mkdir(parents=True, exist_ok=True)
         with _locked(folder):
-            if (parts := _open(folder, source)) is None:
+            if (parts := _open(folder, source, image_size)) is None:
                 _write(folder, source, image_size)
-                parts = _open(folder, source)
+                parts = _open(folder, source, image_size)
     if parts is None:
         raise OSError(f"the array cache {folder} cannot be read back; delete it and try again")
     return parts
 
 
-def _open(folder: Path, source: Source) -> dict[str, CachedPart] | None:
-    """Map a finished cache; None if there is none, or if a file of it is missing or cut short."""
+def _open(folder: Path, source: Source, image_size: int) -> dict[str, CachedPart] | None:
+    """Map a finished cache; None if there is none, or if a file of it is not what was written, as far as is looked."""
     try:
-        read_json(folder / "card.json")
-        return {name: _open_part(folder / name, part) for name, part in source.parts.items()}
-    except (OSError, ValueError, EOFError):
+        card, names = read_json(folder / "card.json"), list(source.parts)
+        if card["classes"] != list(source.classes) or list(card["num_images"]) != names:
+            raise ValueError(f"the card of {folder} is about something else")
+        digests = card.get("moments_sha256", {})  # older caches have none
+        if any(digests.get(name, one) != one for name in names if (one := _digest(folder / name))):
+            raise ValueError(f"moments in {folder} changed")
+        return {name: _open_part(folder / name, part, image_size) for name, part in source.parts.items()}
+    except Exception:  # noqa: BLE001 - damage has no fixed kind of error, and what is damaged is written anew
         return None
 
 
-def _open_part(folder: Path, part: Part) -> CachedPart:
-    names = ["images", "labels", "ids", "moments"] + (["masks"] if part.masks is not None else [])
-    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in names}
-    if any(len(array) != len(part.labels) for array in arrays.values()):
-        raise ValueError(f"{folder} holds another number of images than its source")
-    moments = arrays.pop("moments")
+def _digest(folder: Path) -> str:
+    return hashlib.sha256((folder / "moments.npy").read_bytes()).hexdigest()
+
+
+def _open_part(folder: Path, part: Part, image_size: int) -> CachedPart:
+    """Map a part, and compare it with its source and itself: all but most of the pixels and the masks.
+
+    Raises:
+        ValueError: If something is not what was written.
+    """
+    arrays = _map(folder, part, image_size)
+    ids, moments, num = arrays["ids"], arrays.pop("moments"), len(part.labels)
+    if not np.array_equal(np.sort(ids), np.arange(num)) or not np.array_equal(arrays["labels"], part.labels[ids]):
+        raise ValueError(f"{folder} has other labels than its source")
+    if not _agree(arrays["images"], moments, np.linspace(0, num - 1, NUM_LOOKED_AT).astype(int)):
+        raise ValueError(f"images in {folder} changed")
     return CachedPart(Split(**arrays), moments)
+
+
+def _map(folder: Path, part: Part, image_size: int) -> dict[str, np.ndarray]:
+    """Map a part's arrays; a ValueError says that one has another dtype or shape than was written."""
+    channels = np.load(folder / "images.npy", mmap_mode="r").shape[3]
+    kinds = _kinds(part, (image_size, image_size, channels))
+    arrays = {name: np.load(folder / f"{name}.npy", mmap_mode="r") for name in kinds}
+    if any((arrays[name].dtype, arrays[name].shape) != kind for name, kind in kinds.items()):
+        raise ValueError(f"{folder} holds other arrays than its source")
+    return arrays
+
+
+def _kinds(part: Part, shape: tuple[int, int, int]) -> dict[str, tuple[type, tuple[int, ...]]]:
+    """Return dtype and shape of every array of a part whose images have this shape."""
+    num = len(part.labels)
+    kinds: dict[str, tuple[type, tuple[int, ...]]] = {
+        "images": (np.uint8, (num, *shape)),
+        "moments": (np.int64, (num, 2, shape[2])),
+        "labels": (np.int64, (num,)),
+        "ids": (np.int64, (num,)),
+    }
+    if part.masks is not None:
+        kinds["masks"] = (np.bool_, (num, *shape[:2]))
+    return kinds
+
+
+def _agree(images: np.ndarray, moments: np.ndarray, rows: Int64[np.ndarray, "n"]) -> bool:
+    return np.array_equal(_moments(images[rows]), moments[rows])
 
 
 @contextmanager
@@ -107,7 +152,7 @@ def _explained_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
-        reason = error.strerror or str(error)
+        reason = (error.strerror or str(error)) + (f" ({error.filename})" if error.filename else "")
         advice = "make room or choose another data root (--data=DIR or CVX_DATA)"
         raise OSError(error.errno or errno.EIO, f"cannot write the array cache {folder}: {reason}; {advice}") from error
 
@@ -118,6 +163,8 @@ def _write(folder: Path, source: Source, image_size: int) -> None:
     channels = _read(source.parts["train"].images, 0, "train").shape[2]
     counts = {name: len(part.labels) for name, part in source.parts.items()}
     try:
+        if not _is_plain(building):
+            _remove(building)
         building.mkdir(exist_ok=True)
         _require_room(building, source, image_size, channels)
         with _bar(f"preparing {folder.name}", sum(counts.values())) as advance:
@@ -125,9 +172,10 @@ def _write(folder: Path, source: Source, image_size: int) -> None:
                 _write_part(building / name, part, (image_size, image_size, channels), advance)
         for mark in building.glob("*/saved.json"):
             mark.unlink()
-        write_json(building / "card.json", {"classes": source.classes, "num_images": counts})
-        if folder.exists():
-            shutil.rmtree(folder)
+        digests = {name: _digest(building / name) for name in counts}
+        card = {"classes": source.classes, "num_images": counts, "moments_sha256": digests}
+        write_json(building / "card.json", card)
+        _remove(folder)
         building.rename(folder)
     except Exception:
         shutil.rmtree(building, ignore_errors=True)
@@ -140,20 +188,52 @@ def _require_room(folder: Path, source: Source, image_size: int, channels: int) 
         needed += len(part.labels) * image_size**2 * (channels + (part.masks is not None))
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise OSError(errno.ENOSPC, f"{needed / 1e9:,.1f} GB are needed and {free / 1e9:,.1f} GB are free")
+        raise OSError(errno.ENOSPC, f"{_size(needed)} are needed and {_size(free)} are free")
+
+
+def _is_plain(building: Path) -> bool:
+    """Say whether a leftover is made of folders of files only: through a link, something else would be written."""
+    if building.is_symlink() or not building.is_dir():
+        return False
+    return all(not path.is_symlink() and path.is_file() == bool(path.suffix) for path in building.rglob("*"))
+
+
+def _remove(path: Path) -> None:
+    """Remove whatever lies in a cache's place; of a link the link only."""
+    if path.is_symlink() or path.is_file():
+        path.unlink()
+    elif path.exists():
+        shutil.rmtree(path)
+
+
+def _size(num_bytes: int) -> str:
+    return f"{num_bytes / 1e9:,.1f} GB" if num_bytes >= 1e9 else f"{num_bytes / 1e6:,.1f} MB"
 
 
 def _write_part(folder: Path, part: Part, shape: tuple[int, int, int], advance: Callable[[int], None]) -> None:
+    """Write a part; what a process left that was stopped is taken if its pixels have the moments that it wrote."""
+    num_left = _append(folder, part, shape, advance)
+    if num_left and not _is_sound(folder, part, shape[0], num_left):
+        shutil.rmtree(folder)
+        _append(folder, part, shape, lambda num: None)
+
+
+def _is_sound(folder: Path, part: Part, image_size: int, num: int) -> bool:
+    try:
+        arrays = _map(folder, part, image_size)
+        chunks = (np.arange(start, min(num, start + CHUNK)) for start in range(0, num, CHUNK))
+        return all(_agree(arrays["images"], arrays["moments"], rows) for rows in chunks)
+    except Exception:  # noqa: BLE001 - a damaged header can break numpy in any way
+        return False
+
+
+def _append(folder: Path, part: Part, shape: tuple[int, int, int], advance: Callable[[int], None]) -> int:
+    """Decode what is not there yet; return how many images were."""
     folder.mkdir(exist_ok=True)
     order = stratified_order(part.labels)
     np.save(folder / "labels.npy", part.labels[order])
     np.save(folder / "ids.npy", order)
-    arrays: dict[str, tuple[type, tuple[int, ...]]] = {
-        "images": (np.uint8, (len(order), *shape)),
-        "moments": (np.int64, (len(order), 2, shape[2])),
-    }
-    if part.masks is not None:
-        arrays["masks"] = (np.bool_, (len(order), *shape[:2]))
+    arrays = {name: kind for name, kind in _kinds(part, shape).items() if name not in ("labels", "ids")}
     with Growing(folder, arrays) as growing, ThreadPoolExecutor(NUM_THREADS) as pool:
         advance(growing.num_saved)
         for start in range(growing.num_saved, len(order), CHUNK):
@@ -164,6 +244,7 @@ def _write_part(folder: Path, part: Part, shape: tuple[int, int, int], advance: 
                 chunk["masks"] = np.stack([fit_mask(part.masks[row], shape[0]) for row in rows.tolist()])
             growing.append(**chunk)
             advance(len(images))
+    return growing.num_saved
 
 
 def _decode(
