@@ -4,11 +4,12 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.store import Store
+from cvx.tracking.pull import WORK
 from cvx.upkeep import diary, rest, shelves, written
 from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, note, problem
 
 FOLDERS = ("models", "samples", "runs", "measures", "sweeps", "attributions", "compare", "reports")
-_KNOWN = (*FOLDERS, "README.md", "wandb")
+_KNOWN = (*FOLDERS, "README.md", "wandb", f"{WORK}.lock")
 
 
 def examine(root: Path) -> Iterator[Finding]:
@@ -34,6 +35,8 @@ def _top(root: Path) -> Iterator[Finding]:
     for path in entries(root):
         if is_temporary(path):
             yield leftover(path)
+        elif path.name == WORK:
+            yield note(path, "holds what a pull had fetched when it was stopped", "pull again: it goes on from there")
         elif path.name in FOLDERS and not path.is_dir():
             yield problem(path, "is no folder", "delete it, or put the folder back")
         elif path.name not in _KNOWN:

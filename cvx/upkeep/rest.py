@@ -52,15 +52,22 @@ def sweeps(root: Path) -> Iterator[Finding]:
             if path.exists():
                 yield from tried(path, lambda path=path: read_json(path), lost)  # type: ignore[misc]
         yield from drawn(folder, "the sweep's next `--resume` draws it anew")
-        for path in entries(folder / "args"):
+        for path in [path for path in entries(folder / "args") if not is_temporary(path)]:
             yield from tried(path, lambda path=path: json.loads(path.read_bytes()), "nothing: its trial has read it")  # type: ignore[misc]
         for part in ("args", "logs"):
             yield from strays(folder / part, lambda path: path.suffix in (".json", ".log", ".pid"), root)
-        if (folder / "trials.journal").exists() or (folder / "logs").exists():  # else it was killed before a trial
+        if _has_begun(folder):
             yield from tried(folder / "trials.journal", lambda folder=folder: _check_journal(folder), lost)  # type: ignore[misc]
         for path in entries(folder / "owners"):
             if not is_held(path):
                 yield note(path, "belongs to a process that is gone", PRUNE)
+
+
+def _has_begun(folder: Path) -> bool:
+    """Tell a sweep from one that was killed, or met a full disk, before anything was written down of a trial."""
+    journal = folder / "trials.journal"
+    written = journal.exists() and (not journal.is_file() or journal.stat().st_size > 0)
+    return written or (folder / "logs").exists() or (folder / "result.json").exists()
 
 
 def _check_journal(folder: Path) -> None:

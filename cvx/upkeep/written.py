@@ -1,6 +1,7 @@
 """What cvx wrote for people and other programs: pictures, maps, tables, reports. Nothing here is needed by a model."""
 
 import csv
+import io
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -54,7 +55,7 @@ def _text(path: Path) -> str:
 
 
 def _check_table(path: Path) -> None:
-    rows = list(csv.reader(_text(path).splitlines()))
+    rows = list(csv.reader(io.StringIO(_text(path), newline="")))
     if {len(row) for row in rows} != {len(rows[0])}:
         raise ValueError("its rows do not have as many cells as its head")
 
