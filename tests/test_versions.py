@@ -8,15 +8,17 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+import yaml
 from kept_store import make_kept_store
 from safetensors import safe_open
 from safetensors.numpy import load_file, save_file
 
 from cvx.__main__ import main
-from cvx.files import FORMAT
+from cvx.files import FORMAT, read_json, write_json
 from cvx.records import runs
 from cvx.resume import load_state
 from cvx.store import Store
+from cvx.sweeps.file import read
 from cvx.sweeps.ledger import _storage
 from cvx.upkeep import examine
 
@@ -81,6 +83,55 @@ def test_an_older_sweep_goes_on_without_trying_a_point_again(unpack):
     (trial,) = study.get_trials()
     assert trial.state.name == "COMPLETE" and trial.user_attrs["key"]
     assert json.loads((folder / "result.json").read_text())["trials"][0]["status"] == "finished"
+
+
+OLDER_SWEEP = {
+    "program": "cvx",
+    "command": ["${interpreter}", "-m", "cvx", "train", "--device=cpu", "${args}"],
+    "method": "grid",
+    "metric": {"name": "val/acc1", "goal": "maximize"},
+    "parameters": {
+        **{name: {"value": value} for name, value in {"dataset": "digits", "model": "test_efficientnet"}.items()},
+        **{name: {"value": value} for name, value in {"stem": "timm", "epochs": 1, "batch_size": 128}.items()},
+        **{"warmup_epochs": {"value": 0.5}, "precision": {"value": "fp32"}, "lr": {"values": [0.001, 0.01]}},
+    },
+}
+"""What `swept.tar.xz` was begun with, but for the command: that one led to the older cvx."""
+
+
+@pytest.mark.slow
+def test_an_older_sweep_is_continued_with_the_points_it_had_not_tried(unpack, tmp_path, data_root, capfd):
+    root, path = unpack("swept"), tmp_path / "small.yaml"
+    path.write_text(yaml.safe_dump(OLDER_SWEEP, sort_keys=False))
+    kept = read_json(root / "sweeps/small/sweep.json")
+    ours = read(path).fingerprint()
+    assert [name for name in kept["fingerprint"] if kept["fingerprint"][name] != ours.get(name)] == ["command"]
+    write_json(root / "sweeps/small/sweep.json", {**kept, "fingerprint": ours})
+    before = read_json(root / "sweeps/small/result.json")["trials"]
+    assert main(["sweep", str(path), "--resume", f"--artifacts={root}", f"--data={data_root}"]) == 0, capfd.readouterr()
+    first, second = read_json(root / "sweeps/small/result.json")["trials"]
+    assert [first] == before and (second["values"]["lr"], second["status"]) == (0.01, "finished")
+    assert second["run"] in {run.name for run in runs(root) if run.summary}
+    assert [one for one in examine(root) if one.level == "problem"] == []
+
+
+@pytest.mark.parametrize("name", PACKED)
+def test_the_demo_lists_an_older_store_its_runs_and_how_alike_its_models_look(unpack, name):
+    from demo.history import History
+    from demo.shelf import Shelf
+
+    root = unpack(name)
+    shelf, history = Shelf(root), History(root)
+    chronicle, listing = history.chronicle(), shelf.listing()
+    assert {past.name for past in chronicle.runs} == {run.name for run in runs(root)} and not chronicle.broken
+    assert all(history.rows(past) for past in chronicle.runs)
+    assert listing.broken == () and len(listing.columns) == len(Store(root).models())
+    for shown in listing.datasets.values():
+        first, second = shown.columns.values()
+        view = shelf.look(first, shown.subject(0), "label", "logit", "gradient")
+        assert np.isfinite(view.attribution).all() and view.attribution.any()
+        found = shelf.agreement([first.reference, second.reference], 4)
+        assert found.interval("cosine", 0, 1).num == 4
 
 
 @pytest.mark.slow
