@@ -13,7 +13,7 @@ from small_store import ROOT
 from cvx.config import TrainConfig, parse
 from cvx.sweeps import command
 from cvx.sweeps.file import PLACES, differences, read
-from cvx.sweeps.stopping import Hyperband, hyperband
+from cvx.sweeps.hyperband import Hyperband, hyperband
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 GOOD = {
@@ -102,6 +102,26 @@ def test_a_sweep_file_opens_with_what_it_is_for_and_both_commands(file):
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1}}, "above 1"),
         ({"early_terminate": {"type": "hyperband", "max_iter": 2, "s": 2}}, "below 1"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "stricht": True}}, "unknown key 'stricht'"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": float("nan")}}, "above 1"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": float("inf")}}, "above 1"),
+        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1 + 1e-10}}, "1.01 or more"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 10**400, "s": 1}}, "from 1 to 1,000,000"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 9, "s": 10**12}}, "from 1 to 1,000,000"),
+        ({"metric": {"name": "val/acc1", "target": float("nan")}}, "metric.target must be a number, got nan"),
+        ({"command": ["python", ["-m", "cvx"]]}, "every item is one word or number, got ['-m', 'cvx']"),
+        ({"parameters": {"lr": {"distribution": ["normal"]}}}, "unknown distribution ['normal']"),
+        ({"parameters": {"lr": {"min": 0.1, "max": 10**400}}}, "got [0.1, 1000"),
+        ({"parameters": {"lr": {"distribution": "normal", "mu": 10**400}}}, "mu must be a number"),
+        ({"parameters": {"lr": {"distribution": "log_normal", "mu": 1000}}}, "beyond the largest number"),
+        ({"parameters": {"lr": {"min": -1e308, "max": 1e308}}}, "beyond the largest number"),
+        ({"parameters": {"lr": {"distribution": "q_normal", "q": 5e-324}}}, "beyond the largest number"),
+        ({"parameters": {"seed": {"min": 0, "max": 10**30}}, "method": "grid"}, "is no grid"),
+        (
+            {"parameters": {"lr": {"distribution": "q_uniform", "min": 1, "max": 2, "q": 1e-13}}, "method": "grid"},
+            "no grid",
+        ),
+        ({"parameters": {"tags": {"values": [["a", "b"]]}}}, "of type str, got ['a', 'b']"),
+        ({"parameters": {"save": {"values": ["worst"]}}}, "one of best_last, best, none, got 'worst'"),
     ],
 )
 def test_a_wrong_file_is_refused_in_one_line_that_names_it(changes, said, tmp_path):

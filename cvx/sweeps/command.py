@@ -40,12 +40,14 @@ def items(given: object, program: object) -> tuple[str, ...]:
     """Check a sweep's command, or take the usual one.
 
     Raises:
-        ValueError: If it is no list, a macro is unknown or does not stand alone, or there is no program to run.
+        ValueError: If it is no list of words, a macro is unknown or does not stand alone, or there is no program.
     """
     if given is None:
         given = list(DEFAULT)
     if not isinstance(given, list) or not given:
         raise ValueError(f"command must be a list, for example {list(DEFAULT)}, got {given!r}")
+    if wrong := [part for part in given if not isinstance(part, str | int | float)]:
+        raise ValueError(f"command: every item is one word or number, got {wrong[0]!r}; put quotes around macros")
     parts = tuple(str(part) for part in given)
     for part in parts:
         _check_macros(part)

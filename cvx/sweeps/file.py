@@ -14,8 +14,8 @@ from cvx import config
 from cvx.config import Place, TrainConfig
 from cvx.files import read_yaml
 from cvx.sweeps import command, space
+from cvx.sweeps.hyperband import Hyperband, hyperband
 from cvx.sweeps.space import Parameter
-from cvx.sweeps.stopping import Hyperband, hyperband
 
 METHODS = ("grid", "random", "bayes")
 KEYS = (
@@ -120,14 +120,8 @@ def read(file: Path) -> Sweep:
 
 
 def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
-    for key in content:
-        if key in W_AND_B_ONLY:
-            raise ValueError(
-                f"{key!r} needs W&B's own scheduler; a sweep that also runs here has `program` or `command`"
-            )
-        if key not in KEYS:
-            raise ValueError(f"unknown key {key!r}{near(key, KEYS)}")
-    method = content.get("method")
+    _check_keys(content)
+    method, run_cap = content.get("method"), content.get("run_cap")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     metric = _metric(content.get("metric"))
@@ -135,7 +129,6 @@ def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
     if metric is None and (method == "bayes" or early_stop):
         asking = "method bayes" if method == "bayes" else "early_terminate"
         raise ValueError(f"{asking} needs a metric with name and goal")
-    run_cap = content.get("run_cap")
     if run_cap is not None and (isinstance(run_cap, bool) or not isinstance(run_cap, int) or run_cap < 1):
         raise ValueError(f"run_cap must be a whole number of at least 1, got {run_cap!r}")
     return Sweep(
@@ -149,6 +142,16 @@ def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
         command=command.items(content.get("command"), content.get("program")),
         ignored=tuple(f"metric.{key}" for key in content.get("metric") or () if key not in METRIC_KEYS),
     )
+
+
+def _check_keys(content: Mapping[str, Any]) -> None:
+    for key in content:
+        if key in W_AND_B_ONLY:
+            raise ValueError(
+                f"{key!r} needs W&B's own scheduler; a sweep that also runs here has `program` or `command`"
+            )
+        if key not in KEYS:
+            raise ValueError(f"unknown key {key!r}{near(key, KEYS)}")
 
 
 def near(word: object, known: Iterable[str]) -> str:
@@ -171,7 +174,7 @@ def _metric(given: object) -> Metric | None:
     goal, target = given.get("goal", "minimize"), given.get("target")
     if goal not in ("minimize", "maximize"):
         raise ValueError(f"metric.goal must be minimize or maximize, got {goal!r}")
-    if target is not None and (isinstance(target, bool) or not isinstance(target, int | float)):
+    if target is not None and not space.is_number(target):
         raise ValueError(f"metric.target must be a number, got {target!r}")
     return Metric(given["name"], goal == "maximize", target)
 
@@ -226,6 +229,10 @@ def _fields() -> dict[str, Any]:
     return {field.name: field.type for field in dataclasses.fields(TrainConfig)}
 
 
+_PLACE_TYPES = {field.name: field.type for field in dataclasses.fields(Place) if field.name in ("save", "wandb")}
+"""Of the flags of a place that take few words; the others take one text."""
+
+
 def _check_value(one: Parameter, value: object) -> None:
     where = f"parameters.{one.name}"
     if one.name == "config":
@@ -234,15 +241,15 @@ def _check_value(one: Parameter, value: object) -> None:
         except OSError as error:
             raise ValueError(f"{where}: {error}") from None
         return
-    kind = _fields().get(one.name)
-    if kind is None:
-        return
+    kind: Any = _fields().get(one.name) or _PLACE_TYPES.get(one.name, str)
     if not _fits(value, kind):
         names = typing.get_args(kind)
         wanted = f"one of {', '.join(map(str, names))}" if names else f"of type {kind.__name__}"
         hint = "; write a decimal point, as in 1.0e-3" if isinstance(value, str) and kind is float else ""
         hint = "; take int_uniform, q_uniform or values" if kind is int and isinstance(value, float) else hint
         raise ValueError(f"{where}: a value must be {wanted}, got {value!r}{hint}")
+    if one.name in PLACES:
+        return
     try:
         TrainConfig(**{one.name: value})  # type: ignore[arg-type]
     except ValueError as error:

@@ -6,8 +6,8 @@ the file's distribution is the uniform one; so one sampler serves them all.
 
 import dataclasses
 import math
-import numbers
-from collections.abc import Callable, Mapping, Sequence
+import sys
+from collections.abc import Callable, Iterable, Mapping
 from statistics import NormalDist
 from typing import Any
 
@@ -20,6 +20,13 @@ LARGEST_EXPONENT = 700
 """e to the power of more is no float."""
 MAX_POINTS = 100_000
 """Values of one parameter that a grid holds at most."""
+
+
+def is_number(value: object) -> bool:
+    """Tell a number that a float can hold from anything else, such as nan, a truth value or ten to the power of 400."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return False
+    return abs(value) <= sys.float_info.max
 
 
 def _between(u: float, low: float, high: float) -> float:
@@ -144,20 +151,26 @@ class Parameter:
             ValueError: If the distribution has no countable values.
         """
         if self.distribution in ("constant", "categorical"):
-            values: Sequence[Any] = self.choices or ()
+            values: Iterable[Any] = self.choices or ()
         elif self.distribution == "int_uniform":
-            values = range(self.spec["min"], self.spec["max"] + 1)
+            low = self.spec["min"]
+            values = range(low, low + self._counted(self.spec["max"] - low + 1))
         elif self.distribution == "q_uniform":
             q, low, high = self.spec["q"], self.spec["min"], self.spec["max"]
-            values = [_quantized(low + i * q, q) for i in range(int((high - low) / q + 1e-9) + 1)]
+            places = range(self._counted(int((high - low) / q + 1e-9) + 1))
+            values = [_quantized(low + i * q, q) for i in places]
         else:
             raise ValueError(
                 f"parameters.{self.name}: method grid needs values, value, int_uniform or q_uniform,"
                 f" got {self.distribution}; list `values` or take method random or bayes"
             )
-        if len(values) > MAX_POINTS:
-            raise ValueError(f"parameters.{self.name}: a grid of {len(values)} values is no grid; take method random")
         return tuple({repr(value): value for value in values}.values())
+
+    def _counted(self, num: int) -> int:
+        """Refuse more points than a grid holds before they are made."""
+        if num > MAX_POINTS:
+            raise ValueError(f"parameters.{self.name}: a grid of {num} values is no grid; take method random")
+        return num
 
     def extremes(self) -> tuple[Any, ...]:
         """Return the values whose being allowed makes all others allowed: every choice, or both ends of a range."""
@@ -196,14 +209,28 @@ def parameter(name: str, given: object) -> Parameter:
     if missing := [key for key in kind.needs if key not in spec]:
         raise ValueError(f"{where}: {distribution} needs {' and '.join(missing)}")
     _check(where, distribution, spec)
-    return Parameter(name, distribution, spec)
+    found = Parameter(name, distribution, spec)
+    if found.choices is None:
+        _check_reach(where, found)
+    return found
+
+
+def _check_reach(where: str, found: Parameter) -> None:
+    """Refuse a distribution whose outermost values are beyond what a float can hold."""
+    try:
+        reach = [found.value(drawn) for drawn in (0.0, 1.0)]
+    except OverflowError:
+        reach = [math.inf]
+    if not all(map(is_number, reach)):
+        numbers = ", ".join(f"{key} {value}" for key, value in found.spec.items())
+        raise ValueError(f"{where}: {found.distribution} with {numbers} reaches beyond the largest number; take less")
 
 
 def _distribution(where: str, given: Mapping[str, Any]) -> str:
     named = given.get("distribution")
     if named is None:
         return _inferred(where, given)
-    if named not in KINDS:
+    if not isinstance(named, str) or named not in KINDS:
         import difflib
 
         near = difflib.get_close_matches(str(named), KINDS, n=1)
@@ -224,11 +251,11 @@ def _inferred(where: str, given: Mapping[str, Any]) -> str:
     ends = [given[key] for key in ("min", "max") if key in given]
     whole = [isinstance(end, int) and not isinstance(end, bool) for end in ends]
     if any(whole) and not all(whole):
+        if not all(map(is_number, ends)):
+            raise ValueError(f"{where}: {_not_a_number('min and max', ends)}")
         raise ValueError(
             f"{where}: min {ends[0]!r} and max {ends[1]!r} are not both whole or both decimal; write {float(ends[0])}"
             f" and {float(ends[1])} for a uniform distribution"
-            if all(isinstance(end, int | float) for end in ends)
-            else f"{where}: {_not_a_number('min and max', ends)}"
         )
     return "int_uniform" if all(whole) else "uniform"
 
@@ -238,7 +265,7 @@ def _check(where: str, distribution: str, spec: Spec) -> None:
         return _check_choices(where, spec)
     for key, value in spec.items():
         whole = distribution == "int_uniform"
-        if isinstance(value, bool) or not isinstance(value, int if whole else numbers.Real) or not math.isfinite(value):
+        if not is_number(value) or (whole and not isinstance(value, int)):
             wanted = "a whole number" if whole else "a number"
             raise ValueError(f"{where}: {key} must be {wanted}, {_not_a_number(key, value)}")
     if "min" in spec and not spec["min"] <= spec["max"]:

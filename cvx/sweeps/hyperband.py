@@ -1,12 +1,17 @@
 """When a trial is not worth going on with: W&B's Hyperband, by the keys of `early_terminate`."""
 
 import dataclasses
+import itertools
 import math
 from collections.abc import Mapping, Sequence
 from typing import Any
 
+from cvx.sweeps.space import is_number
+
 LONGEST = 1_000_000
 """Iterations after which no more bands are made."""
+LEAST_ETA = 1.01
+"""Below, the bands would lie so close that there is one at almost every iteration."""
 _KEYS = ("type", "min_iter", "max_iter", "s", "eta", "strict")
 
 
@@ -54,8 +59,8 @@ def hyperband(given: object) -> Hyperband:
         if key not in _KEYS:
             raise ValueError(f"early_terminate: unknown key {key!r}; known: {', '.join(_KEYS)}")
     eta, strict = given.get("eta", 3), given.get("strict", False)
-    if isinstance(eta, bool) or not isinstance(eta, int | float) or eta <= 1:
-        raise ValueError(f"early_terminate.eta must be a number above 1, got {eta!r}")
+    if not is_number(eta) or eta < LEAST_ETA:
+        raise ValueError(f"early_terminate.eta must be a number above 1, {LEAST_ETA} or more, got {eta!r}")
     if not isinstance(strict, bool):
         raise ValueError(f"early_terminate.strict must be true or false, got {strict!r}")
     return Hyperband(_bands(given, eta), eta, strict)
@@ -64,16 +69,17 @@ def hyperband(given: object) -> Hyperband:
 def _bands(given: Mapping[str, Any], eta: float) -> tuple[int, ...]:
     counts = {key: given[key] for key in ("min_iter", "max_iter", "s") if key in given}
     for key, value in counts.items():
-        if isinstance(value, bool) or not isinstance(value, int) or value < 1:
-            raise ValueError(f"early_terminate.{key} must be a whole number of at least 1, got {value!r}")
+        if isinstance(value, bool) or not isinstance(value, int) or not 1 <= value <= LONGEST:
+            raise ValueError(f"early_terminate.{key} must be a whole number from 1 to {LONGEST:,}, got {value!r}")
     if "max_iter" in counts and "s" in counts:
-        bands = [int(counts["max_iter"] / eta**k) for k in range(1, counts["s"] + 1)]
-        if not (bands := [band for band in bands if band >= 1]):
+        powers = (counts["max_iter"] / eta**k for k in range(1, counts["s"] + 1))
+        bands = [int(band) for band in itertools.takewhile(lambda band: band >= 1, powers)]
+        if not bands:
             raise ValueError(
                 f"early_terminate: max_iter {counts['max_iter']} / eta {eta} is below 1; nothing is compared"
             )
     elif "min_iter" in counts and "max_iter" not in counts and "s" not in counts:
-        last = int(math.log(LONGEST / min(counts["min_iter"], LONGEST), eta))
+        last = int(math.log(LONGEST / counts["min_iter"], eta))
         bands = [int(counts["min_iter"] * eta**k) for k in range(last + 1)]
     else:
         raise ValueError(f"early_terminate needs min_iter, or max_iter and s, got {', '.join(counts) or 'neither'}")
