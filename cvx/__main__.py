@@ -42,7 +42,7 @@ def main(argv: list[str]) -> int:
         print(f"cvx {command}: {error}", file=sys.stderr)
         return 2
     except KeyboardInterrupt as stop:
-        print(f"\ncvx {command}: {stop or 'stopped'}", file=sys.stderr)
+        print(f"\ncvx {command}: {str(stop) or 'stopped'}", file=sys.stderr)
         return 128 + getattr(stop, "signum", signal.SIGINT)
 
 

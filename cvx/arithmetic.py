@@ -24,7 +24,9 @@ def arithmetic(device: str, precision: torch.dtype | None, *, compiled: bool = F
     """Run forward passes in this arithmetic; None or float32 leaves it as it is.
 
     In bfloat16 on a CPU, torch's flash attention and oneDNN's convolution of small maps are slow, backwards above all;
-    matrix products do their work, rounded the same.
+    matrix products do their work. Of a convolution, outputs and the gradients of weights are rounded once, at the end
+    of a float32 sum, as oneDNN's are; a bias is added after that. In the gradients of inputs each kernel position's
+    share is rounded before the shares are added, so they differ from oneDNN's in the last bits of bfloat16.
 
     Args:
         compiled: Whether a compiler looks into the forward pass, which then keeps torch's own convolutions.
@@ -110,7 +112,7 @@ def _patches(
 def _pixels(
     patches: BFloat16[Tensor, "positions values"], shape: Sequence[int], size: Sequence[int], stride: int, padding: int
 ) -> BFloat16[Tensor, "n i h w"]:
-    """Add up the patches where they were taken from, in float32, as oneDNN does."""
+    """Add up the patches where they were taken from: they are rounded already, their float32 sum once more."""
     num, channels, height, width = shape
     rows, columns = size
     kernel = round((patches.shape[1] / channels) ** 0.5)

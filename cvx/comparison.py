@@ -16,6 +16,9 @@ from cvx.models import Classifier
 TARGETS = ("pred", "label")
 """What a target may be beside a class name: the class the model predicts, or the ground truth."""
 
+SPLITS = ("samples", "test", "val", "train")
+"""Whose images can be looked at: the store's fixed test images, or a part of the dataset itself."""
+
 
 @dataclass(frozen=True, eq=False)
 class View:
@@ -146,6 +149,11 @@ def fit(images: UInt8[np.ndarray, "n h w c"], image_size: int, in_chans: int) ->
     return np.ascontiguousarray(fit_channels(np.asarray(images), in_chans))
 
 
+def fit_masks(masks: Bool[np.ndarray, "n a b"], image_size: int) -> Bool[np.ndarray, "n h w"]:
+    """Fit masks as the images are fitted; a pixel counts where the mask covers at least half of it."""
+    return fit(masks[..., None].astype(np.uint8) * 255, image_size, 1)[..., 0] > 127
+
+
 def top_classes(view: View, i: int, k: int = 5) -> list[tuple[str, float]]:
     """Return the k most probable classes of image i with their probabilities, best first."""
     probs = view.probs[i]
@@ -245,7 +253,7 @@ def sum_up(
     shares, alive = _shares(maps)
     mass, chance = None, None
     if masks is not None and alive.any():
-        mass, chance = _on_mask(shares[alive], _fit_masks(masks[alive], maps.shape[1]))
+        mass, chance = _on_mask(shares[alive], fit_masks(masks[alive], maps.shape[1]))
     few = slice(0, num_exemplars)
     return ClassView(
         reference=view.reference,
@@ -293,8 +301,3 @@ def _on_mask(
         return None, None
     mass = (np.abs(shares[known]) * masks[known]).sum(axis=(1, 2))
     return float(mass.mean()), float(masks[known].mean())
-
-
-def _fit_masks(masks: Bool[np.ndarray, "n a b"], image_size: int) -> Bool[np.ndarray, "n h w"]:
-    """Fit masks as the images were fitted; a pixel counts where the mask covers at least half of it."""
-    return fit(masks[..., None].astype(np.uint8) * 255, image_size, 1)[..., 0] > 127

@@ -1,7 +1,7 @@
 """One or many models over a split: a tree of figures, the raw maps behind them, and a page per class."""
 
 import hashlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
@@ -96,12 +96,7 @@ def _answer(
     where: AbstractContextManager[Path | None] = whole_folder(final.parent) if here.is_main else nullcontext()
     with where as folder:
         atlas = _Atlas(folder)
-        for own in _turns(images.split, here, entry.reference, show_progress):
-            with here.as_one():
-                sheet = ask(*own) if own is not None else None
-            sheets = here.gather(sheet)
-            with here.as_one():
-                atlas.keep(sheets)
+        _fill(atlas, ask, here, _turns(images.split, here, entry.reference, show_progress))
         with here.as_one():
             if folder is None:
                 return None
@@ -111,6 +106,21 @@ def _answer(
     ids = np.array(images.split.ids)
     warnings = (*images.warnings, *_rounding(entry.reference, classifier, card, question, images))
     return Answer(entry.reference, card, question, final, num_figures, tuple(atlas.views), ids, warnings)
+
+
+def _fill(
+    atlas: "_Atlas",
+    ask: "Callable[[int, Int64[np.ndarray, 'n']], _Sheet]",
+    here: Ranks,
+    turns: Iterator[tuple[int, Int64[np.ndarray, "n"]] | None],
+) -> None:
+    """Draw the classes, one for each rank at a time, and let the atlas keep what all ranks drew."""
+    for own in turns:
+        with here.as_one():
+            sheet = ask(*own) if own is not None else None
+        sheets = here.gather(sheet)
+        with here.as_one():
+            atlas.keep(sheets)
 
 
 def _rounding(
@@ -272,7 +282,7 @@ def side_by_side(answers: Sequence[Answer]) -> list[Path]:
 
 
 def _draw_together(group: Sequence[Answer]) -> Path:
-    final = group[0].folder.parent / _joint_name([answer.folder.name for answer in group])
+    final = group[0].folder.parent / joint_name([answer.folder.name for answer in group])
     stems = file_stems([view.class_name for view in group[0].views])
     with whole_folder(final.parent) as folder:
         for stem, views in zip(stems, zip(*(answer.views for answer in group), strict=True), strict=True):
@@ -282,7 +292,7 @@ def _draw_together(group: Sequence[Answer]) -> Path:
     return final
 
 
-def _joint_name(names: Sequence[str]) -> str:
+def joint_name(names: Sequence[str]) -> str:
     """Join folder names by `+`, which no model's name has; many become their number and a digest."""
     joint = "+".join(names)
     if len(joint) <= 120:

@@ -2,15 +2,14 @@
 
 from dataclasses import dataclass
 
-SPLITS = ("samples", "test", "val", "train")
-
 
 @dataclass(frozen=True, kw_only=True)
 class Question:
     """What is asked of every model; the defaults are what a folder named like its model answers."""
 
     targets: str = "label"
-    """label, pred, or the name of a class: whose score is explained; all draws a sheet of every class per image."""
+    """label, pred, or the name of a class: whose score is explained; all draws a sheet of every class per image
+    (in the store only: W&B gets none)."""
     split: str = "samples"
     """samples (the store's fixed test images; they need no dataset), test, val or train."""
     num: int = 1000
@@ -28,6 +27,7 @@ class Question:
 
     def __post_init__(self) -> None:
         from cvx.attribution import METHODS, PRECISIONS, REDUCTIONS, SCORES
+        from cvx.comparison import SPLITS
 
         choices = {"split": SPLITS, "score": SCORES, "method": METHODS, "reduction": REDUCTIONS}
         choices["precision"] = PRECISIONS

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from small_store import break_card
 
 from cvx import data, models
 from cvx.__main__ import COMMANDS, main, usage
+from cvx.cli.flags import store_flag
 from cvx.records import runs
 from cvx.store import Store
 
@@ -65,14 +67,42 @@ def test_a_misspelt_command_is_answered_with_the_nearest(capsys):
         (["train", "--config=configs/nothing.yaml"], "no preset"),
         (["evaluate", "nobody"], "no model 'nobody'"),
         (["attribute", "nobody"], "no model 'nobody'"),
-        (["import", "--dataset=digits", "--model=resnet18", "--weights=nothing.pth"], "no weights file nothing.pth"),
+        (["import", "--dataset=cifar10", "--model=resnet18", "--weights=nothing.pth"], "no weights file nothing.pth"),
+        (["import", "--dataset=digits", "--model=resnet18", "--weights=x.pth", "--name=../x"], "a model's name has"),
         (["starter", "--seeds=0"], "seeds must be at least 1"),
+        (["pipeline"], "name the presets to run"),
+        (["pipeline", "--epochs=2"], "name the presets to run"),
+        (["pipeline", "configs/digits_vit.yaml", "--resume=a-run"], "leave --resume out"),
+        (["report", "--name=../x"], "a report's name has letters"),
     ],
 )
 def test_a_mistake_is_one_line_and_no_traceback(argv, said, capsys):
     assert main(argv) == 2
     heard = capsys.readouterr().err.strip()
     assert said in heard and "Traceback" not in heard and len(heard.splitlines()) == 1
+
+
+def test_ctrl_c_is_told_in_a_word(monkeypatch, capsys):
+    def interrupted(root):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr("cvx.upkeep.examine", interrupted)
+    assert main(["doctor"]) == 130
+    assert capsys.readouterr().err.strip() == "cvx doctor: stopped"
+
+
+@pytest.mark.parametrize("switch", [["--if_empty"], ["--if-empty"], ["--if_empty=True"], ["--if_empty", "True"]])
+def test_a_switch_may_stand_alone(switch, store):
+    break_card(store, "digits-resnet18")
+    assert main(["starter", *switch]) == 0 and not (store.root / "runs").exists()
+
+
+@pytest.mark.parametrize(
+    ("artifacts", "flag"),
+    [("", ""), ("artifacts", ""), (Path("other"), " --artifacts=other"), ("my store", " '--artifacts=my store'")],
+)
+def test_the_next_command_finds_the_store(artifacts, flag):
+    assert store_flag(artifacts) == flag
 
 
 @pytest.mark.slow
@@ -177,6 +207,9 @@ def foreign_weights(path, data_root):
 def test_import_stores_a_foreign_checkpoint_that_every_command_then_uses(tmp_path, store, data_root, capsys):
     classifier = foreign_weights(tmp_path / "theirs.pth", data_root)
     flags = ["--dataset=digits", "--model=resnet10t", "--stem=timm", f"--weights={tmp_path / 'theirs.pth'}"]
+    assert main(["import", *flags, f"--artifacts={tmp_path / 'other'}"]) == 0
+    again = f"python -m cvx attribute digits-resnet10t:v0 --artifacts={tmp_path / 'other'}"
+    assert again in capsys.readouterr().out
     assert main(["import", *flags]) == 0
     said = capsys.readouterr().out
     assert "stored as digits-resnet10t:v0" in said and "near chance" in said

@@ -51,7 +51,8 @@ def test_all_draws_every_model_past_a_broken_one_and_names_it(store, capsys):
     ("argv", "message"),
     [
         ([], "name the models to draw, or give --all"),
-        (["pets-net", "--all"], "name the models to draw, or give --all"),
+        (["pets-net", "--all"], "or give --all, not both: got pets-net and --all"),
+        (["pets-net", "--targets=all", "--wandb=on"], "W&B gets no sheets"),
         (["pets-nett"], "did you mean 'pets-net'?"),
         (["pets-net:v7"], "no version"),
         (["pets-net", "--targets=cow"], "unknown class 'cow'; pets-net knows 'cat'"),
@@ -66,6 +67,13 @@ def test_what_a_person_gets_wrong_is_one_line(store, capsys, argv, message):
     assert not (store.root / "attributions").exists()
 
 
-def test_an_empty_store_says_how_to_fill_it(tmp_path, capsys):
-    code, _, err = run(capsys, "--all", f"--artifacts={tmp_path / 'none'}")
+def test_sheets_of_every_class_are_drawn_past_a_broken_model_too(store, capsys):
+    (store.resolve("pets-net").folder / "model.safetensors").write_bytes(b"cut short")
+    code, out, err = run(capsys, "--all", "--targets=all", f"--artifacts={store.root}", "--per_class=1")
+    assert code == 1 and "failed: pets-net:v0" in err and "pets-other@v0-all" in out
+
+
+@pytest.mark.parametrize("targets", ["label", "all"])
+def test_an_empty_store_says_how_to_fill_it(targets, tmp_path, capsys):
+    code, _, err = run(capsys, "--all", f"--targets={targets}", f"--artifacts={tmp_path / 'none'}")
     assert code == 2 and "python -m cvx starter" in err

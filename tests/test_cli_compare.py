@@ -63,7 +63,11 @@ def test_models_of_two_datasets_share_their_properties(root, capsys):
         (("tiles-vit_tiny",), "only one"),
         (("tiles-vit_tiny", "dots-resnet10t"), "--measures=properties"),
         (("tiles-vit_tiny", "tiles-resnet10t", "--num=0"), "num must be 1 image or more, got 0"),
-        (("tiles-vit_tiny", "tiles-resnet10t", "--num_often=0"), "num must be 1 image or more, got 0"),
+        (("tiles-vit_tiny", "tiles-resnet10t", "--num_often=0"), "num_often must be 1 image or more, got 0"),
+        (("tiles-vit_tiny", "tiles-resnet10t", "--seed=-1"), "seed must be between 0 and 2147483647, got -1"),
+        (("tiles-vit_tiny", "--measures=properties,training"), "its run run-0 is not there"),
+        (("tiles-vit_tiny", "--measures=properties,embeddings"), "its run run-0 is not there"),
+        (("dots-resnet10t", "--measures=properties,localization"), "no masks"),
         (("tiles-vit_tiny", "tiles-resnet10t", "--measures=mse"), "unknown measure 'mse'; known: agreement"),
         (("dots-resnet10t", "--measures=localization"), "no masks"),
         (("tiles-vit_big", "tiles-resnet10t"), "no model 'tiles-vit_big'"),
@@ -73,6 +77,26 @@ def test_what_cannot_be_done_is_one_line(root, capsys, flags, told):
     assert run(root, *flags) == 2
     said = capsys.readouterr().err
     assert told in said and said.count("\n") == 1
+
+
+def test_what_cannot_be_done_is_said_before_anything_is_computed(root, capsys):
+    assert run(root, "tiles-vit_tiny", "--measures=properties,training", "--num=5") == 2
+    assert not capsys.readouterr().out and not (root / "compare" / "tiles-vit_tiny@v0").exists()
+
+
+@pytest.mark.slow
+def test_all_is_all_that_the_models_can_have_and_the_rest_is_named(root, capsys):
+    assert run(root, "dots-resnet10t", "--measures=all", "--num=2", "--num_often=1") == 0
+    said = capsys.readouterr().err
+    for kind in ("agreement", "localization", "training", "embeddings"):
+        assert said.count(f"left out: {kind}: ") == 1
+    names = {path.stem for path in (root / "compare" / "dots-resnet10t@v0").glob("*.csv")}
+    assert names == {"properties", "faithfulness", "sanity", "stability"}
+
+
+def test_what_is_undefined_for_one_image_is_a_dash(root, capsys):
+    assert run(root, "tiles-resnet10t", "tiles-vit_tiny", "--num=1", "--measures=agreement") == 0
+    assert "nan" not in (said := capsys.readouterr().out) and "(linear CKA)" in " ".join(said.split())
 
 
 def test_markdown_and_latex_escape_what_would_end_a_cell():

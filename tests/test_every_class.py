@@ -15,6 +15,7 @@ from small_store import make_store
 from cvx.__main__ import main
 from cvx.attribution import SCORES, NotFiniteError, attribute_all, vanilla_gradient
 from cvx.models import build
+from cvx.stopping import stopped_by
 
 IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 
@@ -120,3 +121,16 @@ def test_what_only_one_class_at_a_time_can_have_is_refused(tmp_path, capsys):
     flags = ["--targets=all", "--method=smoothgrad", f"--artifacts={tmp_path}"]
     assert main(["attribute", "tiles-vit_tiny", *flags]) != 0
     assert "targets=all goes with split=samples" in capsys.readouterr().err
+
+
+def test_who_stops_waiting_stops_the_classes_between_two_passes():
+    passed = []
+
+    def hung_up():
+        passed.append(1)
+        if len(passed) == 2:
+            raise InterruptedError
+
+    with pytest.raises(InterruptedError), stopped_by(hung_up):
+        attribute_all(build("test_vit", 5, 16).eval(), IMAGE, batch_size=2)
+    assert len(passed) == 2

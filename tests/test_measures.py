@@ -56,6 +56,13 @@ def test_intervals_hold_the_truth_about_as_often_as_they_say():
     assert 0.89 < np.mean(held) < 0.99
 
 
+@pytest.mark.parametrize("pair", [(0, 1), (1, 0)])
+def test_a_floor_that_is_undefined_for_one_model_is_said_of_the_other(found, pair):
+    edges = np.where(np.arange(2)[:, None] == 0, np.nan, 0.25) * np.ones(30)
+    one = dataclasses.replace(found, floors={**found.floors, ("spearman", "sobel"): edges})
+    assert "with the image's edges to at most 0.25," in one.sentence(*pair)
+
+
 def test_undefined_images_are_left_out_and_counted():
     one = measures.interval(np.array([np.nan, 1.0, 3.0, np.nan]))
     assert (one.mean, one.num, one.num_undefined) == (2.0, 2, 2)
@@ -185,7 +192,8 @@ def test_a_model_whose_images_outnumber_a_chunk_gives_the_same_numbers(store, fo
     other = dataclasses.replace(Options(num=30), seed=5)  # another seed is not kept yet
     small = measures.agreement(store, PAIR, other)
     for name in found.names:
-        np.testing.assert_allclose(small.values[name], found.values[name], atol=1e-5, err_msg=name)
+        # batches of other sizes round differently, which swaps the ranks of pixels that are all but tied
+        np.testing.assert_allclose(small.values[name], found.values[name], atol=2e-4, err_msg=name)
 
 
 def test_properties_are_compared_between_datasets(store):

@@ -216,5 +216,11 @@ def test_a_name_that_is_no_files_is_refused(found, name):
 
 
 def test_num_must_be_positive(store):
-    with pytest.raises(ValueError, match="num must be 1"):
+    with pytest.raises(ValueError, match="num must be 1 or more, got 0"):
         reading.read(store, num=0)
+
+
+@pytest.mark.parametrize("name", ["num_often", "budget_s"])
+def test_what_is_spent_on_measures_must_not_be_negative(store, name):
+    with pytest.raises(ValueError, match=f"{name} must be 0 or more, got -1"):
+        reading.read(store, **{name: -1})

@@ -81,23 +81,32 @@ def attribute(
     numbers = PRECISIONS[precision]
     if len(inputs) >= WORTHWHILE:
         model = folded(model, inputs[:1], numbers)
-    size, start = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1), 0
+    size = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1)
+
+    def explain(rows: slice) -> tuple[Tensor, Tensor]:
+        own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)
+        return METHODS[method](model, inputs[rows], own, score, numbers)
+
+    logits, attribution = zip(*_in_batches(explain, len(inputs), size), strict=True)
+    return torch.cat(logits), torch.cat(attribution)
+
+
+def _in_batches(explain: Callable[[slice], tuple[Tensor, Tensor]], num: int, size: int) -> list[tuple[Tensor, Tensor]]:
+    """Explain `size` images at a time, or as many as fit; of no image, one empty batch."""
     parts: list[tuple[Tensor, Tensor]] = []
-    while start < len(inputs) or not parts:
+    start = 0
+    while start < num or not parts:
         stopping.check()
-        rows = slice(start, start + size)
         try:
-            own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)
-            parts.append(METHODS[method](model, inputs[rows], own, score, numbers))
+            parts.append(explain(slice(start, start + size)))
             start += size
         except NotFiniteError as error:
             raise NotFiniteError(start + error.image, error.what) from None
         except torch.OutOfMemoryError:
             if size == 1:
                 raise
-            size = (min(size, len(inputs)) + 1) // 2
-    logits, attribution = zip(*parts, strict=True)
-    return torch.cat(logits), torch.cat(attribution)
+            size = (min(size, num) + 1) // 2
+    return parts
 
 
 def _prediction(

@@ -2,13 +2,14 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, TypeVar
 
 import tyro
 
 import cvx.cli
+from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
 from cvx.question import Question
 
 if TYPE_CHECKING:
@@ -18,86 +19,99 @@ if TYPE_CHECKING:
     from cvx.store import Store
     from cvx.tracking import Findings
 
+Drawn = TypeVar("Drawn")
+
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(Question):
+class Flags(Question, OnDevice, WithData, ToWandb):
     """Draw the maps of stored models into the store's folder `attributions`."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
     """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN; several of one dataset also side by side."""
     all: bool = False
     """Take the best version of every model in the store; those that fail are named at the end."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
-    data: str = ""
-    """The data root, for splits other than samples; default: CVX_DATA or ~/.cache/cvx."""
-    wandb: Literal["auto", "on", "off"] = "auto"
-    """Log the maps to W&B, as a run that uses the models' artifacts: where there is an account, always, never."""
-    project: str = ""
-    """[ENTITY/]PROJECT of W&B; default: WANDB_PROJECT, or cvx."""
 
     def __post_init__(self) -> None:
         """Leave the check to the question itself, whose errors are one line where tyro's are a box."""
 
+    def question(self) -> Question:
+        """Return what is asked, checked."""
+        return Question(**{field.name: getattr(self, field.name) for field in dataclasses.fields(Question)})
+
 
 def main(argv: list[str]) -> int:
     """Draw the maps and print a table of what they say and where they lie; exit code 1 if a model failed."""
-    flags = cvx.cli.parse(Flags, ["--all=True" if argument == "--all" else argument for argument in argv], "attribute")
-    from cvx import config
+    flags = cvx.cli.parse(Flags, argv, "attribute")
+    if bool(flags.models) == flags.all:
+        got = f", not both: got {' '.join(flags.models)} and --all" if flags.all else ""
+        example = "python -m cvx attribute digits-resnet18"
+        raise ValueError(f"name the models to draw, or give --all{got}; for example: {example}")
+    return _sheets(flags) if flags.targets == "all" else _maps(flags)
+
+
+def _maps(flags: Flags) -> int:
+    """Draw the maps of one target per image."""
     from cvx.distributed import ranks
-    from cvx.explain import side_by_side
+    from cvx.explain import explain, side_by_side
     from cvx.store import Store
     from cvx.tracking import looking
 
-    if bool(flags.models) == flags.all:
-        raise ValueError("name the models to draw, or give --all; for example: python -m cvx attribute digits-resnet18")
-    store = Store(flags.artifacts or config.default_artifacts())
-    if flags.targets == "all":
-        with ranks(flags.device) as here:
-            return _every_class(store, flags, here) if here.is_main else 0
+    store, question = Store(flags.root), flags.question()
     with looking("attribute", flags.wandb, flags.project, store) as findings:
         with ranks(flags.device) as here:
-            data_root = Path(flags.data) if flags.data else config.default_data()
-            answers, failures = _answers(store, flags, data_root, here)
+
+            def draw(references: Sequence[str]) -> list["Answer"]:
+                return explain(store, references, question, data_root=flags.data_root, here=here, show_progress=True)
+
+            answers, failures = _each(store, flags, draw)
         for warning in (warning for answer in answers for warning in answer.warnings):
             print(f"warning: {warning}", file=sys.stderr)
         if answers:
             _print(answers, side_by_side(answers), flags.artifacts)
         _gather(findings, store, answers)
-    for failure in failures if here.is_main else ():
-        print(f"failed: {failure}", file=sys.stderr)
-    return 1 if failures else 0
+    return _ended(failures, here)
 
 
-def _every_class(store: "Store", flags: Flags, here: "Ranks") -> int:
-    """Draw all classes of a few images by each model named: little work, so the first rank does it alone."""
+def _sheets(flags: Flags) -> int:
+    """Draw all classes of a few images: little work, so the first rank does it alone."""
+    from cvx.distributed import ranks
     from cvx.every_class import draw_every_class
+    from cvx.store import Store
 
-    question = Question(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Question)})
-    for reference in flags.models or [entry.reference for entry in store.best()]:
-        folder, num = draw_every_class(store, reference, question, here.device)
+    if flags.wandb == "on":
+        raise ValueError("targets=all stays in the store: W&B gets no sheets; leave --wandb=on out")
+    store, question = Store(flags.root), flags.question()
+    with ranks(flags.device) as here:
+
+        def draw(references: Sequence[str]) -> list[tuple[Path, int]]:
+            return [draw_every_class(store, reference, question, here.device) for reference in references]
+
+        drawn, failures = _each(store, flags, draw) if here.is_main else ([], [])
+    for folder, num in drawn:
         print(f"maps of every class:  {folder}  ({num} images)")
-    return 0
+    return _ended(failures, here)
 
 
-def _answers(store: "Store", flags: Flags, data_root: Path, here: "Ranks") -> tuple[list["Answer"], list[str]]:
-    from cvx.explain import explain
-
-    question = Question(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Question)})
+def _each(store: "Store", flags: Flags, draw: Callable[[Sequence[str]], list[Drawn]]) -> tuple[list[Drawn], list[str]]:
+    """Draw the models named; with --all every one of the store, past those that fail, which are returned with why."""
     if not flags.all:
-        return explain(store, flags.models, question, data_root=data_root, here=here, show_progress=True), []
+        return draw(flags.models), []
     entries = store.best()
     if not entries:
         raise ValueError(f"the store {store.root} holds no model yet; `python -m cvx starter` trains some")
-    answers, failures = [], []
+    drawn, failures = [], []
     for entry in entries:
         try:
-            answers += explain(store, [entry.reference], question, data_root=data_root, here=here, show_progress=True)
+            drawn += draw([entry.reference])
         except (ValueError, OSError) as error:
             failures.append(f"{entry.reference}: {error}")
-    return answers, failures
+    return drawn, failures
+
+
+def _ended(failures: Sequence[str], here: "Ranks") -> int:
+    for failure in failures if here.is_main else ():
+        print(f"failed: {failure}", file=sys.stderr)
+    return 1 if failures else 0
 
 
 def _gather(findings: "Findings", store: "Store", answers: Sequence["Answer"]) -> None:
@@ -136,8 +150,7 @@ def _print(answers: Sequence["Answer"], together: Sequence[Path], artifacts: str
         console.print(f"maps:  {answer.folder}  ({answer.num_figures} figures)", highlight=False, soft_wrap=True)
     for folder in together:
         console.print(f"side by side:  {folder}", highlight=False, soft_wrap=True)
-    flag = f" --artifacts={artifacts}" if artifacts else ""
-    console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)
+    console.print(f"demo:  python demo/app.py{store_flag(artifacts)}", highlight=False, soft_wrap=True)
 
 
 def _numbers(views: Sequence["ClassView"]) -> list[str]:

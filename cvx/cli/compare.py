@@ -1,16 +1,17 @@
 """Measure how alike models look, and whether their maps mean anything."""
 
 import dataclasses
+import sys
 from collections.abc import Sequence
-from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import tyro
 
 import cvx.cli
-from cvx.cli.flags import OnStore
+from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
 
 if TYPE_CHECKING:
+    from cvx.measures import How, Options
     from cvx.store import Store
 
 KINDS = ("agreement", "properties", "localization", "faithfulness", "sanity", "stability", "training", "embeddings")
@@ -18,14 +19,14 @@ DEFAULT = ("agreement", "properties")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(OnStore):
+class Flags(OnDevice, WithData, ToWandb):
     """Compare stored models by numbers, with intervals, ceilings, floors and controls."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
     """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN; for agreement two or more of one dataset."""
     measures: str = ""
     """agreement, properties, localization, faithfulness, sanity, stability, training, embeddings (commas between), or
-    all; default: agreement and properties, and localization where masks are known."""
+    all that these models can have; default: agreement and properties, and localization where masks are known."""
     split: str = "samples"
     """samples (the store's fixed test images; they need no dataset), test, val or train."""
     num: int = 1000
@@ -40,13 +41,6 @@ class Flags(OnStore):
     """gradient, smoothgrad or integrated_gradients, for all measures but training and embeddings."""
     seed: int = 0
     """Of random maps, noise and untrained models."""
-    data: str = ""
-    """The data root, for splits other than samples; default: CVX_DATA or ~/.cache/cvx."""
-    wandb: Literal["auto", "on", "off"] = "auto"
-    """Log tables, numbers and figures to W&B, as a run that uses the models' artifacts: where there is an account,
-    always, never."""
-    project: str = ""
-    """[ENTITY/]PROJECT of W&B; default: WANDB_PROJECT, or cvx."""
 
 
 def main(argv: list[str]) -> int:
@@ -55,7 +49,8 @@ def main(argv: list[str]) -> int:
     if not flags.models:
         example = "python -m cvx compare digits-resnet18 digits-vit_mini"
         raise ValueError(f"name the models to compare; for example: {example}")
-    from cvx import config
+    if flags.num_often < 1:
+        raise ValueError(f"num_often must be 1 image or more, got {flags.num_often}")
     from cvx.cli.compare_tables import Tables
     from cvx.distributed import pick_device
     from cvx.measures import How, Options
@@ -64,33 +59,43 @@ def main(argv: list[str]) -> int:
 
     options = Options(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Options)})
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))
-    store = Store(flags.artifacts or config.default_artifacts())
-    data_root = Path(flags.data) if flags.data else config.default_data()
-    how = How(data_root=data_root, device=pick_device(flags.device), show_progress=True)
-    kinds = _kinds(flags.measures, store, flags.models)
+    store = Store(flags.root)
+    how = How(data_root=flags.data_root, device=pick_device(flags.device), show_progress=True)
+    kinds = _kinds(flags.measures, store, flags.models, options, how)
     with looking("compare", flags.wandb, flags.project, store) as told:
         tables = Tables(store, flags.models, options, often, how, told)
         for kind in kinds:
             getattr(tables, kind)()
-        tables.finish(f" --artifacts={flags.artifacts}" if flags.artifacts else "")
+        tables.finish(store_flag(flags.artifacts))
     return 0
 
 
-def _kinds(asked: str, store: "Store", references: Sequence[str]) -> tuple[str, ...]:
-    """Return what is to be measured, in the order of KINDS."""
+def _kinds(asked: str, store: "Store", references: Sequence[str], options: "Options", how: "How") -> tuple[str, ...]:
+    """Return what is to be measured, in the order of KINDS; what cannot be is told before anything is computed.
+
+    Raises:
+        ValueError: If a measure is unknown, or one that was asked for by name cannot be had of these models.
+    """
     names = [name.strip() for name in asked.split(",") if name.strip()]
     if unknown := [name for name in names if name not in (*KINDS, "all")]:
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(KINDS)}, all")
-    masked = _have_masks(store, references)
-    if "all" in names:
-        return tuple(kind for kind in KINDS if masked or kind != "localization")
-    chosen = names or [*DEFAULT, *(["localization"] if masked else [])]
-    return tuple(kind for kind in KINDS if kind in chosen)
+    wanted = KINDS if "all" in names else names or (*DEFAULT, "localization")
+    needed = DEFAULT[1:] if "all" in names else names or DEFAULT
+    refused = {kind: why for kind in wanted if (why := _why_not(kind, store, references, options, how))}
+    for kind, why in refused.items():
+        if kind in needed:
+            raise ValueError(why)
+        if "all" in names:
+            print(f"left out: {kind}: {why}", file=sys.stderr)
+    return tuple(kind for kind in KINDS if kind in wanted and kind not in refused)
 
 
-def _have_masks(store: "Store", references: Sequence[str]) -> bool:
-    cards = [store.resolve(reference).card for reference in references]
+def _why_not(kind: str, store: "Store", references: Sequence[str], options: "Options", how: "How") -> str:
+    """Say why these models cannot have a measure; nothing if they can."""
+    from cvx import measures
+
     try:
-        return all(card and store.samples(card.dataset, card.samples).split.masks is not None for card in cards)
-    except ValueError:
-        return False
+        measures.check(kind, store, references, options, how)
+    except ValueError as error:
+        return str(error)
+    return ""

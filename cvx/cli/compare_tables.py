@@ -1,7 +1,6 @@
 """What `python -m cvx compare` prints and writes."""
 
 import dataclasses
-import hashlib
 import math
 import re
 from collections.abc import Callable, Mapping, Sequence
@@ -13,6 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from cvx import measures
+from cvx.explain import joint_name
 from cvx.files import whole_file
 from cvx.measures import How, Options, Table, drawing, writing
 from cvx.store import Store
@@ -36,7 +36,7 @@ class Tables:
         entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
         self._told.models += entries.values()
         self._told.question |= {**dataclasses.asdict(options), "num_often": often.num}
-        self._folder = store.root / "compare" / _joint([name.replace(":", "@") for name in entries])
+        self._folder = store.root / "compare" / joint_name([name.replace(":", "@") for name in entries])
         self._console = Console()
         self._findings: list[str] = []
         self._written: list[Path] = []
@@ -50,7 +50,9 @@ class Tables:
         for i, j in found.pairs():
             numbers = {name: found.interval(name, i, j).mean for name in found.names}
             self._numbers("agreement", f"{found.columns[i]}--{found.columns[j]}", {**numbers, "cka": found.cka[i, j]})
-        told = ", ".join(f"{found.columns[i]} – {found.columns[j]} {found.cka[i, j]:.2f}" for i, j in found.pairs())
+        told = ", ".join(
+            f"{found.columns[i]} – {found.columns[j]} {measures.decimal(found.cka[i, j])}" for i, j in found.pairs()
+        )
         self._findings.append(f"How alike the models arrange the images by their logits (linear CKA): {told}.")
 
     def properties(self) -> None:
@@ -169,11 +171,3 @@ _INTERVAL = re.compile(r" \[[^\]]*\]")
 def _width(head: Sequence[str], rows: Sequence[Sequence[str]]) -> int:
     """Return the columns that a table takes if nothing is broken."""
     return sum(max(map(len, cells)) + 3 for cells in zip(head, *rows, strict=True)) + 2
-
-
-def _joint(names: Sequence[str]) -> str:
-    """Join folder names by `+`, which no model's name has; many become their number and a digest."""
-    joint = "+".join(names)
-    if len(joint) <= 120:
-        return joint
-    return f"{len(names)}-models+{hashlib.sha256(joint.encode()).hexdigest()[:8]}"

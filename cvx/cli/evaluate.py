@@ -3,37 +3,29 @@
 import dataclasses
 import sys
 from collections.abc import Mapping
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import tyro
 
 import cvx.cli
+from cvx.cli.flags import OnDevice, ToWandb, WithData
 
 if TYPE_CHECKING:
+    from cvx.checkpoint import Card
+    from cvx.data.splits import Splits
     from cvx.distributed import Ranks
     from cvx.store import Store
     from cvx.tracking import Findings
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(OnDevice, WithData, ToWandb):
     """Score a stored model on a split of its dataset."""
 
     model: tyro.conf.Positional[str]
     """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN."""
     split: Literal["test", "val", "train"] = "test"
     """The part of the dataset to score."""
-    device: str = "auto"
-    """auto, cpu, cuda, cuda:1, mps."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
-    data: str = ""
-    """The data root; default: CVX_DATA or ~/.cache/cvx."""
-    wandb: Literal["auto", "on", "off"] = "auto"
-    """Log the numbers to W&B, as a run that uses the model's artifact: where there is an account, always, never."""
-    project: str = ""
-    """[ENTITY/]PROJECT of W&B; default: WANDB_PROJECT, or cvx."""
 
 
 TOLERANCE = 1e-3
@@ -43,42 +35,30 @@ TOLERANCE = 1e-3
 def main(argv: list[str]) -> int:
     """Print the numbers beside the recorded ones; exit code 1 if they differ on the same data."""
     flags = cvx.cli.parse(Flags, argv, "evaluate")
-    from cvx import config
     from cvx.distributed import ranks
     from cvx.store import Store
     from cvx.tracking import looking
 
-    store = Store(flags.artifacts or config.default_artifacts())
+    store = Store(flags.root)
     with looking("evaluate", flags.wandb, flags.project, store) as findings, ranks(flags.device) as here:
         return _evaluate(flags, store, findings, here)
 
 
 def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks") -> int:
     """Score the split with all ranks; the first alone prints and judges."""
-    from cvx import config, data, metrics
+    from cvx import metrics
     from cvx.evaluation import logits_of
 
     entry = store.resolve(flags.model)
     classifier, card = entry.load()
-    val_fraction = float(card.config.get("val_fraction", 0.1))
-    data_root = Path(flags.data) if flags.data else config.default_data()
-    splits = data.load(card.dataset, data_root, card.image_size, val_fraction)
-    if splits.classes != card.classes:
-        raise ValueError(f"{card.dataset} in {data_root} has other classes than {entry.reference} was trained on")
-    same = splits.fingerprint == card.fingerprint
-    if not same and here.is_main:
-        print(
-            f"warning: {card.dataset} in {data_root} is not the data that {entry.reference} was trained on"
-            f" (fingerprint {splits.fingerprint[:12]}, card {card.fingerprint[:12] or 'none'}): the numbers"
-            " cannot be compared with the card's, and images it was trained on may be among those scored",
-            file=sys.stderr,
-        )
+    splits = _splits(flags, entry.reference, card)
     split = getattr(splits, flags.split)
     logits = logits_of(classifier.to(here.device), split, device=here.device, rank=here.rank, world=here.world)
-    found = metrics.summarize(logits, split.labels)
-    recorded = {name: card.metrics.get(f"{flags.split}/{name}") for name in found}
     if not here.is_main:
         return 0
+    same = _is_its_data(flags, entry.reference, card, splits)
+    found = metrics.summarize(logits, split.labels)
+    recorded = {name: card.metrics.get(f"{flags.split}/{name}") for name in found}
     _print_numbers(f"{entry.reference} on {card.dataset} {flags.split} ({len(split)} images)", found, recorded)
     classes = dict(zip(card.classes, metrics.per_class_accuracy(logits, split.labels), strict=True))
     _print_classes(classes)
@@ -87,6 +67,29 @@ def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks")
     findings.numbers = {f"{flags.split}/{name}": value for name, value in found.items()}
     findings.tables = {f"{flags.split}/per_class": (("class", "accuracy"), [list(one) for one in classes.items()])}
     return _verdict(found, recorded) if same else 0
+
+
+def _splits(flags: Flags, reference: str, card: "Card") -> "Splits":
+    from cvx import data
+
+    val_fraction = float(card.config.get("val_fraction", 0.1))
+    splits = data.load(card.dataset, flags.data_root, card.image_size, val_fraction)
+    if splits.classes != card.classes:
+        raise ValueError(f"{card.dataset} in {flags.data_root} has other classes than {reference} was trained on")
+    return splits
+
+
+def _is_its_data(flags: Flags, reference: str, card: "Card", splits: "Splits") -> bool:
+    """Tell whether this is the data that the model was trained on, and warn if not."""
+    if splits.fingerprint == card.fingerprint:
+        return True
+    print(
+        f"warning: {card.dataset} in {flags.data_root} is not the data that {reference} was trained on"
+        f" (fingerprint {splits.fingerprint[:12]}, card {card.fingerprint[:12] or 'none'}): the numbers"
+        " cannot be compared with the card's, and images it was trained on may be among those scored",
+        file=sys.stderr,
+    )
+    return False
 
 
 def _print_numbers(title: str, found: Mapping[str, float], recorded: Mapping[str, float | None]) -> None:

@@ -5,15 +5,18 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 import cvx.cli
+from cvx.cli.flags import WithData, store_flag
 
 if TYPE_CHECKING:
+    from torch import Tensor
+
     from cvx.checkpoint import Card
     from cvx.data.splits import Splits
     from cvx.models import Classifier
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(WithData):
     """Store a state dict, or timm's pretrained weights, so that every command and the demo can use it."""
 
     dataset: str
@@ -36,10 +39,6 @@ class Flags:
     """Mean per channel that the weights' images were normalized with, in [0, 1]; default: the dataset's."""
     std: tuple[float, ...] = ()
     """Standard deviation per channel, likewise."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
-    data: str = ""
-    """The data root; default: CVX_DATA or ~/.cache/cvx."""
 
 
 def main(argv: list[str]) -> int:
@@ -47,37 +46,53 @@ def main(argv: list[str]) -> int:
     flags = cvx.cli.parse(Flags, argv, "import")
     from rich.console import Console
 
-    from cvx import config, data, metrics
-    from cvx.evaluation import logits_of
-    from cvx.store import Store
+    from cvx import data
+    from cvx.store import NAME, Store, collection
 
-    console = Console()
-    store = Store(flags.artifacts or config.default_artifacts())
-    data_root = Path(flags.data) if flags.data else config.default_data()
-    splits = data.load(flags.dataset, data_root, flags.image_size, flags.val_fraction)
-    classifier = _classifier(flags, splits)
-    numbers: dict[str, float] = {}
-    for part in ("val", "test"):
-        split = getattr(splits, part)
-        found = metrics.summarize(logits_of(classifier, split), split.labels)
-        numbers |= {f"{part}/{name}": value for name, value in found.items()}
+    console, store = Console(), Store(flags.root)
+    name = flags.name or collection(flags.dataset, flags.model)
+    if not NAME.fullmatch(name):
+        raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
+    state = _state(flags)  # before the data, so that a wrong path is said before a dataset is downloaded
+    splits = data.load(flags.dataset, flags.data_root, flags.image_size, flags.val_fraction)
+    classifier = _classifier(flags, splits, state)
+    numbers = _tested(classifier, splits)
     store.add_samples(splits)
-    entry = store.add_model(classifier, _card(flags, splits, classifier, numbers))
+    entry = store.add_model(classifier, _card(flags, name, splits, classifier, numbers))
     chance = 1 / splits.num_classes
     console.print(f"stored as {entry.reference}: test accuracy {numbers['test/acc1']:.4f} (chance {chance:.4f})")
     if numbers["test/acc1"] < 2 * chance:
         console.print(
             "[yellow]that is near chance: do the classes' order, mean, std and image size fit the weights?[/yellow]"
         )
-    console.print(f"maps:  python -m cvx attribute {entry.reference}", highlight=False)
+    again = f"python -m cvx attribute {entry.reference}{store_flag(flags.artifacts)}"
+    console.print(f"maps:  {again}", highlight=False, soft_wrap=True)
     return 0
 
 
-def _classifier(flags: Flags, splits: "Splits") -> "Classifier":
+def _state(flags: Flags) -> "dict[str, Tensor] | None":
+    """Read the weights' file; None for timm's pretrained ones."""
+    from cvx import checkpoint
+
+    return None if flags.weights == "pretrained" else checkpoint.read_foreign(Path(flags.weights))
+
+
+def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
+    from cvx import metrics
+    from cvx.evaluation import logits_of
+
+    numbers: dict[str, float] = {}
+    for part in ("val", "test"):
+        split = getattr(splits, part)
+        found = metrics.summarize(logits_of(classifier, split), split.labels)
+        numbers |= {f"{part}/{name}": value for name, value in found.items()}
+    return numbers
+
+
+def _classifier(flags: Flags, splits: "Splits", state: "dict[str, Tensor] | None") -> "Classifier":
     from cvx import checkpoint, models
 
-    pretrained = flags.weights == "pretrained"
-    state = {} if pretrained else checkpoint.read_foreign(Path(flags.weights))
+    pretrained = state is None
     for name, values in (("mean", flags.mean), ("std", flags.std)):
         if values and len(values) != splits.in_chans:
             raise ValueError(f"--{name} must have {splits.in_chans} values for this dataset, got {len(values)}")
@@ -92,7 +107,7 @@ def _classifier(flags: Flags, splits: "Splits") -> "Classifier":
         patch_size=flags.patch_size,
         pretrained=pretrained,
     )
-    if pretrained:
+    if state is None:
         _require_trained_head(flags.model, splits.num_classes)
     else:
         checkpoint.load_foreign(classifier, state)
@@ -112,15 +127,14 @@ def _require_trained_head(model: str, num_classes: int) -> None:
         )
 
 
-def _card(flags: Flags, splits: "Splits", classifier: "Classifier", numbers: dict[str, float]) -> "Card":
+def _card(flags: Flags, name: str, splits: "Splits", classifier: "Classifier", numbers: dict[str, float]) -> "Card":
     from cvx import records
     from cvx.checkpoint import describe
-    from cvx.store import collection
 
     return describe(
         classifier,
         splits,
-        name=flags.name or collection(flags.dataset, flags.model),
+        name=name,
         dataset=flags.dataset,
         model=flags.model,
         metrics=numbers,

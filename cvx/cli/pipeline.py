@@ -22,13 +22,17 @@ def main(argv: list[str]) -> int:
     """Run the presets in turn and print one table at the end; exit code 1 if any failed."""
     files = [Path(argument) for argument in argv if not argument.startswith("-")]
     flags = [argument for argument in argv if argument.startswith("-")]
-    if not files or "--help" in flags or "-h" in flags:
+    if "--help" in flags or "-h" in flags:
         print(USAGE, end="")
-        return 0 if flags else 2
+        return 0
+    if not files:
+        raise ValueError("name the presets to run; for example: python -m cvx pipeline configs/digits_*.yaml")
     from cvx import config, pipeline
     from cvx.tracking import Once
 
-    _, place = config.parse(flags)
+    _, place = config.parse(flags, prog="python -m cvx pipeline FILE")
+    if place.resume:
+        raise ValueError("a pipeline finds by itself which runs to continue: leave --resume out, or give it to `train`")
     then = _attribute(place)
     once = Once()
     outcomes = [pipeline.run_preset(file, flags, place, then, once) for file in files]

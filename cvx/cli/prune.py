@@ -1,13 +1,13 @@
 """Show which old versions, leftovers and stale results of a store can go; delete them with --yes."""
 
 import dataclasses
-from pathlib import Path
 
 import cvx.cli
+from cvx.cli.flags import InStore
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(InStore):
     """Show what can go from a store and how much room it takes; best and latest never go."""
 
     keep: int = 1
@@ -18,18 +18,14 @@ class Flags:
     """Let all kept results of `compare` go, not only those about models that are gone."""
     yes: bool = False
     """Delete; without it, only show."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
 
 
 def main(argv: list[str]) -> int:
-    """Show what can go, and with --yes=True delete it; exit code 1 if something had to stay."""
-    flags = cvx.cli.parse(Flags, ["--yes=True" if flag == "--yes" else flag for flag in argv], "prune")
-    from cvx import config
+    """Show what can go, and with --yes delete it; exit code 1 if something had to stay."""
+    flags = cvx.cli.parse(Flags, argv, "prune")
     from cvx.upkeep import Keep, plan, remove
 
-    root = Path(flags.artifacts or config.default_artifacts())
-    keep = Keep(newest=flags.keep, runs=not flags.runs, measures=not flags.measures)
+    root, keep = flags.root, Keep(newest=flags.keep, runs=not flags.runs, measures=not flags.measures)
     items = plan(root, keep)
     stayed = 0
     for item in items:

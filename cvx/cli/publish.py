@@ -2,44 +2,36 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 import tyro
 
 import cvx.cli
+from cvx.cli.flags import InStore
 
 if TYPE_CHECKING:
+    from cvx.records import Run
     from cvx.tracking import Published
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(InStore):
     """Send runs to W&B and check that all of it arrived; what is there already is not sent again."""
 
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
     """Names of run folders; none: every run of the store."""
     project: str = ""
     """[ENTITY/]PROJECT; default: WANDB_PROJECT, or cvx."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
 
 
 def main(argv: list[str]) -> int:
     """Publish the runs in turn and print one table; exit code 1 if anything is missing on W&B."""
     flags = cvx.cli.parse(Flags, argv, "publish")
-    from cvx import config, records
     from cvx.pipeline import page_of
     from cvx.tracking import publish, target
     from cvx.tracking.account import api
 
-    root, where = Path(flags.artifacts or config.default_artifacts()), target(flags.project)
-    known = {run.name: run for run in records.runs(root)}
-    if unknown := [name for name in flags.runs if name not in known]:
-        raise ValueError(f"no run {unknown[0]!r} in {root}; runs: {', '.join(known) or 'none'}")
-    chosen = [known[name] for name in flags.runs or known]
-    if not chosen:
-        raise ValueError(f"the store {root} holds no run yet; `python -m cvx train` records one")
+    where, chosen = target(flags.project), _chosen(flags)
     api()  # one clear word if there is no account or no answer, rather than one per run
     done, failures = [], []
     for run in chosen:
@@ -53,6 +45,18 @@ def main(argv: list[str]) -> int:
     for failure in failures:
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
+
+
+def _chosen(flags: Flags) -> "list[Run]":
+    """Find the runs that are named, or take all."""
+    from cvx import records
+
+    known = {run.name: run for run in records.runs(flags.root)}
+    if unknown := [name for name in flags.runs if name not in known]:
+        raise ValueError(f"no run {unknown[0]!r} in {flags.root}; runs: {', '.join(known) or 'none'}")
+    if not known:
+        raise ValueError(f"the store {flags.root} holds no run yet; `python -m cvx train` records one")
+    return [known[name] for name in flags.runs or known]
 
 
 def _print(done: "list[Published]") -> None:

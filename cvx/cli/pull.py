@@ -2,40 +2,35 @@
 
 import dataclasses
 import sys
-from pathlib import Path
 
 import tyro
 
 import cvx.cli
+from cvx.cli.flags import InStore, store_flag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(InStore):
     """Bring models with their samples and runs from W&B into the store: only what is new, checked by digest."""
 
     project: tyro.conf.Positional[str]
     """[ENTITY/]PROJECT."""
     alias: str = "best"
     """Which version of each model: best, latest, v3, …, or all."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
 
 
 def main(argv: list[str]) -> int:
     """Pull and say what became of every artifact; exit code 1 if one was refused."""
     flags = cvx.cli.parse(Flags, argv, "pull")
-    from cvx import config
     from cvx.tracking import Pulled, pull, target
 
     def tell(done: int, total: int, one: Pulled) -> None:
         print(f"[{done}/{total}] {one.status:<8} {one.kind:<8} {one.name}  {one.error or one.where}")
 
-    root = Path(flags.artifacts or config.default_artifacts())
-    pulled = pull(root, target(flags.project), flags.alias, progress=tell)
+    pulled = pull(flags.root, target(flags.project), flags.alias, progress=tell)
     counts = {status: sum(one.status == status for one in pulled) for status in ("new", "known", "refused")}
     print(", ".join(f"{num} {status}" for status, num in counts.items()))
-    flag = f" --artifacts={flags.artifacts}" if flags.artifacts else ""
-    print(f"demo:  python demo/app.py{flag}")
+    print(f"demo:  python demo/app.py{store_flag(flags.artifacts)}")
     if counts["refused"]:
         print("refused artifacts were left out; the lines above say why", file=sys.stderr)
     return 1 if counts["refused"] else 0

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import cvx.cli
-from cvx.cli.flags import OnStore
+from cvx.cli.flags import OnDevice
 
 if TYPE_CHECKING:
     from cvx.report.content import Filled
@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(OnStore):
+class Flags(OnDevice):
     """Write all that a store holds into one page that asks for nothing from the internet."""
 
     name: str = "report"
@@ -43,13 +43,14 @@ def main(argv: list[str]) -> int:
     from cvx import config
     from cvx.store import Store
 
-    store = Store(flags.artifacts or config.default_artifacts())
+    store = Store(flags.root)
     defaults = dataclasses.asdict(config.TrainConfig())
     if flags.run:
         return _one_run(store, flags, defaults)
     from cvx.records import runs
-    from cvx.report import content
+    from cvx.report import content, html
 
+    html.page_path(store.root, flags.name)  # a wrong name is said before the work of a page
     filled: Sequence["Filled"] = content.EMPTY
     if not flags.project or store.models() or runs(store.root):
         filled = _page(store, flags, defaults)

@@ -7,22 +7,19 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import cvx.cli
+from cvx.cli.flags import WithData
 
 PRESETS = ("digits_resnet18", "digits_vit", "shapes32_resnet18", "shapes32_vit")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(WithData):
     """Train the starter models on built-in data; nothing is downloaded. What is done already is skipped."""
 
     seeds: int = 1
     """Train each of them with this many seeds, to see the spread."""
     if_empty: bool = False
     """Do nothing if the store holds any model."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
-    data: str = ""
-    """The data root; default: CVX_DATA or ~/.cache/cvx."""
 
 
 def main(argv: list[str]) -> int:

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Literal
 import tyro
 
 import cvx.cli
+from cvx.cli.flags import WithData
 
 if TYPE_CHECKING:
     from cvx.sweeps.file import Sweep
@@ -17,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class Flags(WithData):
     """Run the trials of a W&B sweep file here.
 
     The same command again goes on where it was: finished trials are never run twice. Several processes may run it
@@ -38,15 +39,10 @@ class Flags:
     """The sweep's name in the store; default: the file's."""
     seed: int = 0
     """Seed of the search."""
-    artifacts: str = ""
-    """The store; default: CVX_ARTIFACTS or artifacts."""
-    data: str = ""
-    """The data root; default: CVX_DATA or ~/.cache/cvx."""
 
 
 def main(argv: list[str]) -> int:
     """Run a sweep; print its table, the best trial and the command that gives it again. Exit code 1 if any failed."""
-    argv = ["--resume=True" if argument == "--resume" else argument for argument in argv]
     flags = cvx.cli.parse(Flags, argv, "sweep")
     from cvx.sweeps import file, results, running, view
 
@@ -58,18 +54,14 @@ def main(argv: list[str]) -> int:
         with view.view(sweep) as shown:
             trials = running.run(sweep, plan, shown)
     except running.InterruptedSweep as stop:
-        again = [*dict.fromkeys([*argv, "--resume=True"])]
-        raise running.InterruptedSweep(f"{stop}; continue with: {_command(again)}", stop.signum) from None
+        again = [*(one for one in argv if one.partition("=")[0] != "--resume"), "--resume"]
+        line = shlex.join(["python", "-m", "cvx", "sweep", *again])
+        raise running.InterruptedSweep(f"{stop}; continue with: {line}", stop.signum) from None
     _print(sweep, plan, trials, results.write(sweep, plan, trials))
     return 1 if any(one.status == "failed" for one in trials) else 0
 
 
-def _command(argv: list[str]) -> str:
-    return shlex.join(["python", "-m", "cvx", "sweep", *argv]).replace("--resume=True", "--resume")
-
-
 def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
-    from cvx import config
     from cvx.data import slug
     from cvx.sweeps import running
 
@@ -79,10 +71,9 @@ def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
     if (flags.save != "file" or flags.data) and not sweep.trains:
         raise ValueError("--save and --data need a sweep file whose command is `cvx train`")
     behind = [f"--save={flags.save}"] if flags.save != "file" else []
-    behind += [f"--data={Path(flags.data).resolve()}"] if flags.data else []
-    artifacts = Path(flags.artifacts) if flags.artifacts else config.default_artifacts()
+    behind += [f"--data={flags.data_root.resolve()}"] if flags.data else []
     return running.Plan(
-        artifacts=artifacts.resolve(),
+        artifacts=flags.root.resolve(),
         name=slug(flags.name or flags.file.stem),
         count=flags.count or None,
         jobs=flags.jobs,

@@ -22,6 +22,8 @@ def print_summary(summary: dict, artifacts) -> None:
     from rich.console import Console
     from rich.table import Table
 
+    from cvx.cli.flags import store_flag
+
     numbers = summary["metrics"]
     table = Table(title=f"{summary['run']}", title_justify="left", show_header=False)
     table.add_row(
@@ -38,6 +40,6 @@ def print_summary(summary: dict, artifacts) -> None:
     console = Console()
     console.print(table)
     if "best" in summary:
-        flag = "" if str(artifacts) == "artifacts" else f" --artifacts={artifacts}"
+        flag = store_flag(artifacts)
         console.print(f"maps:  python -m cvx attribute {summary['best']}{flag}", highlight=False, soft_wrap=True)
         console.print(f"demo:  python demo/app.py{flag}", highlight=False, soft_wrap=True)

@@ -8,6 +8,7 @@ trials       removal beside controls
 randomization  what is left of maps when what was learned is taken away
 film  history  how maps settle during a run; that beside how its classes come apart
 layouts      how well layouts of logits separate the classes, and how alike those of two models are
+preconditions  what a measure needs of models, checked before anything is computed
 writing      tables as CSV, Markdown and LaTeX
 drawing      figures as PNG
 progress     how far a long computation is
@@ -19,6 +20,7 @@ from cvx.measures.history import History, training
 from cvx.measures.interval import Interval, decimal, interval
 from cvx.measures.layouts import LAYOUT_NOTE, Layout, alignment, embeddings, layouts
 from cvx.measures.pairs import agreement
+from cvx.measures.preconditions import check
 from cvx.measures.question import How, Options
 from cvx.measures.randomization import Sanity, sanity
 from cvx.measures.single import TABLE_WORDS, Table, localization, properties, stability
@@ -44,6 +46,7 @@ __all__ = [
     "Table",
     "agreement",
     "alignment",
+    "check",
     "decimal",
     "embeddings",
     "faithfulness",

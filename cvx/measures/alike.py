@@ -1,6 +1,6 @@
 """What an answer to "how alike are these models?" holds, and how it is said."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -128,8 +128,12 @@ class Agreement:
                 num = len(self.siblings[one])
                 seeds = f"{num} other seed{'s' * (num > 1)}"
                 parts.append(f"{self.columns[one]} agrees with {seeds} of the same recipe to {top.text()}")
-        low = max(self.floor(name, one, "sobel").mean for one in (i, j))
-        other = max(self.floor(name, one, "other_image").mean for one in (i, j))
+        edges, other = (self._highest(name, (i, j), kind) for kind in ("sobel", "other_image"))
         own = f"with their own maps of other images to at most {decimal(other)}"
-        parts.append(f"they agree with the image's edges to at most {decimal(low)}, {own}")
+        parts.append(f"they agree with the image's edges to at most {decimal(edges)}, {own}")
         return "; ".join(parts) + "."
+
+    def _highest(self, name: str, models: Sequence[int], kind: str) -> float:
+        """Return the highest of some models' floors; nan where none is defined."""
+        means = [self.floor(name, one, kind).mean for one in models]
+        return max((mean for mean in means if not np.isnan(mean)), default=float("nan"))

@@ -11,6 +11,7 @@ from cvx.frames import read_frame
 from cvx.measures.film import Settling, through_training
 from cvx.measures.interval import interval
 from cvx.measures.layouts import entries_of, judged, run_of
+from cvx.records import Run
 from cvx.store import ModelEntry, Store
 
 SEPARABILITY = ("silhouette", "knn", "trustworthiness")
@@ -57,11 +58,9 @@ def training(store: Store, references: Sequence[str]) -> list[History]:
 
 
 def _history(store: Store, entry: ModelEntry) -> History:
-    run = run_of(store, entry)
-    masks = _film_masks(store, entry)
+    run, masks = filmed_run(store, entry), _film_masks(store, entry)
     settling = through_training(run, masks)
-    if settling is None:
-        raise ValueError(f"run {run.name} of {entry.reference} has no film to compare: it needs two frames")
+    assert settling is not None
     frames = run.frames("embeddings")
     unknown = dict.fromkeys(SEPARABILITY, float("nan"))
     spread = tuple(
@@ -69,6 +68,18 @@ def _history(store: Store, entry: ModelEntry) -> History:
         for e in settling.epochs
     )
     return History(entry.reference, settling, spread, float("nan") if masks is None else float(masks.mean()))
+
+
+def filmed_run(store: Store, entry: ModelEntry) -> Run:
+    """Return the run that trained a model, with a film whose frames can be compared.
+
+    Raises:
+        ValueError: If the model is damaged, its run is not in the store or has no film.
+    """
+    run = run_of(store, entry)
+    if len(run.frames("film")) < 2:
+        raise ValueError(f"run {run.name} of {entry.reference} has no film to compare: it needs two frames")
+    return run
 
 
 def _film_masks(store: Store, entry: ModelEntry) -> np.ndarray | None:

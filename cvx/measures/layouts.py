@@ -3,6 +3,7 @@
 import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -117,11 +118,20 @@ def judged(frame: Mapping[str, np.ndarray], layout: str) -> dict[str, float]:
     return separability(frame["logits"], frame[layout], frame["labels"])
 
 
-def _final(store: Store, entry: ModelEntry) -> dict[str, np.ndarray]:
+def final_frame(store: Store, entry: ModelEntry) -> Path:
+    """Return the file with the test logits of a model's run and their layouts.
+
+    Raises:
+        ValueError: If the model is damaged, its run is not in the store or did not end.
+    """
     path = run_of(store, entry).folder / "embeddings" / "test.npz"
     if not path.is_file():
         raise ValueError(f"the run of {entry.reference} has no embeddings of the test images: it did not end")
-    return read_frame(path, ("ids", "labels", "logits", *METHODS))
+    return path
+
+
+def _final(store: Store, entry: ModelEntry) -> dict[str, np.ndarray]:
+    return read_frame(final_frame(store, entry), ("ids", "labels", "logits", *METHODS))
 
 
 def _layout(store: Store, entry: ModelEntry) -> Layout:

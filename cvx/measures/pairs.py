@@ -47,7 +47,6 @@ def agreement(
     found = _Work(store, asked, families, options, torch.device(how.device)).done(how.show_progress)
     split, classes = asked[0].split, asked[0].classes
     logits = [found[one.card.sha256,]["logits"] for one in asked]
-    values = {name: _square(found, [one.card.sha256 for one in asked], name) for name in chosen}
     return Agreement(
         dataset=asked[0].card.dataset,
         options=replace(options, num=len(split)),
@@ -59,14 +58,10 @@ def agreement(
         preds=np.stack([_preds(rows, one.card, classes) for rows, one in zip(logits, asked, strict=True)]),
         cka=np.array([[cka(rows, others) for others in logits] for rows in logits]),
         classes=classes,
-        values=values,
+        values={name: _square(found, asked, name) for name in chosen},
         ceilings={name: _ceilings(found, asked, families, name) for name in chosen},
         siblings=tuple(tuple(one.reference for one in family) for family in families),
-        floors={
-            (name, kind): np.stack([found[one.card.sha256, kind][name] for one in asked])
-            for name in chosen
-            for kind in FLOORS
-        },
+        floors={(name, kind): _floors(found, asked, name, kind) for name in chosen for kind in FLOORS},
     )
 
 
@@ -216,8 +211,13 @@ def _pair(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first <= second else (second, first)
 
 
-def _square(found: Found, digests: Sequence[str], name: str) -> Float64[np.ndarray, "m m n"]:
+def _square(found: Found, asked: Sequence[Asked], name: str) -> Float64[np.ndarray, "m m n"]:
+    digests = [one.card.sha256 for one in asked]
     return np.stack([np.stack([found[_pair(a, b)][name] for b in digests]) for a in digests])
+
+
+def _floors(found: Found, asked: Sequence[Asked], name: str, kind: str) -> Float64[np.ndarray, "m n"]:
+    return np.stack([found[one.card.sha256, kind][name] for one in asked])
 
 
 def _ceilings(

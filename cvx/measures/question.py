@@ -15,16 +15,14 @@ import torch
 from cvx import data
 from cvx.attribution import METHODS, SCORES
 from cvx.checkpoint import Card
+from cvx.comparison import PIXELS, SPLITS
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.files import whole_file
 from cvx.frames import read_frame
 from cvx.store import ModelEntry, Store
 
-SPLITS = ("samples", "test", "val", "train")
 VERSION = 2
 """Of the measures' definitions: a higher number makes every kept result stale."""
-PIXELS = 2**18
-"""Pixels looked at together: 256 images of 32 × 32."""
 
 
 @dataclass(frozen=True, kw_only=True)
@@ -51,6 +49,8 @@ class Options:
                 raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(allowed)}")
         if self.num < 1:
             raise ValueError(f"num must be 1 image or more, got {self.num}")
+        if not 0 <= self.seed < 2**31:
+            raise ValueError(f"seed must be between 0 and {2**31 - 1}, got {self.seed}")
 
 
 @dataclass(frozen=True, kw_only=True)

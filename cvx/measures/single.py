@@ -13,7 +13,7 @@ from cvx.attribution import METHODS, description, to_heatmap
 from cvx.attribution.localization import MEASURES as PLACES
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import max_sensitivity
-from cvx.comparison import View, fit
+from cvx.comparison import View, fit_masks
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, view_of
 from cvx.measures.progress import Ticks, ticking
@@ -85,13 +85,22 @@ def localization(store: Store, references: Sequence[str], options: Options | Non
     """
     options = options or Options()
     asked = ask(store, references, options, how.data_root)
+    check_masked(asked)
+    found = each(store, "maps", asked, options, _maps, how)
+    return _table("localization", asked, options, PLACES, found)
+
+
+def check_masked(asked: Sequence[Asked]) -> None:
+    """Refuse models of images without masks.
+
+    Raises:
+        ValueError: If there is one; the message names it.
+    """
     if without := [one.reference for one in asked if one.split.masks is None]:
         raise ValueError(
             f"the images of {', '.join(without)} have no masks, so nobody knows where a map should lie;"
             " shapes32 and shapes64 have them"
         )
-    found = each(store, "maps", asked, options, _maps, how)
-    return _table("localization", asked, options, PLACES, found)
 
 
 def properties(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
@@ -180,16 +189,9 @@ def _maps(asked: Asked, classifier: Classifier, view: View, rows: slice, options
         nothing = np.full(len(maps), np.nan)
         places = expected = dict.fromkeys(PLACES, nothing)
     else:
-        masks = _masks(asked, rows)
+        masks = fit_masks(np.asarray(asked.split.masks[rows]), asked.card.image_size)
         places, expected = localize(maps, masks), chance(masks)
     return {**description.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
-
-
-def _masks(asked: Asked, rows: slice) -> np.ndarray:
-    """Fit masks as the images are fitted; a pixel counts where the mask covers at least half of it."""
-    assert asked.split.masks is not None
-    masks = np.asarray(asked.split.masks[rows])[..., None].astype(np.uint8) * 255
-    return fit(masks, asked.card.image_size, 1)[..., 0] > 127
 
 
 def _steadiness(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:

@@ -57,7 +57,7 @@ def _film(part: Part, reels: Sequence[Reel]) -> Film:
 
 def _settling_figure(name: str, settling: measures.Settling, salt: str) -> Figure:
     curve = settling.curve()
-    low = min(0.0, float(np.nanmin([*curve, 0.0])))
+    low = float(np.nanmin([*curve, 0.0]))
     shown = [plots.Line(settling.epochs, settling.accuracy, 0), plots.Line(settling.epochs, curve, 1)]
     drawn = plots.lines(shown, "epoch", salt, y_range=(low, 1), size=(4.2, 2.3))
     sentence = settling.sentence().partition(": ")[2]

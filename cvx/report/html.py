@@ -16,23 +16,30 @@ from cvx.report.study import Part, Study
 from cvx.store import NAME
 
 HERE = Path(__file__).parent
-
-
 TITLE = "What image classifiers look at"
 
 
 def write(root: Path, page: str, name: str = "report") -> Path:
-    """Write `reports/<name>.html` into the store.
+    """Write a page into the store.
+
+    Raises:
+        ValueError: As `page_path`.
+    """
+    path = page_path(root, name)
+    with whole_file(path) as temporary:
+        temporary.write_text(page, encoding="utf-8")
+    return path
+
+
+def page_path(root: Path, name: str) -> Path:
+    """Return `reports/<name>.html` in the store.
 
     Raises:
         ValueError: If the name cannot be a file's.
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"a report's name has letters, digits, `_ . -` only, got {name!r}")
-    path = root / "reports" / f"{name}.html"
-    with whole_file(path) as temporary:
-        temporary.write_text(page, encoding="utf-8")
-    return path
+    return root / "reports" / f"{name}.html"
 
 
 def render(study: Study, filled: Sequence[Filled], title: str = "") -> str:

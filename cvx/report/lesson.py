@@ -9,7 +9,7 @@ from jaxtyping import Float32
 
 from cvx import render
 from cvx.attribution import frozen, rescale, to_heatmap
-from cvx.comparison import top_classes
+from cvx.comparison import View, top_classes
 from cvx.figures import CLIP, percent
 from cvx.models import Classifier
 from cvx.report.blocks import Block, Command, Heading, Listing, Step, Steps, Table, Text, data_uri
@@ -87,8 +87,6 @@ def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
     image, one = view.images[row], view.attribution[row : row + 1]
     signed = rescale(list(to_heatmap(one, "signed")), mode="each", clip=CLIP)[0].values
     size = rescale(list(to_heatmap(one)), mode="each", clip=CLIP)[0].values
-    pred, label = int(view.preds[row]), view.card.classes[view.targets[row]]
-    logit, prob = view.logits[row, view.targets[row]], percent(float(view.probs[row, view.targets[row]]))
     side, channels = view.card.image_size, view.card.in_chans
     numbers = f"{side} × {side} × {channels}" if channels > 1 else f"{side} × {side}"
     return (
@@ -97,12 +95,7 @@ def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
             f"{numbers} numbers between 0 and 1: all that the model gets.",
             data_uri(render.gray_or_rgb(image)),
         ),
-        Step(
-            "2. The score",
-            f"The model says {view.card.classes[pred]}. Its score (logit) of {label} is {logit:.2f}:"
-            f" a probability of {prob}.",
-            bars=tuple(top_classes(view, row)),
-        ),
+        Step("2. The score", _score(view, row), bars=tuple(top_classes(view, row))),
         Step(
             "3. The gradient",
             "How that score changes with each pixel. Red: brighter raises it; blue: it lowers it; white: no effect.",
@@ -116,6 +109,15 @@ def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
         Step(
             "5. Over the image", "To see which parts of the object are bright.", data_uri(render.overlay(image, size))
         ),
+    )
+
+
+def _score(view: View, row: int) -> str:
+    pred, target = int(view.preds[row]), view.targets[row]
+    label, prob = view.card.classes[target], percent(float(view.probs[row, target]))
+    return (
+        f"The model says {view.card.classes[pred]}. Its score (logit) of {label} is {view.logits[row, target]:.2f}:"
+        f" a probability of {prob}."
     )
 
 

@@ -72,7 +72,8 @@ def _model_rows(part: Part) -> list[tuple[str, ...]]:
         runs = recipe.finished()
         accuracies = [spread([past.number(key) for past in runs]) for key in ("test/acc1", "val/acc1")]
         ece = spread([past.number("test/ece") for past in runs], 3, "", 1)
-        speed = spread([statistics.median(past.speed() for past in runs)], 0, "", 1)
+        known = [value for past in runs if not math.isnan(value := past.speed())]
+        speed = spread([statistics.median(known)] if known else [], 0, "", 1)
         seeds = ", ".join(str(past.seed) for past in runs)
         recipes = str(sum(one.model == model for one in part.recipes))
         rows.append((model, part.dataset, *accuracies, ece, params, speed, seeds, recipes))
@@ -171,9 +172,6 @@ def sweeps(study: Study) -> list[Block]:
 
 def _sweep(content: Mapping[str, Any], folder: Any) -> list[Block]:
     metric, names, trials = content["metric"], list(content["parameters"]), list(content["trials"])
-    scored = [one for one in trials if one.get("value") is not None]
-    sign = -1 if metric and metric["goal"] == "maximize" else 1
-    scored.sort(key=lambda one: sign * one["value"])
     told = f"{len(trials)} trials, {content['method']}"
     told += f", {metric['goal'][:-1]}ing {metric['name']}" if metric else ""
     blocks: list[Block] = [Heading(str(content["name"]), told)]
@@ -182,6 +180,19 @@ def _sweep(content: Mapping[str, Any], folder: Any) -> list[Block]:
     if pictures:
         figures = tuple(Figure(title, uri=png_uri(path.read_bytes())) for title, path in pictures)
         blocks.append(Figures(figures, layout="wide"))
+    blocks += _trial_table(metric, names, trials)
+    if content.get("command"):
+        blocks += [Text("The best trial again:"), Command(_without_places(str(content["command"])))]
+    return blocks
+
+
+def _trial_table(metric: Mapping[str, Any] | None, names: Sequence[str], trials: Sequence[Any]) -> list[Block]:
+    """List the best trials, best first; none where no trial has a value."""
+    scored = [one for one in trials if one.get("value") is not None]
+    sign = -1 if metric and metric["goal"] == "maximize" else 1
+    best = sorted(scored, key=lambda one: sign * one["value"])[:MAX_TRIALS]
+    if not best:
+        return []
     rows = [
         (
             str(one["number"]),
@@ -189,15 +200,11 @@ def _sweep(content: Mapping[str, Any], folder: Any) -> list[Block]:
             number(float(one["value"])),
             str(one["status"]),
         )
-        for one in scored[:MAX_TRIALS]
+        for one in best
     ]
-    if rows:
-        caption = f"The best {len(rows)} of {len(trials)} trials." if len(rows) < len(trials) else ""
-        title = metric["name"] if metric else "value"
-        blocks.append(Table(("trial", *names, title, "status"), tuple(rows), caption=caption))
-    if content.get("command"):
-        blocks += [Text("The best trial again:"), Command(_without_places(str(content["command"])))]
-    return blocks
+    caption = f"The best {len(rows)} of {len(trials)} trials." if len(rows) < len(trials) else ""
+    title = metric["name"] if metric else "value"
+    return [Table(("trial", *names, title, "status"), tuple(rows), caption=caption)]
 
 
 def _without_places(line: str) -> str:

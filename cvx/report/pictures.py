@@ -138,15 +138,11 @@ def _class_grid(part: Part) -> MapGrid:
     means = [[view.mean_map * np.float32(view.mean_map.size) for view in own] for own in views]
     limit = max(float(mean.max()) for own in means for mean in own)
     own = rescale([mean for row in means for mean in row], mode="each", clip=1.0)
-    num = len(shown)
+    num, safe = len(shown), np.float32(limit or 1.0)
 
     def cell(i: int, j: int) -> MapCell:
-        safe = limit or 1.0
-        uris = {
-            "shared": data_uri(render.colorize(means[j][i] / np.float32(safe))),
-            "each": data_uri(render.colorize(own[j * num + i].values)),
-        }
-        return _class_cell(views[j][i], uris)
+        drawn = {"shared": means[j][i] / safe, "each": own[j * num + i].values}
+        return _class_cell(views[j][i], {key: data_uri(render.colorize(one)) for key, one in drawn.items()})
 
     images = tuple(data_uri(render.gray_or_rgb(_mean_image(part, label))) for label in shown)
     return MapGrid(

@@ -33,13 +33,16 @@ def read(
     What is broken or not done is named in `problems`, not left out in silence.
 
     Args:
-        num_often, budget_s: Images for measures that ask a model many times per image, and seconds for all of them.
+        num: Samples of each dataset, at least one.
+        num_often: Images for measures that ask a model many times per image; 0 shows only what is kept.
+        budget_s: Seconds for all of these measures, by estimate.
 
     Raises:
-        ValueError: If the store holds no model and no run at all, or `num` is not positive.
+        ValueError: If the store holds no model and no run at all, or a number is too small.
     """
-    if num < 1:
-        raise ValueError(f"num must be 1 image or more, got {num}")
+    for name, value, least in (("num", num, 1), ("num_often", num_often, 0), ("budget_s", budget_s, 0)):
+        if value < least:
+            raise ValueError(f"{name} must be {least} or more, got {value}")
     problems: list[str] = []
     pasts = _pasts(records.runs(store.root), problems)
     entries = _readable(store.best(), problems)
@@ -57,8 +60,7 @@ def read(
     costs = {
         part.dataset: [(one.entry.reference, one.pass_s) for one in part.lookers] for part in parts if part.lookers
     }
-    often = afford(store, costs, num_often, budget_s)
-    where = torch.device(device)
+    often, where = afford(store, costs, num_often, budget_s), torch.device(device)
     return Study(store, tuple(parts), tuple(problems), num, where, defaults or {}, show_progress, often=often)
 
 
@@ -139,22 +141,18 @@ def _lookers(
                 )
                 continue
             tell(f"maps of {entry.reference}")
-            few = samples.split.head(num)
-            classifier = entry.load()[0].to(device)
-            started = time.perf_counter()
-            view = look(
-                entry.reference,
-                classifier,
-                card,
-                np.asarray(few.images),
-                "label",
-                np.array(few.labels),
-                samples.classes,
-            )
-            lookers.append(Looker(entry, card, view, (time.perf_counter() - started) / len(view)))
+            lookers.append(_looker(entry, card, samples, num, device))
         except (ValueError, OSError) as error:
             problems.append(f"model {entry.reference} cannot look at the samples: {error}")
     return samples, tuple(sorted(lookers, key=lambda one: one.entry.name))
+
+
+def _looker(entry: ModelEntry, card: Card, samples: Samples, num: int, device: torch.device) -> Looker:
+    few, classifier = samples.split.head(num), entry.load()[0].to(device)
+    images, labels = np.asarray(few.images), np.array(few.labels)
+    started = time.perf_counter()
+    view = look(entry.reference, classifier, card, images, "label", labels, samples.classes)
+    return Looker(entry, card, view, (time.perf_counter() - started) / len(view))
 
 
 def _recipes(pasts: Sequence[Past]) -> tuple[Recipe, ...]:

@@ -147,7 +147,7 @@ SECTIONS = (
         "Do the maps lie on what decides the class?",
         (
             "For images that were drawn, the pixels that decide the class are known. The pointing game asks whether "
-            "the strongest pixel is one of them, mass how much of the map lies on them (Arras et al., 2022, "
+            "the strongest pixel is one of them, mass how much of the map lies on them (Arras et al., 2020, "
             "arXiv:2003.07258), rank and AUC whether they are the strongest. Beside it stands chance: what a map "
             "that knows nothing would score.",
         ),

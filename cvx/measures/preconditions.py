@@ -1,0 +1,33 @@
+"""What a measure needs of models, known before anything is computed."""
+
+from collections.abc import Sequence
+
+from cvx.measures.history import filmed_run
+from cvx.measures.layouts import entries_of, final_frame
+from cvx.measures.pairs import check_comparable
+from cvx.measures.question import HERE, How, Options, ask
+from cvx.measures.single import check_masked
+from cvx.store import Store
+
+
+def check(kind: str, store: Store, references: Sequence[str], options: Options, how: How = HERE) -> None:
+    """Refuse a measure that these models cannot have.
+
+    Args:
+        kind: The name of a measure: `agreement`, `properties`, …
+
+    Raises:
+        ValueError: As the measure itself would, if the models or their images do not allow for it.
+    """
+    if kind == "training":
+        for entry in entries_of(store, references):
+            filmed_run(store, entry)
+    elif kind == "embeddings":
+        for entry in entries_of(store, references):
+            final_frame(store, entry)
+    else:
+        asked = ask(store, references, options, how.data_root)
+        if kind == "agreement":
+            check_comparable(asked)
+        elif kind == "localization":
+            check_masked(asked)
