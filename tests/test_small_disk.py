@@ -1,5 +1,6 @@
 """A disk that fills up, or takes nothing: one line of error, nothing lost, and on with it once there is room."""
 
+import json
 import resource
 import shutil
 import subprocess
@@ -12,12 +13,13 @@ from killing import HERE, TRAIN, start
 from recorded_run import record
 from small_disk import small_disk
 from small_store import add_model, make_splits
+from sweeping import PROGRAM, write
 from test_tracking import HASTY, WHERE, assert_arrived
 
 from cvx import data
 from cvx.store import Store
 from cvx.tracking import publish
-from cvx.upkeep import examine
+from cvx.upkeep import examine, rest
 
 QUICK = ("--dataset=digits", "--model=test_resnet", "--stem=timm", "--epochs=1", "--warmup_epochs=0", "--device=cpu")
 MODELS = ("tiles-test_resnet:v0", "tiles-test_resnet:v1")
@@ -111,6 +113,23 @@ def test_what_compare_finds_is_written_once_there_is_room(disk, made):
     words = ["compare", *MODELS, "--num=8", "--device=cpu", f"--artifacts={store}"]
     goes_through_once_there_is_room(disk, (0, 30_000, 100_000), *words, store=store)
     assert list((disk.outside / "store/compare").rglob("agreement.csv"))
+
+
+@pytest.mark.slow
+def test_a_sweep_goes_on_once_there_is_room_and_keeps_its_trials(disk, tmp_path):
+    (tmp_path / "toy.py").write_text(PROGRAM)
+    path = write(tmp_path, parameters={"x": {"values": [0.1, 0.2, 0.3]}})
+    store = f"{disk.place}/store"
+    for room in (0, 20_000, 40_000):
+        disk.fill(room)
+        code, said = disk.cvx("sweep", path, "--resume", f"--artifacts={store}")
+        assert code in (1, 2) and "No space left" in said and "Traceback" not in said, said
+        disk.clear()
+        assert [one for one in rest.sweeps(disk.outside / "store") if one.level == "problem"] == []
+    code, said = disk.cvx("sweep", path, "--resume", f"--artifacts={store}")
+    assert code == 0, said
+    content = json.loads((disk.outside / "store/sweeps/toy/result.json").read_text())
+    assert sorted(one["values"]["x"] for one in content["trials"] if one["status"] == "finished") == [0.1, 0.2, 0.3]
 
 
 @pytest.mark.slow
@@ -231,8 +250,9 @@ import os, sys
 from pathlib import Path
 sys.path.insert(0, sys.argv[2])
 from small_store import add_model, make_splits
+from sweeping import PROGRAM, write
 from cvx.store import Store
-from cvx.upkeep import examine
+from cvx.upkeep import examine, rest
 store = Store(Path(sys.argv[1]) / "store")
 splits = make_splits("tiles", 40, 16, 3, True)
 store.add_samples(splits)

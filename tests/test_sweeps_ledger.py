@@ -1,6 +1,7 @@
 """Which points a sweep draws, which trial is best, and what a terminal shows of all."""
 
 import re
+import resource
 
 import pytest
 from sweeping import PROGRAM, write
@@ -82,3 +83,27 @@ def test_the_best_is_a_finished_trial_and_a_stopped_one_is_not(place):
         for i, (status, value) in enumerate([("stopped", 0.1), ("finished", 0.5)])
     )
     assert best(plan, [stopped, done]) == done and best(plan, [stopped]) is None
+
+
+def test_half_a_line_that_a_killed_process_or_a_full_disk_left_loses_no_trial(place):
+    path = write(place, method="random", parameters={"x": {"values": list(range(9))}})
+    folder = place / "sweeps" / "cut"
+    before = drain(Ledger(folder, file.read(path)), 3, lambda _: 0.0)
+    journal = folder / "trials.journal"
+    whole = journal.read_bytes()
+    journal.write_bytes(whole + b'{"op_code":4,"wor')
+    again = Ledger(folder, file.read(path))
+    assert [trial.values for trial in again.trials()] == before and journal.read_bytes().startswith(whole)
+
+    soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (journal.stat().st_size + 30, hard))
+    try:
+        with pytest.raises(OSError, match="File too large"):
+            again.claim(None)
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
+    again.close()
+    assert journal.read_bytes().endswith(b"\n")
+    assert before + drain(Ledger(folder, file.read(path)), 9, lambda _: 0.0) == [
+        trial.values for trial in Ledger(folder, file.read(path)).trials()
+    ]

@@ -66,6 +66,8 @@ class Ledger:
     def __init__(self, folder: Path, sweep: Sweep, seed: int = 0):
         import optuna
 
+        from cvx.sweeps.journal import open_journal
+
         self.folder, self.sweep, self._seed = folder, sweep, seed
         folder.mkdir(parents=True, exist_ok=True)
         self._lock = FileLock(folder / ".lock")
@@ -77,7 +79,7 @@ class Ledger:
         with self._lock:
             self._remember()
             self._study = optuna.create_study(
-                storage=_storage(folder),
+                storage=open_journal(folder),
                 study_name="sweep",
                 direction="maximize" if sweep.metric and sweep.metric.maximize else "minimize",
                 load_if_exists=True,
@@ -254,15 +256,6 @@ def _states() -> "type[optuna.trial.TrialState]":
     from optuna.trial import TrialState
 
     return TrialState
-
-
-def _storage(folder: Path) -> Any:
-    from optuna.storages import JournalStorage
-    from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock
-
-    path = str(folder / "trials.journal")
-    # links, Optuna's own choice, need a privilege on Windows
-    return JournalStorage(JournalFileBackend(path, lock_obj=JournalFileOpenLock(path) if os.name == "nt" else None))
 
 
 def _trial(frozen: "optuna.trial.FrozenTrial") -> Trial:
