@@ -53,12 +53,13 @@ def new_run_name(collection: str, name: str = "") -> str:
     A sweep hands the id over as `WANDB_RUN_ID`, as W&B's agents do, and finds the folder by it: it stands last.
 
     Raises:
-        ValueError: If that id cannot be part of a folder's name.
+        ValueError: If that name or id cannot be part of a folder's name.
     """
     stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
     given = os.environ.get("WANDB_RUN_ID", "")
-    if given and not re.fullmatch(r"[A-Za-z0-9_.-]+", given):
-        raise ValueError(f"WANDB_RUN_ID must be letters, digits, `_`, `.` and `-`, got {given!r}")
+    for what, word in (("--name", name), ("WANDB_RUN_ID", given)):
+        if word and not re.fullmatch(r"[A-Za-z0-9_.-]+", word):
+            raise ValueError(f"{what} must be letters, digits, `_`, `.` and `-`, got {word!r}")
     own = [part for part in (name, given) if part] or [secrets.token_hex(2)]
     return "-".join([stamp, collection, *own])
 

@@ -221,5 +221,7 @@ def test_a_runs_name_ends_with_the_sweeps_id(monkeypatch):
     assert re.fullmatch(r"\d{8}-\d{6}-toy-a1b2c3d4", records.new_run_name("toy"))
     assert records.new_run_name("toy", "mine").endswith("-toy-mine-a1b2c3d4")
     monkeypatch.setenv("WANDB_RUN_ID", "../up")
+    with pytest.raises(ValueError, match="--name must be letters"):
+        records.new_run_name("toy", "../x")
     with pytest.raises(ValueError, match="WANDB_RUN_ID must be letters"):
         records.new_run_name("toy")
