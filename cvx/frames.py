@@ -6,6 +6,12 @@ from pathlib import Path
 import numpy as np
 
 
+def read_arrays(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
+    """Read the named arrays of an .npz, or all; what is wrong is raised as zipfile, zlib or numpy say it."""
+    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:  # numpy leaves a damaged file open
+        return {name: stored[name] for name in names or stored.files}
+
+
 def read_frame(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
     """Read the named arrays of a frame, or all that it has.
 
@@ -14,9 +20,7 @@ def read_frame(path: Path, names: Sequence[str] = ()) -> dict[str, np.ndarray]:
         PermissionError: If it may not be read.
     """
     try:
-        # opened here, as numpy leaves a damaged file open
-        with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-            return {name: stored[name] for name in names or stored.files}
+        return read_arrays(path, names)
     except (PermissionError, MemoryError):
         raise
     except Exception as error:  # noqa: BLE001 - zipfile, zlib and numpy raise whatever they stumble over

@@ -16,6 +16,7 @@ from cvx.attribution import to_heatmap
 from cvx.embedding import METHODS
 from cvx.frames import read_frame
 from cvx.records import Run
+from cvx.tracking.account import without_credentials
 from cvx.tracking.connection import read_link
 from demo.bounded import Bounded
 from demo.listing import modified
@@ -225,7 +226,7 @@ def _url(run: Run) -> str:
         return ""
     if link is None:
         return ""
-    site = os.environ.get("WANDB_BASE_URL", "").rstrip("/") or PUBLIC
+    site = without_credentials(os.environ.get("WANDB_BASE_URL", "")).rstrip("/") or PUBLIC
     made = "/".join(quote(part, safe="") for part in (link.entity, link.project, "runs", link.id))
     url = link.url or (f"{PUBLIC if site == API else site}/{made}" if link.entity and link.project else "")
     return url if url.startswith(("https://", "http://")) else ""

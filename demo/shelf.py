@@ -147,8 +147,8 @@ class Shelf:
         Raises:
             ValueError: If a model or measure does not exist or the models cannot be compared.
         """
-        options, how = measures.Options(num=num), measures.How(device=self._device)
-        return self._surveying.do(lambda: measures.agreement(self.store, references, options, names, how))
+        options, runtime = measures.Options(num=num), measures.Runtime(device=self._device)
+        return self._surveying.do(lambda: measures.agreement(self.store, references, options, runtime, names))
 
     def _kept(self, cache: Bounded[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
         """Return at once what was made before; make it when it is this visitor's turn, if they are still there."""

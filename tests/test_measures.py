@@ -148,7 +148,7 @@ def test_what_was_computed_once_needs_no_weights_again(root, tmp_path):
     first = measures.agreement(store, PAIR, Options(num=12))
     for weights in store.root.glob("models/*/*/model.safetensors"):
         weights.unlink()
-    again = measures.agreement(store, PAIR[::-1], Options(num=12), ["ssim"])
+    again = measures.agreement(store, PAIR[::-1], Options(num=12), names=["ssim"])
     np.testing.assert_array_equal(again.values["ssim"][1, 0], first.values["ssim"][0, 1])
     with pytest.raises(ValueError, match="holds no model.safetensors"):
         measures.agreement(store, PAIR, Options(num=12, target="pred"))

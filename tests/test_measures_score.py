@@ -47,7 +47,7 @@ def ranked(first, second, signed=False):
 
 @pytest.mark.parametrize("score", ["logit", "logprob"])
 def test_agreement_is_of_the_score_that_is_asked_for_and_its_floor_that_of_noise(store, score):
-    found = measures.agreement(store, PAIR, Options(num=NUM, score=score), ["spearman", "spearman_signed"])
+    found = measures.agreement(store, PAIR, Options(num=NUM, score=score), names=["spearman", "spearman_signed"])
     inputs, labels, ids = samples(store)
     maps = [differentiate(store.resolve(one).load()[0], inputs, labels, score)[1] for one in PAIR]
     noise = random_maps(np.asarray(ids), maps[0].shape[1:])

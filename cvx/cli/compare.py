@@ -11,7 +11,7 @@ import cvx.cli
 from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
 
 if TYPE_CHECKING:
-    from cvx.measures import How, Options
+    from cvx.measures import Options, Runtime
     from cvx.store import Store
 
 KINDS = ("agreement", "properties", "localization", "faithfulness", "sanity", "stability", "training", "embeddings")
@@ -53,24 +53,26 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"num_often must be 1 image or more, got {flags.num_often}")
     from cvx.cli.compare_tables import Tables
     from cvx.distributed import pick_device
-    from cvx.measures import How, Options
+    from cvx.measures import Options, Runtime
     from cvx.store import Store
     from cvx.tracking.looking import looking
 
     options = Options(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Options)})
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))
     store = Store(flags.root)
-    how = How(data_root=flags.data_root, device=pick_device(flags.device), show_progress=True)
-    kinds = _kinds(flags.measures, store, flags.models, options, how)
+    runtime = Runtime(data_root=flags.data_root, device=pick_device(flags.device), show_progress=True)
+    kinds = _kinds(flags.measures, store, flags.models, options, runtime)
     with looking("compare", flags.wandb, flags.project, store) as told:
-        tables = Tables(store, flags.models, options, often, how, told)
+        tables = Tables(store, flags.models, options, often, runtime, told)
         for kind in kinds:
             getattr(tables, kind)()
         tables.finish(store_flag(flags.artifacts))
     return 0
 
 
-def _kinds(asked: str, store: "Store", references: Sequence[str], options: "Options", how: "How") -> tuple[str, ...]:
+def _kinds(
+    asked: str, store: "Store", references: Sequence[str], options: "Options", runtime: "Runtime"
+) -> tuple[str, ...]:
     """Return what is to be measured, in the order of KINDS; what cannot be is told before anything is computed.
 
     Raises:
@@ -81,7 +83,7 @@ def _kinds(asked: str, store: "Store", references: Sequence[str], options: "Opti
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(KINDS)}, all")
     wanted = KINDS if "all" in names else names or (*DEFAULT, "localization")
     needed = DEFAULT[1:] if "all" in names else names or DEFAULT
-    refused = {kind: why for kind in wanted if (why := _why_not(kind, store, references, options, how))}
+    refused = {kind: why for kind in wanted if (why := _why_not(kind, store, references, options, runtime))}
     for kind, why in refused.items():
         if kind in needed:
             raise ValueError(why)
@@ -90,12 +92,12 @@ def _kinds(asked: str, store: "Store", references: Sequence[str], options: "Opti
     return tuple(kind for kind in KINDS if kind in wanted and kind not in refused)
 
 
-def _why_not(kind: str, store: "Store", references: Sequence[str], options: "Options", how: "How") -> str:
+def _why_not(kind: str, store: "Store", references: Sequence[str], options: "Options", runtime: "Runtime") -> str:
     """Say why these models cannot have a measure; nothing if they can."""
     from cvx import measures
 
     try:
-        measures.check(kind, store, references, options, how)
+        measures.check(kind, store, references, options, runtime)
     except ValueError as error:
         return str(error)
     return ""

@@ -14,7 +14,7 @@ from rich.table import Table as Grid
 from cvx import measures
 from cvx.explain import joint_name
 from cvx.files import whole_file
-from cvx.measures import How, Options, Table, drawing, writing
+from cvx.measures import Options, Runtime, Table, drawing, writing
 from cvx.store import Store
 from cvx.tracking.looking import Findings
 
@@ -28,11 +28,12 @@ class Tables:
         references: Sequence[str],
         options: Options,
         often: Options,
-        how: How,
+        runtime: Runtime,
         told: Findings | None = None,
     ) -> None:
         self._told = told or Findings()
-        self._store, self._references, self._options, self._often, self._how = store, references, options, often, how
+        self._store, self._references, self._runtime = store, references, runtime
+        self._options, self._often = options, often
         entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
         self._told.models += entries.values()
         self._told.question |= {**dataclasses.asdict(options), "num_often": often.num}
@@ -43,7 +44,7 @@ class Tables:
 
     def agreement(self) -> None:
         """How alike the models of one dataset look."""
-        found = measures.agreement(self._store, self._references, self._options, how=self._how)
+        found = measures.agreement(self._store, self._references, self._options, runtime=self._runtime)
         self._table("agreement", "How alike the models look", found.rows(), *writing.agreement_table(found))
         self._figure("agreement", drawing.matrix_figure(found))
         self._findings += [found.sentence(i, j) for i, j in found.pairs()]
@@ -71,7 +72,7 @@ class Tables:
 
     def faithfulness(self) -> None:
         """What the model says while pixels go or come."""
-        found = measures.faithfulness(self._store, self._references, self._often, self._how)
+        found = measures.faithfulness(self._store, self._references, self._often, self._runtime)
         title = "Probability of the class while pixels go or come: area under the curve"
         self._table("faithfulness", title, found.rows(), *writing.faithfulness_table(found))
         self._figure("faithfulness", drawing.removal_figure(found))
@@ -81,7 +82,7 @@ class Tables:
 
     def sanity(self) -> None:
         """What randomization leaves of the maps."""
-        found = measures.sanity(self._store, self._references, self._often, self._how)
+        found = measures.sanity(self._store, self._references, self._often, self._runtime)
         title = "What is left of the maps when blocks are randomized from the output"
         self._table("sanity", title, found.rows(), *writing.sanity_table(found))
         self._figure("sanity", drawing.sanity_figure(found))
@@ -110,7 +111,7 @@ class Tables:
         self._findings.append(measures.LAYOUT_NOTE)
 
     def _single(self, kind: str, measure: Callable[..., Table], options: Options, title: str) -> Table:
-        found = measure(self._store, self._references, options, self._how)
+        found = measure(self._store, self._references, options, self._runtime)
         self._table(kind, title, found.rows(), *writing.single_table(found))
         for i, column in enumerate(found.columns):
             self._numbers(kind, column, {name: found.interval(name, i).mean for name in found.names})

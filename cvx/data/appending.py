@@ -41,10 +41,10 @@ class Growing:
     def _saved(self, folder: Path, sizes: Mapping[str, tuple[int, int]]) -> int:
         """Return the rows that the mark vouches for, 0 if a file of them is missing or shorter."""
         try:
-            num = read_json(self._mark)["rows"]
+            num = int(read_json(self._mark)["rows"])
             there = all((folder / f"{name}.npy").stat().st_size >= h + num * w for name, (h, w) in sizes.items())
-            return int(num) if there else 0
-        except (OSError, ValueError, KeyError):
+            return max(0, num) if there else 0
+        except (OSError, ValueError, KeyError, TypeError):
             return 0
 
     def append(self, **rows: np.ndarray) -> None:

@@ -1,6 +1,6 @@
 """Models and the images of one split → tables of measures with intervals, kept in the store.
 
-question     what is asked of which models, and how; what is kept between calls
+question     what is asked of which models, where that is computed; what is kept between calls
 interval     a mean over images with its bootstrap interval
 pairs  alike how alike the models of one dataset are, with ceiling and floor: computed, and said
 single       one model at a time: maps on masks, maps by themselves, steadiness
@@ -21,7 +21,7 @@ from cvx.measures.interval import Interval, decimal, interval
 from cvx.measures.layouts import LAYOUT_NOTE, Layout, alignment, embeddings, layouts
 from cvx.measures.pairs import agreement
 from cvx.measures.preconditions import check
-from cvx.measures.question import How, Options
+from cvx.measures.question import Options, Runtime
 from cvx.measures.randomization import Sanity, sanity
 from cvx.measures.single import TABLE_WORDS, Table, localization, properties, stability
 from cvx.measures.trials import MAPS, Faithfulness, faithfulness
@@ -37,10 +37,10 @@ __all__ = [
     "Agreement",
     "Faithfulness",
     "History",
-    "How",
     "Interval",
     "Layout",
     "Options",
+    "Runtime",
     "Sanity",
     "Settling",
     "Table",

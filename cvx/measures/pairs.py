@@ -17,7 +17,7 @@ from cvx.data import slug
 from cvx.embedding import cka
 from cvx.measures.alike import FLOORS, Agreement
 from cvx.measures.progress import ticking
-from cvx.measures.question import HERE, Asked, How, Options, ask, facts_of, keep, look_up
+from cvx.measures.question import HERE, Asked, Options, Runtime, ask, facts_of, keep, look_up
 from cvx.models import Classifier
 from cvx.store import Store
 
@@ -26,13 +26,16 @@ def agreement(
     store: Store,
     references: Sequence[str],
     options: Options | None = None,
+    runtime: Runtime = HERE,
     names: Sequence[str] | None = None,
-    how: How = HERE,
 ) -> Agreement:
     """Compare the maps of every pair of models, image by image.
 
     Each pair's numbers are kept in the store's folder `measures` by the weights' digests, the images and the
     options, so what was computed once is only read again. Memory: one chunk of images' maps of all models.
+
+    Args:
+        names: Some of MEASURES; None takes all.
 
     Raises:
         ValueError: If fewer than two different models are named, they did not get the same images, or a measure is
@@ -41,10 +44,10 @@ def agreement(
     options, chosen = options or Options(), tuple(names or MEASURES)
     if unknown := [name for name in chosen if name not in MEASURES]:
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
-    asked = ask(store, references, options, how.data_root)
+    asked = ask(store, references, options, runtime.data_root)
     check_comparable(asked)
-    families = [_siblings(store, one, options, how.data_root) for one in asked]
-    found = _Work(store, asked, families, options, torch.device(how.device)).done(how.show_progress)
+    families = [_siblings(store, one, options, runtime.data_root) for one in asked]
+    found = _Work(store, asked, families, options, torch.device(runtime.device)).done(runtime.show_progress)
     split, classes = asked[0].split, asked[0].classes
     logits = [found[one.card.sha256,]["logits"] for one in asked]
     return Agreement(

@@ -5,12 +5,12 @@ from collections.abc import Sequence
 from cvx.measures.history import filmed_run
 from cvx.measures.layouts import entries_of, final_frame
 from cvx.measures.pairs import check_comparable
-from cvx.measures.question import HERE, How, Options, ask
+from cvx.measures.question import HERE, Options, Runtime, ask
 from cvx.measures.single import check_masked
 from cvx.store import Store
 
 
-def check(kind: str, store: Store, references: Sequence[str], options: Options, how: How = HERE) -> None:
+def check(kind: str, store: Store, references: Sequence[str], options: Options, runtime: Runtime = HERE) -> None:
     """Refuse a measure that these models cannot have.
 
     Args:
@@ -26,7 +26,7 @@ def check(kind: str, store: Store, references: Sequence[str], options: Options, 
         for entry in entries_of(store, references):
             final_frame(store, entry)
     else:
-        asked = ask(store, references, options, how.data_root)
+        asked = ask(store, references, options, runtime.data_root)
         if kind == "agreement":
             check_comparable(asked)
         elif kind == "localization":

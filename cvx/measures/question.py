@@ -54,7 +54,7 @@ class Options:
 
 
 @dataclass(frozen=True, kw_only=True)
-class How:
+class Runtime:
     """Where the work is done and who watches it; nothing of this decides a result."""
 
     data_root: Path | None = None
@@ -64,7 +64,7 @@ class How:
     """Show a bar on a terminal."""
 
 
-HERE = How()
+HERE = Runtime()
 """On the CPU, without a dataset, in silence."""
 
 

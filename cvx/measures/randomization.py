@@ -15,7 +15,7 @@ from cvx.attribution.controls import random_maps
 from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, next_image
-from cvx.measures.question import HERE, Asked, How, Options, ask
+from cvx.measures.question import HERE, Asked, Options, Runtime, ask
 from cvx.measures.single import Values, each, inputs_of
 from cvx.measures.trials import NUM_IMAGES, untrained
 from cvx.models import Classifier
@@ -106,15 +106,15 @@ class Sanity:
         return f"{part}; no less than maps of two images share: to lose the training changes a map no more than that"
 
 
-def sanity(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Sanity:
+def sanity(store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE) -> Sanity:
     """Randomize each model block by block, from the output, and see what is left of its maps.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, how.data_root)
-    found = each(store, "sanity", asked, options, _randomize, how)
+    asked = ask(store, references, options, runtime.data_root)
+    found = each(store, "sanity", asked, options, _randomize, runtime)
     return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
 
 

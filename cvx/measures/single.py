@@ -17,7 +17,7 @@ from cvx.comparison import View, fit_masks
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, view_of
 from cvx.measures.progress import Ticks, ticking
-from cvx.measures.question import HERE, Asked, How, Options, ask, facts_of, keep, look_up
+from cvx.measures.question import HERE, Asked, Options, Runtime, ask, facts_of, keep, look_up
 from cvx.models import Classifier
 from cvx.store import Store
 
@@ -77,16 +77,18 @@ class Table:
         }
 
 
-def localization(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
+def localization(
+    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
+) -> Table:
     """Score how much of each model's maps lies on what decides the class.
 
     Raises:
         ValueError: If the images of a model have no masks, or as `agreement`.
     """
     options = options or Options()
-    asked = ask(store, references, options, how.data_root)
+    asked = ask(store, references, options, runtime.data_root)
     check_masked(asked)
-    found = each(store, "maps", asked, options, _maps, how)
+    found = each(store, "maps", asked, options, _maps, runtime)
     return _table("localization", asked, options, PLACES, found)
 
 
@@ -103,15 +105,17 @@ def check_masked(asked: Sequence[Asked]) -> None:
         )
 
 
-def properties(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
+def properties(
+    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
+) -> Table:
     """Describe each model's maps by numbers that mean the same for every dataset.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options()
-    asked = ask(store, references, options, how.data_root)
-    found = each(store, "maps", asked, options, _maps, how)
+    asked = ask(store, references, options, runtime.data_root)
+    found = each(store, "maps", asked, options, _maps, runtime)
     for one in found:
         one["mass_on_mask"] = one["mass"]
         one["chance/mass_on_mask"] = one["chance/mass"]
@@ -119,15 +123,17 @@ def properties(store: Store, references: Sequence[str], options: Options | None 
     return _table("properties", asked, options, names, found)
 
 
-def stability(store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE) -> Table:
+def stability(
+    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
+) -> Table:
     """Measure how much each model's maps change under a little noise.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=100)
-    asked = ask(store, references, options, how.data_root)
-    found = each(store, "stability", asked, options, _steadiness, how)
+    asked = ask(store, references, options, runtime.data_root)
+    found = each(store, "stability", asked, options, _steadiness, runtime)
     return _table("stability", asked, options, ("max_sensitivity",), found)
 
 
@@ -155,16 +161,16 @@ def each(
     asked: Sequence[Asked],
     options: Options,
     compute: Chunk,
-    how: How,
+    runtime: Runtime,
 ) -> list[Values]:
     """Return what is kept of each model, and compute and keep the rest."""
     found = {one.reference: look_up(store, kind, facts_of(one, options)) for one in asked}
     missing = [one for one in asked if found[one.reference] is None]
     total = sum(len(list(one.chunks())) for one in missing)
-    with ticking(total, how.show_progress) as ticks:
+    with ticking(total, runtime.show_progress) as ticks:
         for one in missing:
             ticks.tell(f"{kind} of {one.reference}")
-            found[one.reference] = _compute(one, options, compute, torch.device(how.device), ticks)
+            found[one.reference] = _compute(one, options, compute, torch.device(runtime.device), ticks)
             keep(store, kind, facts_of(one, options), found[one.reference] or {})
     return [values for one in asked if (values := found[one.reference]) is not None]
 

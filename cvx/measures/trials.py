@@ -15,7 +15,7 @@ from cvx.attribution.controls import blurred, random_maps, sobel
 from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of
-from cvx.measures.question import HERE, Asked, How, Options, ask
+from cvx.measures.question import HERE, Asked, Options, Runtime, ask
 from cvx.measures.single import Values, each, inputs_of
 from cvx.models import Classifier
 from cvx.store import Store
@@ -97,7 +97,7 @@ class Faithfulness:
 
 
 def faithfulness(
-    store: Store, references: Sequence[str], options: Options | None = None, how: How = HERE
+    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
 ) -> Faithfulness:
     """Take pixels out in the order of each model's maps, and of maps that know nothing.
 
@@ -105,8 +105,8 @@ def faithfulness(
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, how.data_root)
-    found = each(store, "faithfulness", asked, options, _remove, how)
+    asked = ask(store, references, options, runtime.data_root)
+    found = each(store, "faithfulness", asked, options, _remove, runtime)
     keys = [(test, one) for test in removal.TESTS for one in MAPS]
     curves = [{key: values["/".join(key)] for key in keys} for values in found]
     return Faithfulness(options, tuple(one.reference for one in asked), columns_of(asked), curves)

@@ -26,7 +26,7 @@ def agreement(study: Study) -> list[Block]:
 def _of_dataset(study: Study, part: Part) -> list[Block]:
     references = [one.entry.reference for one in part.lookers]
     try:
-        found = measures.agreement(study.store, references, measures.Options(num=study.num), SHOWN, study.how)
+        found = measures.agreement(study.store, references, measures.Options(num=study.num), study.runtime, SHOWN)
     except ValueError as error:
         return [Text(placeless(str(error), study.store), "note")]
     blocks: list[Block] = [Text(found.sentence(i, j), "finding") for i, j in found.pairs()[:6]]

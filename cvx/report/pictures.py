@@ -194,7 +194,7 @@ def _mean_image(part: Part, label: int) -> UInt8[np.ndarray, "h w c"]:
 def _properties(study: Study, references: Sequence[str]) -> list[Block]:
     options = measures.Options(num=study.num)
     try:
-        found = measures.properties(study.store, references, options, study.how)
+        found = measures.properties(study.store, references, options, study.runtime)
     except (ValueError, OSError) as error:
         return [Text(placeless(f"the maps cannot be put in numbers: {error}", study.store), "problem")]
     names = [name for name in found.names if any(found.interval(name, i).num for i in range(len(references)))]

@@ -11,7 +11,7 @@ import torch
 from cvx.checkpoint import Card
 from cvx.comparison import View
 from cvx.data.splits import NUM_FILM
-from cvx.measures import How, Settling, through_training
+from cvx.measures import Runtime, Settling, through_training
 from cvx.records import Run
 from cvx.report.afford import Afforded
 from cvx.store import ModelEntry, Samples, Store
@@ -149,9 +149,9 @@ class Study:
     """By measure and dataset, what is shown of the measures that ask a model many times per image."""
 
     @property
-    def how(self) -> How:
-        """Return how measures are to be computed."""
-        return How(device=self.device, show_progress=self.show_progress)
+    def runtime(self) -> Runtime:
+        """Return where measures are computed."""
+        return Runtime(device=self.device, show_progress=self.show_progress)
 
     @property
     def runs(self) -> list[Past]:

@@ -203,7 +203,7 @@ def _left_out(part: Part, kind: str, seconds: float) -> list[Block]:
 def _ask(study: Study, part: Part, measure: Callable[..., Found], options: Options) -> tuple[Found | None, list[Block]]:
     references = [one.entry.reference for one in part.lookers]
     try:
-        return measure(study.store, references, options, study.how), []
+        return measure(study.store, references, options, study.runtime), []
     except (ValueError, OSError) as error:
         return None, [Text(placeless(str(error), study.store), "note")]
 

@@ -7,6 +7,7 @@ from pathlib import Path
 from safetensors import safe_open
 
 from cvx.files import read_json
+from cvx.frames import read_arrays
 from cvx.records import Run, read_rows
 from cvx.store import NAME, Store
 from cvx.upkeep.finding import (
@@ -18,7 +19,6 @@ from cvx.upkeep.finding import (
     note,
     one_line,
     problem,
-    read_arrays,
     strays,
     tried,
 )

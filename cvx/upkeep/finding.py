@@ -8,8 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-import numpy as np
-
 Level = Literal["problem", "note"]
 PRUNE = "`python -m cvx prune` shows it, with --yes it goes"
 IDLE_S = 3600.0
@@ -132,15 +130,3 @@ def tried(where: Path, read: Callable[[], object], advice: str, what: str = "can
 def one_line(error: Exception) -> str:
     """Return an error's message, or its kind where it has none, in one line of bounded length."""
     return (" ".join(str(error).split()) or type(error).__name__)[:300]
-
-
-def read_arrays(path: Path) -> dict[str, np.ndarray]:
-    """Read every array of an .npz, so that its checksums are checked.
-
-    Raises:
-        ValueError: If it is none, or would need a pickle.
-    """
-    with path.open("rb") as stream, np.load(stream, allow_pickle=False) as stored:
-        if not hasattr(stored, "files"):
-            raise ValueError(f"{path} is no .npz")
-        return {name: stored[name] for name in stored.files}

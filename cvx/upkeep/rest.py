@@ -5,6 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.files import read_json
+from cvx.frames import read_arrays
 from cvx.upkeep.finding import (
     PRUNE,
     Finding,
@@ -12,7 +13,6 @@ from cvx.upkeep.finding import (
     is_held,
     is_temporary,
     note,
-    read_arrays,
     strays,
     tried,
 )

@@ -8,7 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from cvx.files import read_json
-from cvx.upkeep.finding import Finding, beneath, entries, is_temporary, leftover, problem, read_arrays, tried
+from cvx.frames import read_arrays
+from cvx.upkeep.finding import Finding, beneath, entries, is_temporary, leftover, problem, tried
 
 _ANEW = {
     "attributions": "`python -m cvx attribute` draws it anew",
