@@ -70,3 +70,10 @@ def test_no_document_names_a_path_of_somebodys_machine():
 def test_the_last_line_of_the_requirements_installs_the_project():
     lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.strip()]
     assert lines[-1] == "-e ."
+
+
+def test_the_readmes_benchmarks_are_lines_of_the_last_measurement():
+    whole, _, rest = (ROOT / "README.md").read_text().partition("<!-- written by `make bench` -->")[2].partition("<!--")
+    rows = [line for line in whole.splitlines() if line.startswith("| ")][1:]
+    measured = (ROOT / "BENCHMARKS.md").read_text()
+    assert len(rows) >= 12 and rest and [row for row in rows if f"\n{row} " not in measured] == []

@@ -1,4 +1,4 @@
-"""Measure how fast cvx is on this machine and write BENCHMARKS.md: `python tests/benchmarks/run.py [TOPIC …]`."""
+"""Measure how fast cvx is on this machine and write BENCHMARKS.md and what the README shows of it: `python tests/benchmarks/run.py [TOPIC …]`."""
 
 import argparse
 import datetime
@@ -9,9 +9,11 @@ import sys
 import time
 from pathlib import Path
 
+from excerpt import replaced
 from measuring import Row, machine
 
 ROOT = Path(__file__).parents[2]
+OUTPUT, README = ROOT / "BENCHMARKS.md", ROOT / "README.md"
 TOPICS = {
     "loop": "Training: the whole loop against the bare step",
     "batches": "Augmented batches of 32-px images",
@@ -39,7 +41,7 @@ def main() -> None:
     """Measure the topics named, or all but the long; topics that were not measured keep what the file has of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
-    parser.add_argument("--output", type=Path, default=ROOT / "BENCHMARKS.md", help="default: BENCHMARKS.md")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="default: BENCHMARKS.md")
     parser.add_argument("--topic-as-json", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if unknown := [topic for topic in given.topics if topic not in TOPICS]:
@@ -54,6 +56,8 @@ def main() -> None:
         print(sections[topic], flush=True)
         ordered = [sections[name] for name in TOPICS if name in sections]
         given.output.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")
+        if given.output == OUTPUT:
+            README.write_text(replaced(README.read_text(encoding="utf-8"), ordered), encoding="utf-8")
 
 
 def _kept(file: Path) -> dict[str, str]:
