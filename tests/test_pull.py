@@ -3,6 +3,7 @@
 import gc
 import json
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
 import numpy as np
 import pytest
@@ -115,6 +116,21 @@ def test_an_interrupted_pull_keeps_what_came_and_fetches_only_the_rest(published
 
 def digest(server, file):
     return version(server, "model", "tiles-test_resnet").contents[file]["digest"].encode().hex()
+
+
+def test_a_pull_killed_as_it_puts_records_in_their_place_is_completed_by_the_next(published, tmp_path, monkeypatch):
+    here, rename = tmp_path / "here", Path.rename
+
+    def killed(path, target):
+        if target.parent.name == "runs":
+            raise KeyboardInterrupt
+        return rename(path, target)
+
+    with monkeypatch.context() as patched, pytest.raises(KeyboardInterrupt):
+        patched.setattr(Path, "rename", killed)
+        pull(here, WHERE)
+    assert list((here / ".pulling").rglob("wandb.json"))
+    assert statuses(pull(here, WHERE)) == [("dataset", "known"), ("model", "known"), ("records", "new")]
 
 
 def test_weights_that_are_not_what_their_digest_says_are_refused(published, tmp_path):

@@ -19,7 +19,7 @@ from cvx.records import runs
 from cvx.resume import load_state
 from cvx.store import Store
 from cvx.sweeps.file import read
-from cvx.sweeps.ledger import _storage
+from cvx.sweeps.journal import open_journal
 from cvx.upkeep import examine
 
 STORES = Path(__file__).parent / "stores" / f"format{FORMAT}"
@@ -79,7 +79,7 @@ def test_an_older_sweep_goes_on_without_trying_a_point_again(unpack):
     folder = unpack("swept") / "sweeps" / "small"
     import optuna
 
-    study = optuna.load_study(study_name="sweep", storage=_storage(folder))
+    study = optuna.load_study(study_name="sweep", storage=open_journal(folder))
     (trial,) = study.get_trials()
     assert trial.state.name == "COMPLETE" and trial.user_attrs["key"]
     assert json.loads((folder / "result.json").read_text())["trials"][0]["status"] == "finished"

@@ -183,6 +183,9 @@ def _download(store: Store, artifact: Any) -> Path:
     """Fetch an artifact's files and compare each with its digest."""
     folder = store.root / WORK / hashlib.sha256(artifact.digest.encode()).hexdigest()[:16]
     folder.mkdir(parents=True, exist_ok=True)
+    expected = {folder / str(name) for name in artifact.manifest.entries}
+    for path in [path for path in folder.rglob("*") if path.is_file() and path not in expected]:
+        path.unlink()  # of a pull that was killed as it put the folder in its place
     artifact.download(root=str(folder), skip_cache=True)
     artifact.verify(root=str(folder))
     return folder
