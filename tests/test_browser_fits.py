@@ -1,7 +1,7 @@
 """Every tab of the demo on a projector and on a phone, in light and dark: it fits, and axe finds no serious fault."""
 
 import pytest
-from browsing import PHONE, PROJECTOR, open_tab, serious
+from browsing import DESK, PHONE, PROJECTOR, open_tab, serious
 from playwright.sync_api import expect
 from small_runs import add_runs
 from small_store import add_model, make_splits, make_store, served
@@ -44,11 +44,13 @@ def test_every_tab_fits_its_width_and_has_no_serious_fault(visit, address, size,
     assert (int(paper.split("(")[1].split(",")[0]) > 128) == (scheme == "light")
 
 
-@pytest.mark.parametrize("size", [PHONE, PROJECTOR])
+@pytest.mark.parametrize("size", [PHONE, DESK, PROJECTOR])
 def test_what_is_opened_by_hand_fits_and_has_no_serious_fault(visit, address, size):
     link = "datasets=tiles&models=resnet10t&models=vit_tiny&slide.tiles=vit_tiny,resnet10t,40&pixel.tiles=0.5,0.5"
     page = visit(f"{address}/?{link}&which.tiles=wrong&target=class&scale=absolute", size)
     expect(page.locator(".cvx-slider")).to_be_visible()
+    rails = "[...document.querySelectorAll('.cvx-rail')].filter(one => one.scrollWidth > one.clientWidth).length"
+    assert page.evaluate(rails) == 0
     assert page.evaluate("document.documentElement.scrollWidth") <= size[0]
     assert serious(page) == []
     page.get_by_role("radio", name="My own image").check()
