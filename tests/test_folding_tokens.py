@@ -80,7 +80,7 @@ def test_a_linear_layer_and_its_gradient_are_those_of_float64_in_every_shape(sha
 def test_the_linear_layers_of_many_images_are_multiplied_by_onednn_both_ways():
     model, inputs = vit(), images(16)
     twin = folded(model, inputs[:1])
-    with profile(activities=[ProfilerActivity.CPU]) as seen:
+    with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         vanilla_gradient(twin, inputs, torch.arange(16) % 10)
     calls = {one.key: one.count for one in seen.key_averages()}
     num = 4 * (len(model.net.blocks) - 1) + 1  # the last one: keys and values; all else there is of one token
