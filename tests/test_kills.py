@@ -11,6 +11,7 @@ import pytest
 from killing import (
     CHECKPOINT,
     HERE,
+    LONGEST_S,
     MATERIALIZE,
     ROUNDS,
     STATE,
@@ -87,14 +88,15 @@ def test_training_that_is_killed_again_and_again_ends_bit_identical(tmp_path, da
 @pytest.mark.slow
 def test_a_sweep_that_is_killed_again_and_again_loses_and_repeats_no_finished_trial(tmp_path):
     (tmp_path / "toy.py").write_text(PROGRAM)
-    random, kills, points = np.random.default_rng(7), 0, [number / 1000 for number in range(4 * ROUNDS)]
+    points = [round(0.012 * number / (4 * ROUNDS), 6) for number in range(4 * ROUNDS)]  # two seconds at most each
+    random, kills = np.random.default_rng(7), 0
     path, done = write(tmp_path, parameters={"x": {"values": points}, "pause": {"value": 100}}), set()
     while kills < ROUNDS:
         killed = kill_after(start("-m", "cvx", "sweep", path, "--jobs=2", "--resume"), float(random.uniform(2, 8)))
         before, done = done, {run.name for run in finished(tmp_path)}
         assert before <= done
         kills += 1 if killed else ROUNDS  # it is through: there is nothing left to kill
-    said, _ = start("-m", "cvx", "sweep", path, "--jobs=2", "--resume").communicate(timeout=250)
+    said, _ = start("-m", "cvx", "sweep", path, "--jobs=2", "--resume").communicate(timeout=LONGEST_S)
     assert sorted(float(run.config["values"]["x"]) for run in finished(tmp_path)) == points, said
     assert done <= {run.name for run in finished(tmp_path)}
 
