@@ -76,7 +76,7 @@ def test_a_linear_layer_and_its_gradient_are_those_of_float64_in_every_shape(sha
     close(ours.grad.double(), exact.grad)
 
 
-@pytest.mark.skipif(not tokens._has_onednn(), reason="another processor")
+@pytest.mark.skipif(not tokens._has_onednn(), reason="torch has no oneDNN here, or the processor no AVX")
 def test_the_linear_layers_of_many_images_are_multiplied_by_onednn_both_ways():
     model, inputs = vit(), images(16)
     twin = folded(model, inputs[:1])
