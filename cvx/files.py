@@ -56,6 +56,8 @@ def whole_folder(parent: Path) -> Iterator[Path]:
 
 def _name(error: OSError, path: Path) -> None:
     """Let the error of a full disk say which file it is about: by itself it does not."""
+    if error.errno is None and " requested and " in str(error):  # all that numpy says is how much it could write
+        error.errno, error.strerror = errno.ENOSPC, os.strerror(errno.ENOSPC)
     if error.errno in (errno.ENOSPC, errno.EDQUOT, errno.EFBIG) and error.filename is None:
         error.filename = str(path)
 

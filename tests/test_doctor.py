@@ -195,6 +195,13 @@ def test_names_that_nobody_knows_are_notes_everywhere(root):
     assert sorted(one.where.parent for one in notes(root)) == sorted(places) and problems(root) == []
 
 
+def test_what_a_stopped_pull_had_fetched_is_a_note_that_says_how_to_go_on(root):
+    (root / ".pulling/0123").mkdir(parents=True)
+    (root / ".pulling.lock").touch()
+    (found,) = notes(root)
+    assert found.where == root / ".pulling" and "pull again" in found.advice and problems(root) == []
+
+
 def test_a_run_whose_model_was_pruned_is_a_note(root):
     shutil.rmtree(root / "models/tiles-vit_mini/v0")
     write_json(root / "models/tiles-vit_mini/aliases.json", {"aliases": {"latest": 1, "best": 1}})

@@ -215,7 +215,7 @@ def test_a_model_that_does_not_fit_on_the_disk_is_an_error_and_the_store_stays_a
 
 def test_samples_that_do_not_fit_on_the_disk_leave_none(tmp_path, full_disk):
     full_disk(10_000)
-    with pytest.raises(OSError):
+    with pytest.raises(OSError, match=str(tmp_path / "samples")):
         Store(tmp_path).add_samples(make_splits("tiles", 40, 16, 3, True))
     full_disk(resource.RLIM_INFINITY)
     assert Store(tmp_path).datasets() == [] and [one.level for one in examine(tmp_path)] == []
