@@ -2,6 +2,7 @@
 
 import contextlib
 import errno
+import itertools
 import json
 import math
 import os
@@ -17,7 +18,7 @@ import yaml
 FORMAT = 1
 """The layout of every JSON file cvx writes; a reader refuses a higher number."""
 MAX_YAML = 2**20
-"""Bytes of a YAML file."""
+"""Bytes of a YAML file, what its aliases stand for included."""
 
 
 @contextlib.contextmanager
@@ -129,14 +130,30 @@ def check_format(content: Any, path: Path) -> dict[str, Any]:
     return content
 
 
-class _Plain(yaml.SafeLoader):
-    """YAML without aliases: a few lines of them stand for more values than fit into memory."""
+class _Bounded(yaml.SafeLoader):
+    """YAML whose aliases, written out, are no longer than a file may be: few lines can stand for billions of values."""
 
-    def compose_node(self, parent: Any, index: Any) -> Any:
-        """Refuse an alias."""
-        if self.check_event(yaml.AliasEvent):
-            raise yaml.YAMLError(f"aliases are not read, got *{self.peek_event().anchor}: write the value out")
-        return super().compose_node(parent, index)
+    def get_single_node(self) -> yaml.Node | None:
+        """Measure a document before its values are made."""
+        node = super().get_single_node()
+        if node is not None:
+            _written_out(node, {})
+        return node
+
+
+def _written_out(node: yaml.Node, known: dict[int, int | None]) -> int:
+    """Return about how long a node is with its aliases written out; `known` holds those measured, None those begun."""
+    if id(node) not in known:
+        known[id(node)] = None
+        pairs = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
+        scalar = isinstance(node, yaml.ScalarNode)
+        known[id(node)] = 1 + (len(node.value) if scalar else sum(_written_out(one, known) for one in pairs))
+    length = known[id(node)]
+    if length is None:
+        raise yaml.YAMLError("an alias stands for a value that it is a part of")
+    if length > MAX_YAML:
+        raise yaml.YAMLError(f"its aliases stand for more than {MAX_YAML:,} bytes")
+    return length
 
 
 def read_yaml(path: Path) -> Any:
@@ -148,7 +165,7 @@ def read_yaml(path: Path) -> Any:
     if (size := path.stat().st_size) > MAX_YAML:
         raise ValueError(f"{path} has {size:,} bytes; a file that a person wrote has at most {MAX_YAML:,}")
     try:
-        return yaml.load(path.read_text(encoding="utf-8"), _Plain)
+        return yaml.load(path.read_text(encoding="utf-8"), _Bounded)
     except (yaml.YAMLError, ValueError, RecursionError) as error:
         raise ValueError(f"{path}: not readable as YAML: {' '.join(str(error).split())}") from None
 

@@ -54,7 +54,16 @@ def test_a_few_lines_that_stand_for_a_billion_values_are_refused_at_once(tmp_pat
     file = tmp_path / "laughs.yaml"
     file.write_text("\n".join([*lines, "lr: *a9"]))
     for read in (config.preset, read_sweep):
-        with pytest.raises(ValueError, match="aliases are not read"):
+        with pytest.raises(ValueError, match=r"laughs\.yaml: .* aliases stand for more than 1,048,576 bytes"):
+            read(file)
+
+
+@pytest.mark.parametrize("text", ["lr: &a [*a]", "&a lr: {seed: *a}\n<<: &b {<<: *b}", "&all {lr: 0.1, again: *all}"])
+def test_an_alias_of_what_it_is_a_part_of_is_refused(tmp_path, text):
+    file = tmp_path / "ring.yaml"
+    file.write_text(text)
+    for read in (config.preset, read_sweep):
+        with pytest.raises(ValueError, match=r"ring\.yaml: .*a value that it is a part of"):
             read(file)
 
 

@@ -104,7 +104,9 @@ def test_a_sweep_file_opens_with_what_it_is_for_and_both_commands(file):
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "stricht": True}}, "unknown key 'stricht'"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": float("nan")}}, "above 1"),
         ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": float("inf")}}, "above 1"),
-        ({"early_terminate": {"type": "hyperband", "min_iter": 1, "eta": 1 + 1e-10}}, "1.01 or more"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 9, "min_iter": 1}}, "got min_iter, max_iter"),
+        ({"early_terminate": {"type": "hyperband", "max_iter": 9, "s": 2.5}}, "s must be a whole number"),
+        ({"run_cap": 1.5}, "run_cap must be a whole number"),
         ({"early_terminate": {"type": "hyperband", "max_iter": 10**400, "s": 1}}, "from 1 to 1,000,000"),
         ({"early_terminate": {"type": "hyperband", "max_iter": 9, "s": 10**12}}, "from 1 to 1,000,000"),
         ({"metric": {"name": "val/acc1", "target": float("nan")}}, "metric.target must be a number, got nan"),
@@ -222,21 +224,48 @@ def test_the_command_is_shown_as_a_person_types_it():
     assert shlex.join(command.shown(["/usr/bin/env", sys.executable, "-m", "cvx"])) == "python -m cvx"
 
 
-def test_the_bands_are_wandbs():
-    assert hyperband({"type": "hyperband", "max_iter": 27, "s": 2}).bands == (3, 9)
-    assert hyperband({"type": "hyperband", "min_iter": 3}).bands[:4] == (3, 9, 27, 81)
+@pytest.mark.parametrize(
+    ("given", "bands"),
+    [
+        ({"max_iter": 27, "s": 2}, (3, 9)),
+        ({"max_iter": 27.0, "s": 2.0}, (3, 9)),
+        ({"max_iter": 27, "s": 2, "min_iter": 5}, (3, 9)),
+        ({"max_iter": 10, "s": 9, "eta": 2}, (1, 2, 5)),
+        ({"min_iter": 3, "eta": 1000}, (3, 3000)),
+        ({"min_iter": 10, "s": 2, "eta": 100}, (10, 1000, 100_000)),
+        ({"min_iter": 10, "s": 2.5, "eta": 1e308}, (10,)),
+        ({"min_iter": 10, "eta": 1.001}, (10, 11)),
+    ],
+)
+def test_the_bands_are_those_of_wandbs_public_controller(given, bands):
+    assert hyperband({"type": "hyperband", **given}).bands == bands
+
+
+def test_eta_however_near_to_one_makes_no_endless_list_of_bands():
+    for given in ({"min_iter": 1}, {"max_iter": 1_000_000, "s": 1_000_000}):
+        rule = hyperband({"type": "hyperband", "eta": 1 + 2**-52, **given})
+        assert len(rule.bands) < 3
+        assert not rule.stops([1.0], [[1.0]] * 1025, maximize=False)
+
+
+def test_the_value_at_a_band_is_as_many_recorded_values_in():
+    at_two = [[9, 3], [9, 4], [0, 5, 0], [9, 6, 0]]
+    rule = hyperband({"type": "hyperband", "min_iter": 2, "eta": 2})
+    assert rule.strict, "the public schema's default since April 2024"
+    assert [rule.stops(one, at_two, maximize=False) for one in at_two] == [False, False, False, True]
+    assert not rule.stops([9], [*at_two, [9]], maximize=False), "its first value is the untrained model's"
 
 
 def test_hyperband_stops_what_is_not_among_the_best_at_its_band():
     rule = Hyperband((1, 2), eta=2, strict=False)
     histories = [[10, 9], [10, 10], [10, 8, 8], [10, 7, 7], [10, 6, 6]]
-    assert [rule.stops(one, histories, maximize=False) for one in histories] == [True, True, True, False, False]
+    assert [rule.stops(one, histories, maximize=False) for one in histories] == [True, True, False, False, False]
     turned = [[-value for value in one] for one in histories]
-    assert [rule.stops(one, turned, maximize=True) for one in turned] == [True, True, True, False, False]
+    assert [rule.stops(one, turned, maximize=True) for one in turned] == [True, True, False, False, False]
 
 
 def test_one_bad_epoch_is_forgiven_unless_strict():
-    histories = [[10, 1, 9], [10, 5, 5], [10, 6, 6]]
+    histories = [[1, 9], [5, 5], [6, 6]]
     assert not Hyperband((2,), eta=2, strict=False).stops(histories[0], histories, maximize=False)
     assert Hyperband((2,), eta=2, strict=True).stops(histories[0], histories, maximize=False)
 
@@ -244,4 +273,18 @@ def test_one_bad_epoch_is_forgiven_unless_strict():
 def test_a_lone_trial_and_one_before_its_first_band_go_on():
     rule = Hyperband((2,), eta=3, strict=True)
     assert not rule.stops([5, 5, 5], [[5, 5, 5]], maximize=False)
-    assert not rule.stops([9, 9], [[9, 9], [1, 1, 1]], maximize=False)
+    assert not rule.stops([9], [[9], [1, 1, 1]], maximize=False)
+
+
+def test_aliases_and_merge_keys_are_read(tmp_path):
+    file = tmp_path / "sweep.yaml"
+    file.write_text(
+        "method: random\nrun_cap: 4.0\nmetric: {name: val/loss}\n"
+        "parameters:\n  lr: &range {min: 0.1, max: 0.5}\n  weight_decay: *range\n  ema: {<<: *range, max: 0.9}\n"
+        "command: [python, -m, cvx, train]\n"
+    )
+    sweep = read(file)
+    assert sweep.run_cap == 4
+    specs = {one.name: dict(one.spec) for one in sweep.parameters}
+    half = {"min": 0.1, "max": 0.5}
+    assert specs == {"lr": half, "weight_decay": half, "ema": {"min": 0.1, "max": 0.9}}

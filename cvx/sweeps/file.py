@@ -121,7 +121,7 @@ def read(file: Path) -> Sweep:
 
 def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
     _check_keys(content)
-    method, run_cap = content.get("method"), content.get("run_cap")
+    method = content.get("method")
     if method not in METHODS:
         raise ValueError(f"method must be one of {', '.join(METHODS)}, got {method!r}")
     metric = _metric(content.get("metric"))
@@ -129,19 +129,24 @@ def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
     if metric is None and (method == "bayes" or early_stop):
         asking = "method bayes" if method == "bayes" else "early_terminate"
         raise ValueError(f"{asking} needs a metric with name and goal")
-    if run_cap is not None and (isinstance(run_cap, bool) or not isinstance(run_cap, int) or run_cap < 1):
-        raise ValueError(f"run_cap must be a whole number of at least 1, got {run_cap!r}")
     return Sweep(
         file=file,
         method=method,
         parameters=_parameters(content.get("parameters"), method),
         metric=metric,
         early_stop=early_stop,
-        run_cap=run_cap,
+        run_cap=_run_cap(content.get("run_cap")),
         program=str(content.get("program", "")),
         command=command.items(content.get("command"), content.get("program")),
         ignored=tuple(f"metric.{key}" for key in content.get("metric") or () if key not in METRIC_KEYS),
     )
+
+
+def _run_cap(given: object) -> int | None:
+    cap = space.whole(given)
+    if given is not None and (cap is None or cap < 1):
+        raise ValueError(f"run_cap must be a whole number of at least 1, got {given!r}")
+    return cap
 
 
 def _check_keys(content: Mapping[str, Any]) -> None:

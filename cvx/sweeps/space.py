@@ -29,6 +29,11 @@ def is_number(value: object) -> bool:
     return abs(value) <= sys.float_info.max
 
 
+def whole(value: object) -> int | None:
+    """Return a whole number, which JSON's schemas let be written 2.0 as well as 2; None for anything else."""
+    return int(value) if is_number(value) and value == int(value) else None  # type: ignore[call-overload]
+
+
 def _between(u: float, low: float, high: float) -> float:
     return low + u * (high - low)
 
