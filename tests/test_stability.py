@@ -3,11 +3,12 @@
 import numpy as np
 import pytest
 import torch
+from captum.attr import Saliency
 from captum.metrics import sensitivity_max
 from torch import nn
 
 from cvx import models
-from cvx.attribution import integrated_gradients, vanilla_gradient
+from cvx.attribution import METHODS, integrated_gradients
 from cvx.attribution.stability import RADIUS, draws, max_sensitivity, settled, through_epochs
 
 
@@ -25,23 +26,62 @@ def ask(num=3, side=5):
     return torch.rand(num, 3, side, side), torch.arange(num) % 4
 
 
-def test_max_sensitivity_is_captums_for_the_same_noise():
+def saturated(images):
+    """Push most pixels to an end of the range, as the background and strokes of a digit are."""
+    return (3 * images - 1).clamp(0, 1)
+
+
+@pytest.mark.parametrize("change", [torch.clone, saturated])
+def test_max_sensitivity_is_captums_for_the_same_noise(change):
     torch.manual_seed(1)
     net = Smooth()
     inputs, targets = ask()
+    inputs = change(inputs)
     noise = draws((3, 5, 5), RADIUS, 10, seed=0)
     found = max_sensitivity(net, inputs, targets)
     for i in range(3):
 
         def explain(images, target=int(targets[i])):
             images = images[0] if isinstance(images, tuple) else images
-            return (vanilla_gradient(net, images, torch.full((len(images),), target))[1],)
+            leaf = images.detach().clone().requires_grad_()
+            return (Saliency(net).attribute(leaf, target=target, abs=False),)
 
         def perturb(images):
-            return (images + noise).clamp(0, 1)  # captum repeats the image for all draws at once
+            return images + noise  # captum repeats the image for all draws at once
 
-        expected = sensitivity_max(explain, inputs[i : i + 1], perturb, n_perturb_samples=10, norm_ord="fro")
+        expected = sensitivity_max(explain, inputs[i : i + 1], perturb, n_perturb_samples=10)
         assert found[i] == pytest.approx(float(expected), rel=1e-4)
+
+
+class Cubic(nn.Module):
+    """Score the sum of cubes: each pixel's gradient is 3 x², so noise d changes it by 3 (2 x d + d²)."""
+
+    def forward(self, inputs):
+        return (inputs**3).flatten(1).sum(dim=1, keepdim=True)
+
+
+def test_pixels_at_the_ends_meet_the_noise_in_full():
+    inputs = torch.zeros(2, 1, 6, 6)
+    inputs[0, :, ::2], inputs[1] = 1, 1
+    found = max_sensitivity(Cubic(), inputs, torch.zeros(2, dtype=torch.int64), num=5)
+    noise = draws((1, 6, 6), RADIUS, 5, seed=0).double()
+    changes = [(2 * inputs * one + one**2).flatten(1).norm(dim=1) for one in noise]
+    expected = torch.stack(changes).amax(dim=0) / (inputs.double() ** 2).flatten(1).norm(dim=1)
+    np.testing.assert_allclose(found, expected.numpy(), rtol=1e-4)
+
+
+def test_images_themselves_must_lie_in_zero_to_one():
+    with pytest.raises(ValueError, match=r"must lie in \[0, 1\], got 0…1.01"):
+        max_sensitivity(Cubic(), torch.tensor([[[[0.0, 1.01]]]]), torch.tensor([0]))
+
+
+@pytest.mark.parametrize("explain", METHODS.values(), ids=METHODS)
+def test_noise_may_leave_the_range_for_every_method_but_no_farther_than_its_radius(explain):
+    inputs, targets = torch.tensor([[[[-0.1, 1.1]]]]), torch.tensor([0])
+    explain(Cubic(), inputs, targets, slack=0.1)
+    for slack in ({}, {"slack": 0.05}):
+        with pytest.raises(ValueError, match=r"got -0\.1…1\.1"):
+            explain(Cubic(), inputs, targets, **slack)
 
 
 def test_a_linear_models_maps_do_not_move_and_a_zero_map_is_undefined():
@@ -58,8 +98,8 @@ def test_integrated_gradients_of_a_linear_model_move_as_the_image_does():
     net = nn.Sequential(nn.Flatten(), nn.Linear(75, 4))
     found = max_sensitivity(net, inputs, targets, num=4, explain=integrated_gradients)
     weights = net[1].weight.detach()[targets].reshape(inputs.shape)
-    moves = [(inputs + one).clamp(0, 1) - inputs for one in draws((3, 5, 5), RADIUS, 4, seed=0)]
-    largest = torch.stack([(weights * move).flatten(1).norm(dim=1) for move in moves]).amax(dim=0)
+    moves = weights * draws((3, 5, 5), RADIUS, 4, seed=0)[:, None]
+    largest = moves.flatten(2).norm(dim=2).amax(dim=0)
     expected = largest / (weights * inputs).flatten(1).norm(dim=1)
     np.testing.assert_allclose(found, expected.numpy(), rtol=1e-3)
 

@@ -26,6 +26,7 @@ def vanilla_gradient(
     targets: Int64[Tensor, "n"] | None = None,
     score: str = "logit",
     precision: torch.dtype = torch.float32,
+    slack: float = 0.0,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Differentiate one score of each image with respect to the image (Simonyan et al., 2013, arXiv:1312.6034).
 
@@ -40,6 +41,7 @@ def vanilla_gradient(
             of its own.
         score: One of SCORES.
         precision: bfloat16 rounds inside the model: see `rounding_error`.
+        slack: How far inputs may lie outside [0, 1], as images with noise do.
 
     Returns:
         The logits, and the signed gradient in units of the score per unit pixel; both detached.
@@ -48,7 +50,7 @@ def vanilla_gradient(
         ValueError: If an input or a target is out of range, or the score is unknown.
         NotFiniteError: If an image's logits or gradient are not finite; the message names the image.
     """
-    check(inputs, targets, score)
+    check(inputs, targets, score, slack)
     with frozen(model, inputs.device, precision):
         leaf = own_copy(model, inputs).requires_grad_()
         logits = model(leaf)
@@ -81,11 +83,12 @@ def pick(values: Float[Tensor, "n k"], targets: Int64[Tensor, "n"]) -> Float[Ten
     return values.gather(1, targets.to(values.device, copy=True)[:, None])[:, 0]
 
 
-def check(inputs: Tensor, targets: Tensor | None, score: str) -> None:
+def check(inputs: Tensor, targets: Tensor | None, score: str, slack: float = 0.0) -> None:
     """Refuse what would give a map of the wrong thing.
 
     Raises:
-        ValueError: If inputs are no float images in [0, 1], targets no classes of as many images, or the score unknown.
+        ValueError: If inputs are no float images in [0, 1], give or take the slack, targets no classes of as many
+            images, or the score unknown.
     """
     if score not in SCORES:
         raise ValueError(f"unknown score {score!r}; known: {', '.join(SCORES)}")
@@ -100,7 +103,8 @@ def check(inputs: Tensor, targets: Tensor | None, score: str) -> None:
             f" got {targets.dtype} {list(targets.shape)}"
         )
     low, high = (float(end) for end in inputs.aminmax()) if inputs.numel() else (0.0, 1.0)
-    if not (low >= -1e-3 and high <= 1 + 1e-3):  # NaN fails too
+    slack += 1e-3
+    if not (low >= -slack and high <= 1 + slack):  # NaN fails too
         raise ValueError(
             f"inputs must lie in [0, 1], got {low:g}…{high:g}; divide by 255 if they are bytes, and leave normalization"
             " to the model"

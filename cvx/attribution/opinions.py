@@ -24,6 +24,7 @@ def smoothgrad(
     targets: Int64[Tensor, "n"],
     score: str = "logit",
     precision: torch.dtype = torch.float32,
+    slack: float = 0.0,
     seed: int = 0,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Average the gradient over noisy copies of each image (Smilkov et al., 2017, arXiv:1706.03825).
@@ -53,7 +54,7 @@ def smoothgrad(
                 abs=False,
             )
 
-    return _one_by_one(explain, model, inputs, targets, score, precision)
+    return _one_by_one(explain, model, inputs, targets, score, precision, slack)
 
 
 def integrated_gradients(
@@ -62,6 +63,7 @@ def integrated_gradients(
     targets: Int64[Tensor, "n"],
     score: str = "logit",
     precision: torch.dtype = torch.float32,
+    slack: float = 0.0,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     """Integrate the gradient along the straight way from a black image (Sundararajan et al., 2017, arXiv:1703.01365).
 
@@ -81,7 +83,7 @@ def integrated_gradients(
             image, baselines=0.0, target=target, n_steps=NUM_STEPS, internal_batch_size=2 * _TOGETHER
         )
 
-    return _one_by_one(explain, model, inputs, targets, score, precision)
+    return _one_by_one(explain, model, inputs, targets, score, precision, slack)
 
 
 def _one_by_one(
@@ -91,8 +93,9 @@ def _one_by_one(
     targets: Int64[Tensor, "n"],
     score: str,
     precision: torch.dtype,
+    slack: float,
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
-    check(inputs, targets, score)
+    check(inputs, targets, score, slack)
     with frozen(model, inputs.device, precision):
         images = own_copy(model, inputs)
         with torch.no_grad():
