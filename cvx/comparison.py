@@ -9,6 +9,7 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 
 from cvx import stopping
 from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
+from cvx.attribution.description import center_bias
 from cvx.checkpoint import Card
 from cvx.data.splits import Split, fit_channels, fit_image
 from cvx.models import Classifier
@@ -197,7 +198,7 @@ class ClassView:
     mean_map: Float32[np.ndarray, "h w"]
     """Mean of the maps but zero ones, each divided by its absolute sum, so that all images count alike."""
     center_bias: float
-    """Map-weighted mean distance from the center over a uniform map's: 1 is none, < 1 central; or nan."""
+    """Mean of the maps' `center_bias`: 1 is none, < 1 central; nan where all are zero or of one pixel."""
     mass_on_mask: float | None
     """Mean share of a map's absolute mass on its image's mask; None without masks or with zero maps only."""
     mask_share: float | None
@@ -263,7 +264,7 @@ def sum_up(
         maps=maps[few],
         preds=tuple(view.card.classes[pred] for pred in view.preds[few]),
         mean_map=shares[alive].mean(axis=0) if alive.any() else np.zeros_like(maps[0]),
-        center_bias=_center_bias(shares[alive]),
+        center_bias=float(center_bias(np.abs(shares[alive])).mean()) if alive.any() else float("nan"),
         mass_on_mask=mass,
         mask_share=chance,
         num=len(view),
@@ -281,15 +282,6 @@ def _shares(maps: Float32[np.ndarray, "n h w"]) -> tuple[Float32[np.ndarray, "n 
     safe = np.divide(maps, peaks, out=np.zeros_like(maps), where=peaks > 0)  # no overflow, no underflow in the sum
     sums = np.abs(safe).sum(axis=(1, 2), keepdims=True)
     return np.divide(safe, sums, out=np.zeros_like(safe), where=sums > 0), peaks[:, 0, 0] > 0
-
-
-def _center_bias(shares: Float32[np.ndarray, "n h w"]) -> float:
-    if not len(shares):
-        return float("nan")
-    rows, columns = (np.arange(length) - (length - 1) / 2 for length in shares.shape[1:])
-    distances = np.hypot(rows[:, None], columns[None, :])
-    uniform = distances.mean()
-    return float((np.abs(shares) * distances).sum(axis=(1, 2)).mean() / uniform) if uniform > 0 else 1.0
 
 
 def _on_mask(

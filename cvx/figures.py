@@ -106,7 +106,7 @@ def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label")
 def _class_row(view: ClassView, mean: Float32[np.ndarray, "h w"], limit: float) -> render.ClassRow:
     images = "image" if view.num == 1 else "images"
     facts = [f"{view.num} {images}, {percent(view.accuracy)} of them recognized"]
-    if view.num > view.num_zero:
+    if np.isfinite(view.center_bias):
         facts.append(f"center bias {view.center_bias:.2f} (none: 1)")
     if view.num_zero:
         facts.append(f"maps that are zero everywhere, left out of the mean: {view.num_zero}")

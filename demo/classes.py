@@ -90,7 +90,7 @@ def _facts(view: ClassView) -> str:
         ("images", str(view.num), "of this class among the stored samples that were looked at"),
         ("recognized", percent(view.accuracy), "share of them that the model assigns to this class"),
     ]
-    if view.num > view.num_zero:
+    if np.isfinite(view.center_bias):
         hint = "mean distance of a map from the center over that of a uniform map; below 1 is central"
         facts.append(("center bias", f"{view.center_bias:.2f}", hint))
     if view.mass_on_mask is not None and view.mask_share is not None:

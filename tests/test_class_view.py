@@ -7,9 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_looks import NAMES, card_of, maps, noise, spot, view_of
 
-from cvx import models
+from cvx import figures, models
+from cvx.attribution.description import describe
+from cvx.cli import attribute
 from cvx.comparison import class_view, look, sum_up
 from cvx.data.splits import Split
+from cvx.report import pictures
+from demo import classes
 
 
 def test_the_mean_map_counts_every_image_alike():
@@ -40,7 +44,24 @@ def test_tiny_and_huge_maps_count_like_others(scale):
     assert np.allclose(summed.mean_map, 1 / 256) and np.isclose(summed.center_bias, 1)
 
 
-@given(st.integers(1, 12), st.integers(0, 9))
+def test_a_class_view_and_the_table_of_properties_mean_the_same_center_bias():
+    several = np.random.default_rng(0).standard_normal((4, 1, 5, 5)).astype(np.float32)
+    several[2] = 0
+    own = describe(np.abs(several[:, 0]))["center_bias"]
+    summed = sum_up(view_of(several), np.arange(4), "cat", reduction="signed")
+    assert summed.center_bias == pytest.approx(np.nanmean(own), rel=1e-6)
+
+
+def test_maps_of_one_pixel_have_no_center_bias_anywhere():
+    one = np.ones((2, 1, 1, 1), np.float32)
+    view = sum_up(view_of(one), np.arange(2), "cat")
+    assert np.isnan(view.center_bias) and np.isnan(describe(one[:, 0])["center_bias"]).all()
+    row = figures._class_row(view, view.mean_map, 1.0)
+    shown = [*row.facts, classes._facts(view), *attribute._numbers([view]), pictures._class_cell(view, {}).caption]
+    assert "nan" not in " ".join(shown)
+
+
+@given(st.integers(2, 12), st.integers(0, 9))
 @settings(max_examples=30, deadline=None)
 def test_center_bias_is_one_for_a_uniform_map_and_below_for_a_central_one(size, seed):
     uniform = sum_up(view_of(np.ones((2, 1, size, size)) * (seed + 1)), np.arange(2), "cat")

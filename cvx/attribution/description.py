@@ -13,7 +13,7 @@ def describe(maps: Float[np.ndarray, "n h w"]) -> dict[str, Float64[np.ndarray, 
         gini: How concentrated the map is, from 0 (the same everywhere) to 1 - 1/pixels (one pixel) (Gini, 1912;
             for maps Chalasani et al., 2020, arXiv:1810.06583).
         entropy: Of the map as a distribution over pixels, over the logarithm of their number: 1 is even, 0 one pixel.
-        center_bias: Mean distance from the center over that of a uniform map: below 1 is central.
+        center_bias: As `center_bias`.
         frequency: Mean spatial frequency of the map less its mean, over the highest along an axis (0.5 cycles per
             pixel): noise is high, blobs are low; nan for a map that is the same everywhere.
     """
@@ -26,7 +26,7 @@ def describe(maps: Float[np.ndarray, "n h w"]) -> dict[str, Float64[np.ndarray, 
     return {
         "gini": _gini(flat),
         "entropy": _entropy(flat),
-        "center_bias": _center_bias(shares),
+        "center_bias": center_bias(shares),
         "frequency": _frequency(shares),
     }
 
@@ -44,7 +44,14 @@ def _entropy(shares: Float64[np.ndarray, "n p"]) -> Float64[np.ndarray, "n"]:
     return np.abs((shares * logs).sum(axis=1)) / np.log(shares.shape[1])
 
 
-def _center_bias(shares: Float64[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n"]:
+def center_bias(shares: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n"]:
+    """Return the mean distance of maps from the center over that of a uniform map: below 1 is central.
+
+    A map of one pixel lies at the center and cannot lie elsewhere: nan, as there is no distance to compare with.
+
+    Args:
+        shares: Of each map, what share of its magnitude lies on each pixel.
+    """
     rows, columns = (np.arange(length) - (length - 1) / 2 for length in shares.shape[1:])
     distances = np.hypot(rows[:, None], columns[None, :])
     uniform = distances.mean()

@@ -1,6 +1,7 @@
 """Draw what models look at: a figure per image, a page per class, and the raw maps."""
 
 import dataclasses
+import math
 import sys
 from collections.abc import Callable, Sequence
 from pathlib import Path
@@ -161,7 +162,8 @@ def _numbers(views: Sequence["ClassView"]) -> list[str]:
     recognized = sum(view.accuracy * view.num for view in views) / num
     alive = [(view, view.num - view.num_zero) for view in views if view.num > view.num_zero]
     masked = [(view, weight) for view, weight in alive if view.mass_on_mask is not None]
-    bias = f"{_mean(alive, 'center_bias'):.2f}" if alive else "–"
+    biased = [(view, weight) for view, weight in alive if not math.isnan(view.center_bias)]
+    bias = f"{_mean(biased, 'center_bias'):.2f}" if biased else "–"
     pair = (percent(_mean(masked, name)) for name in ("mass_on_mask", "mask_share")) if masked else ()
     return [str(num), percent(recognized), bias, "{} ({})".format(*pair) if masked else "–", str(zero)]
 

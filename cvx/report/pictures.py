@@ -175,7 +175,7 @@ def _class_view(part: Part, looker: Looker, label: int) -> ClassView:
 
 
 def _class_cell(view: ClassView, uris: dict[str, str]) -> MapCell:
-    caption = f"bias {view.center_bias:.2f}"
+    caption = f"bias {view.center_bias:.2f}" if np.isfinite(view.center_bias) else "–"
     detail = f"{view.reference}, {view.class_name}: {view.num} images, {percent(view.accuracy)} recognized"
     if view.mass_on_mask is not None and view.mask_share is not None:
         caption = f"on mask {view.mass_on_mask:.0%} (chance {view.mask_share:.0%})".replace("%", NARROW + "%")
