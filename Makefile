@@ -33,7 +33,7 @@ setup-system: ## install with apt what pip cannot: Chromium for the browser test
 	apt-get update
 	apt-get install -y --no-install-recommends chromium dataset-fashion-mnist
 
-demo: $(STAMP) ## train the starter models if the store has none, then serve the demo on PORT
+demo: $(STAMP) ## train the starter models if the store has none, or finish them, then serve the demo on PORT
 	@$(BIN)/python -m cvx starter --artifacts=$(ARTIFACTS) --if_empty=True
 	@$(BIN)/python demo/app.py --artifacts=$(ARTIFACTS) --port=$(PORT)
 

@@ -187,14 +187,6 @@ def test_a_finished_run_whose_model_was_deleted_is_trained_again(tmp_path, store
     assert store.models()
 
 
-@pytest.mark.slow
-def test_starter_does_nothing_where_there_are_models(store, capsys):
-    assert main(["train", *QUICK]) == 0
-    before = store.models()
-    assert main(["starter", "--if_empty=True"]) == 0
-    assert store.models() == before
-
-
 def foreign_weights(path, data_root):
     """Save a trained timm model the way other people's scripts do."""
     torch.manual_seed(0)

@@ -5,11 +5,17 @@ import statistics
 import sys
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 import cvx.cli
 from cvx.cli.flags import WithData
 
+if TYPE_CHECKING:
+    from cvx.config import Place
+
 PRESETS = ("digits_resnet18", "digits_vit", "shapes32_resnet18", "shapes32_vit")
+LEFT = "starter.json"
+"""In the store while the models are trained: those that are not done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -19,27 +25,63 @@ class Flags(WithData):
     seeds: int = 1
     """Train each of them with this many seeds, to see the spread."""
     if_empty: bool = False
-    """Do nothing if the store holds any model."""
+    """In a store that holds a model, only finish what an earlier call was interrupted in."""
 
 
 def main(argv: list[str]) -> int:
     """Train the starter models and print their accuracies."""
     flags = cvx.cli.parse(Flags, argv, "starter")
-    from cvx import config, pipeline
+    from filelock import FileLock, Timeout
+
+    from cvx import config
     from cvx.store import Store
 
     if flags.seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {flags.seeds}")
     roots = [f"--{name}={getattr(flags, name)}" for name in ("artifacts", "data") if getattr(flags, name)]
     _, place = config.parse([*roots, "--wandb=off"])
+    todo = [(name, seed) for seed in range(flags.seeds) for name in PRESETS]
     if flags.if_empty and Store(place.artifacts).models():
-        return 0
+        todo = left(place.artifacts)
+        if not todo:
+            return 0
+        print("an earlier training of the starter models was interrupted; this goes on with it", file=sys.stderr)
+    place.artifacts.mkdir(parents=True, exist_ok=True)
+    try:
+        with FileLock(place.artifacts / f"{LEFT}.lock", timeout=0):
+            return _train(todo, place)
+    except Timeout:
+        print(f"another process is training the starter models into {place.artifacts}", file=sys.stderr)
+        return 0 if flags.if_empty else 1
+
+
+def _train(todo: Sequence[tuple[str, int]], place: "Place") -> int:
+    """Train model after model; what is left stands in a file all the while, for the call after an interrupted one."""
+    from cvx import pipeline
+    from cvx.files import write_json
+
+    files = dict(zip(PRESETS, presets(), strict=True))
     print(f"training the starter models into {place.artifacts} (a few minutes; done ones are skipped)", file=sys.stderr)
-    outcomes = [
-        pipeline.run_preset(file, [f"--seed={seed}"], place) for seed in range(flags.seeds) for file in presets()
-    ]
+    outcomes = []
+    for i, (name, seed) in enumerate(todo):
+        write_json(place.artifacts / LEFT, {"left": todo[i:]})
+        outcomes.append(pipeline.run_preset(files[name], [f"--seed={seed}"], place))
+    (place.artifacts / LEFT).unlink(missing_ok=True)
     print_spread(outcomes)
     return 1 if any(one.status == "failed" for one in outcomes) else 0
+
+
+def left(artifacts: Path) -> list[tuple[str, int]]:
+    """Return the presets and seeds that an interrupted call has not come to the end of; none where none was."""
+    from cvx.files import read_json
+
+    file = artifacts / LEFT
+    if not file.is_file():
+        return []
+    try:
+        return [(str(name), int(seed)) for name, seed in read_json(file)["left"] if name in PRESETS]
+    except (ValueError, KeyError, TypeError):
+        raise ValueError(f"{file} is damaged; delete it, and `python -m cvx starter` trains what is missing") from None
 
 
 def presets() -> list[Path]:

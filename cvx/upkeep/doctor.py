@@ -9,7 +9,7 @@ from cvx.upkeep import diary, rest, shelves, written
 from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, note, problem
 
 FOLDERS = ("models", "samples", "runs", "measures", "sweeps", "attributions", "compare", "reports")
-_KNOWN = (*FOLDERS, "README.md", "wandb", f"{WORK}.lock")
+_KNOWN = (*FOLDERS, "README.md", "wandb", f"{WORK}.lock", "starter.json", "starter.json.lock")
 
 
 def examine(root: Path) -> Iterator[Finding]:
