@@ -8,10 +8,11 @@ import cvx.cli
 from cvx.cli.flags import WithData, store_flag
 
 if TYPE_CHECKING:
-    from torch import Tensor
+    from rich.console import Console
 
     from cvx.checkpoint import Card
     from cvx.data.splits import Splits
+    from cvx.foreign import Foreign
     from cvx.models import Classifier
 
 
@@ -25,6 +26,8 @@ class Flags(WithData):
     """The model's name in timm."""
     weights: str
     """A .pth or .safetensors file with a state dict of the timm model, or the word pretrained."""
+    weights_key: str = ""
+    """Where the file has several weights, the key of those to take, such as state_dict_ema; A.B for B inside A."""
     name: str = ""
     """The name in the store; default: `<dataset>-<model>`."""
     image_size: int = 0
@@ -53,9 +56,9 @@ def main(argv: list[str]) -> int:
     name = flags.name or collection(flags.dataset, flags.model)
     if not NAME.fullmatch(name):
         raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
-    state = _state(flags)  # before the data, so that a wrong path is said before a dataset is downloaded
+    foreign = _foreign(flags, console)  # before the data, so that a wrong path is said before a dataset is downloaded
     splits = data.load(flags.dataset, flags.data_root, flags.image_size, flags.val_fraction)
-    classifier = _classifier(flags, splits, state)
+    classifier = _classifier(flags, splits, foreign)
     numbers = _tested(classifier, splits)
     store.add_samples(splits)
     entry = store.add_model(classifier, _card(flags, name, splits, classifier, numbers))
@@ -70,11 +73,20 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _state(flags: Flags) -> "dict[str, Tensor] | None":
+def _foreign(flags: Flags, console: "Console") -> "Foreign | None":
     """Read the weights' file; None for timm's pretrained ones."""
-    from cvx import checkpoint
+    from cvx import foreign
 
-    return None if flags.weights == "pretrained" else checkpoint.read_foreign(Path(flags.weights))
+    if flags.weights == "pretrained":
+        if flags.weights_key:
+            raise ValueError("--weights_key chooses within a file; timm's pretrained weights have no keys")
+        return None
+    found = foreign.read(Path(flags.weights), flags.weights_key)
+    if found.averaged:
+        ways = " or ".join(f"--weights_key={foreign.shown(key)}" for key in found.averaged)
+        told = f"{flags.weights} has averaged weights beside those under {found.key}: {ways} takes them instead"
+        console.print(told, highlight=False, markup=False, soft_wrap=True)
+    return found
 
 
 def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
@@ -89,10 +101,10 @@ def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
     return numbers
 
 
-def _classifier(flags: Flags, splits: "Splits", state: "dict[str, Tensor] | None") -> "Classifier":
-    from cvx import checkpoint, models
+def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "Classifier":
+    from cvx import matching, models
 
-    pretrained = state is None
+    pretrained = foreign is None
     for name, values in (("mean", flags.mean), ("std", flags.std)):
         if values and len(values) != splits.in_chans:
             raise ValueError(f"--{name} must have {splits.in_chans} values for this dataset, got {len(values)}")
@@ -107,10 +119,10 @@ def _classifier(flags: Flags, splits: "Splits", state: "dict[str, Tensor] | None
         patch_size=flags.patch_size,
         pretrained=pretrained,
     )
-    if state is None:
+    if foreign is None:
         _require_trained_head(flags.model, splits.num_classes)
     else:
-        checkpoint.load_foreign(classifier, state)
+        matching.load_foreign(classifier, foreign)
     return classifier.eval()
 
 
@@ -138,7 +150,7 @@ def _card(flags: Flags, name: str, splits: "Splits", classifier: "Classifier", n
         dataset=flags.dataset,
         model=flags.model,
         metrics=numbers,
-        config={"val_fraction": flags.val_fraction},
+        config={"val_fraction": flags.val_fraction} | ({"weights_key": flags.weights_key} if flags.weights_key else {}),
         role="imported",
         **records.provenance(),
     )
