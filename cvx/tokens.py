@@ -91,33 +91,39 @@ def _convolved(
     x: Float[Tensor, "n ... i"], weight: Float[Tensor, "o i"], bias: Float[Tensor, "o"] | None = None
 ) -> Float[Tensor, "n ... o"]:
     rows = x.reshape(len(x), 1, -1, x.shape[-1]).permute(0, 3, 1, 2)  # channels_last, as it lies
-    found = F.conv2d(rows, weight[:, :, None, None], bias)
-    return found.permute(0, 2, 3, 1).reshape(*x.shape[:-1], len(weight))
+    found = F.conv2d(rows, weight[:, :, None, None], bias).permute(0, 2, 3, 1)
+    return torch.ops.aten._unsafe_view(found.contiguous(), [*x.shape[:-1], len(weight)])  # no view: may be added to
 
 
 def _reads_one_token(module: Any) -> bool:
     """Tell whether a module is timm's plain ViT, and its head reads the first token only."""
-    from timm.models.vision_transformer import Block, VisionTransformer
+    from timm.layers import DropPath, LayerNorm, Mlp
+    from timm.models.vision_transformer import Block, LayerScale, VisionTransformer
 
     if type(module) is not VisionTransformer or module.attn_pool is not None or module.global_pool != "token":
         return False
     last = module.blocks[-1]
-    plain = type(last) is Block and _is_plain_attention(last.attn)
-    return plain and isinstance(module.norm, nn.LayerNorm | nn.Identity)
+    if type(last) is not Block or not _is_plain_attention(last.attn):
+        return False
+    kinds = (nn.Identity, nn.LayerNorm, LayerNorm, LayerScale, DropPath, Mlp)
+    after = (last.ls1, last.drop_path1, last.norm2, last.mlp, last.ls2, last.drop_path2, module.norm)
+    return all(type(one) in kinds for one in after)  # each token for itself
 
 
 def _is_plain_attention(module: nn.Module) -> bool:
     from timm.layers.attention import Attention
 
-    return type(module) is Attention and module.gate is None and module.fused_attn
+    return type(module) is Attention and module.gate is None and module.fused_attn and type(module.qkv) is nn.Linear
 
 
 def _of_first_token(
-    self: Any, x: Float[Tensor, "n t c"], attn_mask: None = None, is_causal: bool = False
-) -> Float[Tensor, "n 1 c"]:
+    self: Any, x: Float[Tensor, "n t c"], attn_mask: Tensor | None = None, is_causal: bool = False
+) -> Float[Tensor, "n wanted c"]:
     """Do what timm's Block does (Dosovitskiy et al., 2020, section 3.1, arXiv:2010.11929), for the first token."""
-    first = x[:, :1] + self.ls1(_first_attended(self.attn, self.norm1(x)))
-    return first + self.ls2(self.mlp(self.norm2(first)))
+    if attn_mask is not None or is_causal:
+        return super(type(self), self).forward(x, attn_mask=attn_mask, is_causal=is_causal)
+    first = x[:, :1] + self.drop_path1(self.ls1(_first_attended(self.attn, self.norm1(x))))
+    return first + self.drop_path2(self.ls2(self.mlp(self.norm2(first))))
 
 
 def _first_attended(attn: Any, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, "n 1 c"]:
@@ -128,9 +134,9 @@ def _first_attended(attn: Any, tokens: Float[Tensor, "n t c"]) -> Float[Tensor, 
 
 
 def _attended(
-    self: Any, x: Float[Tensor, "n t c"], attn_mask: None = None, is_causal: bool = False
+    self: Any, x: Float[Tensor, "n t c"], attn_mask: Tensor | None = None, is_causal: bool = False
 ) -> Float[Tensor, "n t c"]:
-    return _mixed(self, *_by_head(self, self.qkv(x), 3))
+    return _mixed(self, *_by_head(self, self.qkv(x), 3), attn_mask=attn_mask, is_causal=is_causal)
 
 
 def _by_head(attn: Any, values: Float[Tensor, "n t c"], parts: int) -> list[Float[Tensor, "n h t d"]]:
@@ -140,19 +146,25 @@ def _by_head(attn: Any, values: Float[Tensor, "n t c"], parts: int) -> list[Floa
 
 
 def _mixed(
-    attn: Any, queries: Float[Tensor, "n h q d"], keys: Float[Tensor, "n h t d"], values: Float[Tensor, "n h t d"]
+    attn: Any,
+    queries: Float[Tensor, "n h q d"],
+    keys: Float[Tensor, "n h t d"],
+    values: Float[Tensor, "n h t d"],
+    **masked: Any,
 ) -> Float[Tensor, "n q c"]:
-    found = F.scaled_dot_product_attention(attn.q_norm(queries), attn.k_norm(keys), values)
-    return attn.proj(attn.norm(found.transpose(1, 2).flatten(2)))
+    found = F.scaled_dot_product_attention(attn.q_norm(queries), attn.k_norm(keys), values, **masked)
+    return attn.proj_drop(attn.proj(attn.norm(found.transpose(1, 2).flatten(2))))
 
 
 def _is_plain_mlp(module: nn.Module) -> bool:
     """Tell whether a module is timm's perceptron of two linear layers and an exact GELU."""
     from timm.layers import Mlp
 
-    if type(module) is not Mlp or not isinstance(module.norm, nn.Identity):
+    if type(module) is not Mlp or type(module.norm) is not nn.Identity:
         return False
-    gelu = isinstance(module.act, nn.GELU) and module.act.approximate == "none"
+    if type(module.drop1) is not nn.Dropout or type(module.drop2) is not nn.Dropout:
+        return False
+    gelu = type(module.act) is nn.GELU and module.act.approximate == "none"
     return gelu and all(type(one) is nn.Linear and one.bias is not None for one in (module.fc1, module.fc2))
 
 
