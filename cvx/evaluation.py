@@ -10,7 +10,7 @@ from cvx import stopping
 from cvx.arithmetic import arithmetic
 from cvx.data.batches import to_inputs
 from cvx.data.splits import Split
-from cvx.folding import WORTHWHILE, folded
+from cvx.folding import WORTHWHILE, sooner
 from cvx.frozen import eval_mode
 
 MEMORY = 2**28
@@ -58,12 +58,17 @@ def logits_of(
         one = _inputs(split.images[:1], place)
         num_bytes, num_classes = _probe(classifier, one)
         size = batch_size or _batch_size(num_bytes, place.type)
-        model = folded(classifier, one) if len(split) >= WORTHWHILE and autocast_dtype is None else classifier
-        logits = torch.zeros(len(split), num_classes, device=place)
-        for start in range(rank * size, len(split), world * size):
-            stopping.check()
-            rows = slice(start, start + size)
-            logits[rows] = model(_inputs(split.images[rows], place)).float()
+
+        def score(model: nn.Module) -> Float[Tensor, "n k"]:
+            logits = torch.zeros(len(split), num_classes, device=place)
+            for start in range(rank * size, len(split), world * size):
+                stopping.check()
+                rows = slice(start, start + size)
+                logits[rows] = model(_inputs(split.images[rows], place)).float()
+            return logits
+
+        many = len(split) >= WORTHWHILE and autocast_dtype is None
+        logits = sooner(score, classifier, one) if many else score(classifier)
     if world > 1:
         dist.all_reduce(logits)  # every row is zero on all ranks but one, so the sum is exact
     return logits.cpu().numpy()

@@ -1,15 +1,17 @@
 """A copy of a network that gives the same logits and gradients sooner, to rounding."""
 
 import copy
+import logging
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from typing import Any
+from typing import Any, TypeVar
 
 import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
+from cvx import stopping
 from cvx.frozen import frozen, own_copy
 from cvx.tokens import spare
 
@@ -19,7 +21,35 @@ SMALL_MAP = 5
 """Side of the feature maps that oneDNN convolves in float32 sooner when they are not channels_last (torch 2.14, 512
 channels, 4 x 4); at 8 x 8 and beyond channels_last is as fast or faster."""
 CLOSE = 1e-4
-"""Largest difference between the copy's logits and the model's, as a share of the largest; rounding gives 1e-6."""
+"""Largest difference between the copy's logits and the model's, as a share of the largest, and between a quarter of
+the values of their gradients, as a share of each; rounding gives 1e-6."""
+FLIPPED = 0.03
+"""Largest difference between their gradients, as a share of the model's; a ReLU that rounding turns over gives 0.01."""
+
+Result = TypeVar("Result")
+_log = logging.getLogger(__name__)
+
+
+def sooner(
+    compute: Callable[[nn.Module], Result],
+    model: nn.Module,
+    one: Float[Tensor, "1 c h w"],
+    precision: torch.dtype = torch.float32,
+    *,
+    spared: bool = True,
+) -> Result:
+    """Compute with a `folded` copy of a model; where there is none, or it fails, with the model itself.
+
+    What fails with the model too is raised by the model, and what ends the computation from outside ends it at once.
+    """
+    twin = folded(model, one, precision, spared=spared)
+    if twin is not model:
+        try:
+            return compute(twin)
+        except Exception as error:  # noqa: BLE001 - of whatever kind: the model itself is right
+            stopping.check()
+            _log.debug("the copy of %s failed, so the model itself is used: %r", type(model).__name__, error)
+    return compute(model)
 
 
 def folded(
@@ -42,31 +72,84 @@ def folded(
         spared: Whether a ViT may be changed, so that its gradients must be taken one batch of scores at a time.
 
     Returns:
-        The model itself if there is nothing to change, it cannot be copied, or the copy's logits differ by more than
-        rounding.
+        The model itself if there is nothing to change, its user has altered what a copy might leave out, it cannot
+        be copied, or the copy's logits or gradient differ by more than rounding.
     """
-    on_cpu = one.device.type == "cpu"
-    try:
-        twin = _twin(model)
-    except (RuntimeError, TypeError):  # a module that holds what Python or torch cannot copy
+    name = type(model).__name__
+    if _is_altered(model):
+        _log.debug("%s has hooks or methods of its user, so no copy of it is made", name)
         return model
-    with frozen(twin, one.device):
-        with _watched(twin) as (convs, pairs):
-            logits = twin(own_copy(twin, one).requires_grad_())
-        sides = {conv: node_and_side[1] for conv, node_and_side in convs.items()}
+    try:
+        return _checked(model, one, precision, spared)
+    except Exception as error:  # noqa: BLE001 - of whatever kind: the model itself is right
+        _log.debug("%s cannot be copied, so the model itself is used: %r", name, error)
+    return model
+
+
+def _is_altered(model: nn.Module) -> bool:
+    """Tell whether any module has hooks, or a method of its own in place of its class's; compiled ones have."""
+    own = [vars(module) for module in model.modules()]
+    hooks = [value for one in (vars(nn.modules.module), *own) for name, value in one.items() if name.endswith("_hooks")]
+    methods = [name for module in model.modules() for name in vars(module) if callable(getattr(type(module), name, 0))]
+    return any(hooks) or any(methods) or any(one.get("_compiled_call_impl") for one in own)
+
+
+def _checked(model: nn.Module, one: Float[Tensor, "1 c h w"], precision: torch.dtype, spared: bool) -> nn.Module:
+    """Fold a copy and hold it against the model; of an image whose gradient has turned over, another view tells."""
+    on_cpu, twin = one.device.type == "cpu", _twin(model)
+    own: dict[Any, Any] = dict(zip(model.modules(), twin.modules(), strict=True))
+    with frozen(model, one.device):
+        leaf = own_copy(model, one).requires_grad_()
+        with _watched(model) as (convs, pairs):
+            logits = model(leaf)
         only = _read_once(logits)
         found = [(conv, norm) for conv, norm in pairs.items() if convs[conv][0] in only]
-        del convs, only
         for conv, norm in found:
-            _fold(twin, conv, norm)
+            _fold(twin, own[conv], own[norm])
         if on_cpu and found:
+            sides = {own[conv]: side for conv, (_, side) in convs.items()}
             _lay_out(twin, sides, SMALL_MAP if precision == torch.float32 else 0)
-        changed = (on_cpu and spared and spare(twin)) or bool(found)
-        if not changed:
+        del convs, only
+        if not (on_cpu and spared and spare(twin)) and not found:
             return model
-        with torch.no_grad():
-            difference = (twin(own_copy(twin, one)) - logits).abs().max()
-    return twin if difference <= CLOSE * logits.abs().max() else model
+        expected = _answer(logits, leaf)
+    del logits
+    if _agree(_answer_of(twin, one), expected):
+        return twin
+    if any(_agree(_answer_of(twin, view), _answer_of(model, view)) for view in (one.flip(3), one.flip(2))):
+        return twin
+    _log.debug("the copy of %s differs, so the model itself is used", type(model).__name__)
+    return model
+
+
+def _answer_of(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> tuple[Tensor, Tensor]:
+    with frozen(model, one.device):
+        leaf = own_copy(model, one).requires_grad_()
+        return _answer(model(leaf), leaf)
+
+
+def _answer(logits: Float[Tensor, "1 k"], leaf: Float[Tensor, "1 c h w"]) -> tuple[Tensor, Tensor]:
+    """Return the logits of an image, and the gradient of all of them together, each with a weight of its own."""
+    weights = torch.arange(logits.shape[1], dtype=logits.dtype, device=logits.device).cos()  # of both signs
+    return logits.detach(), torch.autograd.grad((logits * weights).sum(), leaf)[0]
+
+
+def _agree(found: tuple[Tensor, Tensor], expected: tuple[Tensor, Tensor]) -> bool:
+    """Tell whether two models' logits of an image and gradients are equal to rounding.
+
+    A ReLU whose input is zero to rounding may turn over, which changes some of the gradient's values by far more than
+    rounding, and the others hardly; what takes another gradient changes nearly all. So a quarter must agree, and the
+    whole may differ by little.
+    """
+    (logits, gradient), (own_logits, own_gradient) = found, expected
+    gap = (gradient - own_gradient).abs()
+    size = torch.maximum(gradient.abs(), own_gradient.abs())
+    shares = (gap / size)[size != 0]  # of what the model does not look at nothing can be learned
+    if logits.shape != own_logits.shape or not len(shares):
+        return False
+    close = (logits - own_logits).abs().max() <= CLOSE * own_logits.abs().max()
+    quarter = shares.kthvalue(-(-len(shares) // 4)).values
+    return bool(close and quarter <= CLOSE and gap.norm() <= FLIPPED * own_gradient.norm())
 
 
 def _twin(model: nn.Module) -> nn.Module:
@@ -75,7 +158,10 @@ def _twin(model: nn.Module) -> nn.Module:
     shared: dict[int, Any] = {id(tensor): tensor.detach() for tensor in tensors}
     for parameter in model.parameters():
         shared[id(parameter)] = nn.Parameter(parameter.detach(), requires_grad=False)
-    return copy.deepcopy(model, shared)
+    twin = copy.deepcopy(model, shared)
+    if not set(twin.modules()).isdisjoint(model.modules()):
+        raise TypeError("a module's copy is the module itself")
+    return twin
 
 
 @contextmanager

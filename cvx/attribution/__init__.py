@@ -14,7 +14,7 @@ from cvx.attribution.gradient import SCORES, NotFiniteError, check, vanilla_grad
 from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
 from cvx.attribution.memory import check_batch, check_room, fitting
 from cvx.attribution.opinions import integrated_gradients, smoothgrad
-from cvx.folding import WORTHWHILE, folded
+from cvx.folding import WORTHWHILE, sooner
 from cvx.frozen import frozen, own_copy
 
 __all__ = [
@@ -79,15 +79,18 @@ def attribute(
     if len(inputs):
         check_room(model, inputs[:1])
     numbers = PRECISIONS[precision]
-    if len(inputs) >= WORTHWHILE:
-        model = folded(model, inputs[:1], numbers)
-    size = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1)
 
-    def explain(rows: slice) -> tuple[Tensor, Tensor]:
-        own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)
-        return METHODS[method](model, inputs[rows], own, score, numbers)
+    def explained(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
+        def explain(rows: slice) -> tuple[Tensor, Tensor]:
+            own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)
+            return METHODS[method](model, inputs[rows], own, score, numbers)
 
-    logits, attribution = zip(*_in_batches(explain, len(inputs), size), strict=True)
+        size = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1)
+        return _in_batches(explain, len(inputs), size)
+
+    many = len(inputs) >= WORTHWHILE
+    parts = sooner(explained, model, inputs[:1], numbers) if many else explained(model)
+    logits, attribution = zip(*parts, strict=True)
     return torch.cat(logits), torch.cat(attribution)
 
 

@@ -8,7 +8,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cvx import stopping
 from cvx.attribution.gradient import check, finished, scores
 from cvx.attribution.memory import check_batch, check_room, fitting
-from cvx.folding import folded
+from cvx.folding import sooner
 from cvx.frozen import frozen, own_copy
 
 
@@ -39,14 +39,17 @@ def attribute_all(
     if len(image) != 1:
         raise ValueError(f"one image has its classes explained at a time, got {len(image)}; call once for each")
     check_room(model, image)
-    model = folded(model, image, spared=False)  # what is spared in a ViT has gradients that cannot be batched
-    size = batch_size or fitting(model, image)
-    with frozen(model, image.device), sdpa_kernel(SDPBackend.MATH):
-        leaf = own_copy(model, image).requires_grad_()
-        logits = model(leaf)
-        values = scores(logits, score)[0]
-        attribution = _jacobian(values, leaf, size)
-    logits, attribution = finished(logits.expand(len(attribution), -1), attribution)
+
+    def explained(model: nn.Module) -> tuple[Tensor, Tensor]:
+        size = batch_size or fitting(model, image)
+        with frozen(model, image.device), sdpa_kernel(SDPBackend.MATH):
+            leaf = own_copy(model, image).requires_grad_()
+            logits = model(leaf)
+            attribution = _jacobian(scores(logits, score)[0], leaf, size)
+        return finished(logits.expand(len(attribution), -1), attribution)
+
+    # what is spared in a ViT has gradients that cannot be batched
+    logits, attribution = sooner(explained, model, image, spared=False)
     return logits[:1], attribution
 
 
