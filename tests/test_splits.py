@@ -1,3 +1,5 @@
+import re
+
 import numpy as np
 import pytest
 from hypothesis import given
@@ -160,7 +162,8 @@ def test_a_class_with_one_image_cannot_be_in_three_splits():
     labels = np.array([0] * 30 + [1])
     labels = labels[stratified_order(labels)]
     with pytest.raises(
-        ValueError, match=r"class 'wren' has too few training images \(1\) .* add images or remove the class$"
+        ValueError,
+        match=r"'wren' has too few training images \(1\) .* test takes 20% of each class, so give .* 6 images or remove it$",
     ):
         carve(labels, ("crow", "wren"), {"test": 0.2, "val": 0.1})
 
@@ -176,6 +179,57 @@ def test_the_fraction_that_an_error_proposes_works(num):
         for value in proposed:
             rows = carve(labels, ("crow", "wren"), {"val": float(value)})
             assert set(labels[rows["val"]]) == set(labels[rows["train"]]) == {0, 1}
+
+
+@pytest.mark.parametrize(("num_classes", "num"), [(3, 4), (40, 3), (1000, 4)])
+def test_where_test_is_short_either_advice_of_the_error_works_as_it_is_given(num_classes, num):
+    def ordered(num_each):
+        labels = np.repeat(np.arange(num_classes), num_each)
+        return labels[stratified_order(labels)]
+
+    classes = tuple(f"class {index}" for index in range(num_classes))
+    with pytest.raises(ValueError, match=rf"training images \({num}\).* none is left for test") as error:
+        carve(ordered(num), classes, {"test": 0.2, "val": 0.1})
+    enough, low, high = re.search(
+        r"give each at least (\d+) .* one image of each, and set val_fraction between (\S+) and (\S+) \(it is 0\.1\)",
+        str(error.value),
+    ).groups()
+    full = ordered(int(enough))
+    assert set(full[: round(0.2 * len(full))]) == set(range(num_classes))
+    rest = ordered(num - 1)
+    for fraction in (float(low), float(high)):
+        rows = carve(rest, classes, {"val": fraction})
+        assert set(rest[rows["val"]]) == set(rest[rows["train"]]) == set(range(num_classes))
+
+
+@given(LABELS)
+def test_as_many_images_as_an_error_asks_for_fill_the_test_split(labels):
+    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    classes = tuple(f"class {index}" for index in range(labels.max() + 1))
+    try:
+        carve(labels[stratified_order(labels)], classes, {"test": 0.2})
+    except ValueError as error:
+        if "left for test" not in str(error):
+            return
+        enough = int(re.search(r"give each at least (\d+) images", str(error))[1])
+        counts = np.maximum(np.bincount(labels), enough)
+        labels = np.repeat(np.arange(len(counts)), counts)
+        carve(labels[stratified_order(labels)], classes, {"test": 0.2})
+
+
+@given(LABELS, st.floats(0.01, 0.9))
+def test_the_fractions_that_an_error_proposes_work_beside_a_carved_test_split(labels, fraction):
+    labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
+    labels = labels[stratified_order(labels)]
+    classes = tuple(f"class {index}" for index in range(labels.max() + 1))
+    try:
+        carve(labels, classes, {"test": 0.2, "val": fraction})
+    except ValueError as error:
+        if "left for test" in str(error) or "val_fraction between" not in str(error):
+            return
+        low, high = re.search(r"between (\S+) and (\S+)", str(error)).groups()
+        for value in (float(low), float(high), (float(low) + float(high)) / 2):
+            carve(labels, classes, {"test": 0.2, "val": value})
 
 
 def test_the_smallest_class_is_the_one_an_error_names():

@@ -249,20 +249,40 @@ def carve(labels: Int64[np.ndarray, "n"], classes: tuple[str, ...], shares: dict
         missing = np.bincount(labels[rows], minlength=len(classes)) == 0
         if missing.any():
             index = int(np.where(missing, totals, len(labels) + 1).argmin())
-            left = int((labels[slices.get("test", slice(0)).stop :] == index).sum())
             raise ValueError(
                 f"class {classes[index]!r} has too few training images ({totals[index]}) to be in "
-                f"{', '.join([*shares, 'train'])}: none is left for {name}; add images or remove the class"
-                + (_other_fraction(left, shares["val"]) if "val" in shares else "")
+                f"{', '.join([*shares, 'train'])}: none is left for {name}; "
+                + (_help_test(totals, shares) if name == "test" else _help_val(labels, slices, shares))
             )
     return slices
 
 
-def _other_fraction(num: int, val_fraction: float) -> str:
-    """Say which val_fraction gives both val and train one of a class's `num` images, if any does."""
-    low, high = math.ceil(100 / num) if num else 100, math.floor(100 - 100 / num) if num else 0
-    return (
-        f", or set val_fraction between {low / 100:g} and {high / 100:g} (it is {val_fraction:g})"
-        if low <= high
-        else ""
-    )
+def _help_val(labels: Int64[np.ndarray, "n"], slices: dict[str, slice], shares: dict[str, float]) -> str:
+    start = slices.get("test", slice(0)).stop
+    between = _val_fractions(labels, start) if "val" in shares else ""
+    return "add images or remove the class" + (f", or set {between} (it is {shares['val']:g})" if between else "")
+
+
+def _help_test(totals: Int64[np.ndarray, "k"], shares: dict[str, float]) -> str:
+    """Say what fills a test split, which is a fixed share: more images of each class, or a test part of one's own."""
+    # A prefix of m of n images has at least floor(c m / n) of a class of c, and m is rounded.
+    fewest = math.ceil(1 / (shares["test"] - 0.5 / max(totals.sum(), len(totals) / shares["test"])))
+    more = f"test takes {shares['test']:.0%} of each class, so give each at least {fewest} images or remove it"
+    if totals.min() < len(shares) + 1:
+        return more
+    left = np.repeat(np.arange(len(totals)), totals - 1)
+    between = _val_fractions(left[stratified_order(left)], 0) if "val" in shares else ""
+    set_it = f", and set {between} (it is {shares['val']:g})" if between else ""
+    return f"{more}, or bring a test split of your own (in a folder, test beside train), one image of each{set_it}"
+
+
+def _val_fractions(labels: Int64[np.ndarray, "n"], start: int) -> str:
+    """Say which fractions of the rows from `start` give val and train an image of each class; "" if none does."""
+    rest = labels[start:]
+    found, first = np.unique(rest, return_index=True)
+    if len(found) < len(np.unique(labels)):
+        return ""
+    last = len(rest) - 1 - np.unique(rest[::-1], return_index=True)[1]
+    low = math.ceil(100 * (first.max() + 1) / len(rest))
+    high = min(math.floor(100 * last.min() / len(rest)), 90)
+    return f"val_fraction between {low / 100:g} and {high / 100:g}" if low <= high else ""
