@@ -19,6 +19,7 @@ FORMAT = 1
 """The layout of every JSON file cvx writes; a reader refuses a higher number."""
 MAX_YAML = 2**20
 """Bytes of a YAML file, what its aliases stand for included."""
+_LONE = re.compile("[\ud800-\udfff]")
 
 
 @contextlib.contextmanager
@@ -105,16 +106,31 @@ def _finite(value: Any) -> Any:
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """Read a JSON object that `write_json` wrote.
+    """Read a JSON object that `write_json` wrote; names in it that no file could hold are mended (`sound_text`).
 
     Raises:
         ValueError: If it is no JSON object, or of a newer format; the message names the file.
     """
     try:
-        content = json.loads(path.read_text(encoding="utf-8"))
+        text = path.read_text(encoding="utf-8")
+        content = json.loads(text)
+        content = _sound(content) if "\\ud" in text.lower() else content
     except (json.JSONDecodeError, UnicodeDecodeError, RecursionError) as error:
         raise ValueError(f"{path} is damaged: no JSON ({error})") from None
     return check_format(content, path)
+
+
+def sound_text(text: str) -> str:
+    """Put `�94` in the place of a byte 94 that was no UTF-8: as Python keeps it, it can be neither written nor sent."""
+    return _LONE.sub(lambda found: f"\ufffd{ord(found[0]):x}".replace("\ufffddc", "\ufffd"), text)
+
+
+def _sound(value: Any) -> Any:
+    if isinstance(value, str):
+        return sound_text(value)
+    if isinstance(value, dict):
+        return {_sound(key): _sound(one) for key, one in value.items()}
+    return [_sound(one) for one in value] if isinstance(value, list) else value
 
 
 def check_format(content: Any, path: Path) -> dict[str, Any]:

@@ -51,3 +51,13 @@ def test_files_are_readable_by_others_as_the_umask_says(tmp_path):
 def test_numbers_json_does_not_know_become_null(tmp_path):
     write_json(tmp_path / "a.json", {"x": [float("nan"), 1.5, {"y": float("inf")}]})
     assert json.loads((tmp_path / "a.json").read_text(), parse_constant=pytest.fail)["x"] == [None, 1.5, {"y": None}]
+
+
+def test_a_name_that_no_file_could_hold_is_read_with_replacement_characters_and_others_as_they_are(tmp_path):
+    # A folder named by the bytes 94 4C, not UTF-8; an emoji, which JSON writes as a pair; half of such a pair.
+    held = {"\udc94L": ["\udc94L", {"a": "\U0001f431 é \udc95L"}], "half": "\ud83d", "plain": "\\udc94"}
+    write_json(tmp_path / "a.json", held)
+    content = read_json(tmp_path / "a.json")
+    assert content.pop("format") == FORMAT
+    mended = {"\ufffd94L": ["\ufffd94L", {"a": "\U0001f431 é \ufffd95L"}], "half": "\ufffdd83d", "plain": "\\udc94"}
+    assert content == mended
