@@ -34,6 +34,18 @@ def test_images_labels_and_class_names_are_read():
     assert source.image_size == 6
 
 
+def test_a_class_name_that_no_file_could_hold_is_read_with_replacement_characters():
+    source = read(DatasetDict(train=_split([1, 0], names=("\udc94L", "duck"))), BIRDS, None)
+    assert source.classes == ("\ufffd94L", "duck")
+
+
+def test_a_table_of_12_bits_that_does_not_say_so_is_told_of(capsys):
+    wide = [Picture.fromarray(np.full((6, 6), 4095, np.uint16))] * 2
+    images = read(DatasetDict(train=_split([1, 0], image=wide)), BIRDS, None).parts["train"].images
+    assert [image.max() for image in images] == [16, 16]
+    assert "train of org/birds: 2 of 2 images with 16 bits" in capsys.readouterr().err
+
+
 @pytest.mark.parametrize("name", ["validation", "valid", "val", "dev"])
 def test_a_validation_split_of_any_usual_name_is_val(name):
     source = read(DatasetDict({"train": _split([0, 1]), name: _split([1]), "unsupervised": _split([0])}), BIRDS, None)

@@ -4,7 +4,7 @@ splits     what a dataset is, its order, how images are fitted
 cache      the arrays on disk
 batches    shuffling and augmentation on the device
 digits  shapes                                     nothing to download
-cifar  tiny_imagenet  fashion_mnist  folder  hub   readers (with download and image_file)
+cifar  tiny_imagenet  fashion_mnist  folder  hub   readers (with download, class_folders and image_file)
 """
 
 import difflib

@@ -11,8 +11,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from cvx.data.image_file import Images, read_header, read_image, survey
+from cvx.data.image_file import Header, Images, Survey, read_header, read_image, survey, warn_of_few_levels
 from cvx.data.splits import Info, Part, Source, fit_channels
+from cvx.files import sound_text
 
 READER = "table-1"
 
@@ -53,7 +54,7 @@ def read(dataset: Mapping[str, Table], columns: Columns, info: Info | None) -> S
     features = splits["train"].features
     image = _column(features, Image, columns.image, columns, "images")
     label = _column(features, ClassLabel, columns.label, columns, "labels")
-    size, in_chans, parts = -1, 0, {}
+    looked, parts = Survey(-1, 0), {}
     for part, split in splits.items():
         name = f"{part} of {columns.repository}"
         labels = _labels(split, label)
@@ -63,12 +64,15 @@ def read(dataset: Mapping[str, Table], columns: Columns, info: Info | None) -> S
         if len(rows):
             cells = _Cells(split, image, rows, name)
             if part == "train":
-                size, in_chans = survey(len(rows), cells.header)
-            parts[part] = Part(Images(len(rows), partial(cells.read, in_chans)), labels[rows])
+                looked = survey(len(rows), cells.header)
+                if looked.silent:
+                    warn_of_few_levels(name, len(rows), cells.header, partial(cells.read, looked.in_chans))
+            parts[part] = Part(Images(len(rows), partial(cells.read, looked.in_chans)), labels[rows])
     if "train" not in parts:
         raise ValueError(f"train of {columns.repository} has no row with a label; choose another column or dataset")
-    classes = tuple(columns.renamed.get(name, name) for name in features[label].names)
-    return Source(parts, classes, _fingerprint(splits, image, label), size, info or _info(splits["train"], columns))
+    classes = tuple(sound_text(columns.renamed.get(name, name)) for name in features[label].names)
+    fingerprint = _fingerprint(splits, image, label, looked.stated)
+    return Source(parts, classes, fingerprint, looked.image_size, info or _info(splits["train"], columns))
 
 
 class _Cells:
@@ -80,7 +84,7 @@ class _Cells:
         self._split = split.select_columns([column]).cast_column(column, Image(decode=False))
         self._column, self._rows, self._name = column, rows, name
 
-    def header(self, index: int) -> tuple[int, int, bool]:
+    def header(self, index: int) -> Header:
         return read_header(*self._file(index))
 
     def read(self, in_chans: int, index: int) -> UInt8[np.ndarray, "h w c"]:
@@ -128,8 +132,9 @@ def _labels(split: Table, label: str) -> Int64[np.ndarray, "n"]:
     return np.array([-1 if value is None else value for value in split[label][:]], dtype=np.int64)
 
 
-def _fingerprint(splits: Mapping[str, Table], image: str, label: str) -> str:
-    digest = hashlib.sha256(f"{READER} {image} {label}".encode())
+def _fingerprint(splits: Mapping[str, Table], image: str, label: str, stated: bool) -> str:
+    """Sum up the splits; files that say how many of their 16 bits are used were once read as if they used all."""
+    digest = hashlib.sha256(f"{READER} {image} {label}{' stated' * stated}".encode())
     for part, split in splits.items():
         files = [Path(file["filename"]) for file in split.cache_files]
         digest.update(f"{part} {split.features} {[(f.name, f.stat().st_size) for f in files]}".encode())
