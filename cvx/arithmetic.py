@@ -1,6 +1,7 @@
-"""What numbers are computed in: bfloat16 or float32, in the way that is fast on this processor."""
+"""What numbers are computed in: bfloat16 or float32, in the way that is fast on this processor, and right."""
 
 import contextlib
+import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import Any
@@ -28,16 +29,114 @@ def arithmetic(device: str, precision: torch.dtype | None, *, compiled: bool = F
     of a float32 sum, as oneDNN's are; a bias is added after that. In the gradients of inputs each kernel position's
     share is rounded before the shares are added, so they differ from oneDNN's in the last bits of bfloat16.
 
+    In every precision, BatchNorm and InstanceNorm on a CPU get gradients that are right: see `_Normalizations`.
+
     Args:
-        compiled: Whether a compiler looks into the forward pass, which then keeps torch's own convolutions.
+        compiled: Whether a compiler looks into the forward pass, which then keeps torch's own convolutions, and
+            differentiates BatchNorm by itself.
     """
     with contextlib.ExitStack() as stack:
+        if device == "cpu" and not compiled:
+            stack.enter_context(_Normalizations())
         if device == "cpu" and precision == torch.bfloat16:
             stack.enter_context(sdpa_kernel(SDPBackend.MATH))
             if not compiled:
                 stack.enter_context(_SmallConvolutions())
         stack.enter_context(torch.autocast(device, precision, enabled=precision not in (None, torch.float32)))
         yield
+
+
+class _Normalizations(TorchFunctionMode):
+    """Let gradients of BatchNorm and InstanceNorm be right whatever the memory format.
+
+    Where a map has one image, one row or one column, torch may take a channels_last tensor for a contiguous one, and
+    multiply its values by the other tensor's, in the wrong order (2.10 to 2.14, on a CPU, backwards only).
+    `tests/test_layouts.py` scans for it. Only functions are replaced, so modules with a forward of their own keep it.
+    """
+
+    def __torch_function__(
+        self,
+        func: Callable[..., Any],
+        types: Sequence[type],
+        args: Sequence[Any] = (),
+        kwargs: Mapping[str, Any] | None = None,
+    ) -> Any:
+        normalize = _NORMALIZATIONS.get(func)
+        if normalize is None or not torch.is_grad_enabled():
+            return func(*args, **(kwargs or {}))
+        return normalize(*args, **(kwargs or {}))
+
+
+def _batch_norm(
+    input: Tensor,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    weight: Tensor | None = None,
+    bias: Tensor | None = None,
+    training: bool = False,
+    momentum: float = 0.1,
+    eps: float = 1e-5,
+) -> Tensor:
+    """Do what `F.batch_norm` does."""
+    constants = (running_mean, running_var, weight, bias)
+    if training or any(one is not None and one.requires_grad for one in constants):
+        if 1 not in (len(input), *input.shape[2:]):  # no memory format can be taken for another
+            return F.batch_norm(input, *constants, training, momentum, eps)
+        return _by_rows(F.batch_norm, input, *constants, training, momentum, eps)
+    return _AffineMap.apply(input, *constants, eps)
+
+
+def _batch_norm_of_torch(
+    input: Tensor,
+    weight: Tensor | None,
+    bias: Tensor | None,
+    running_mean: Tensor | None,
+    running_var: Tensor | None,
+    training: bool,
+    momentum: float,
+    eps: float,
+    cudnn_enabled: bool,
+) -> Tensor:
+    return _batch_norm(input, running_mean, running_var, weight, bias, training, momentum, eps)
+
+
+def _by_rows(func: Callable[..., Tensor], input: Tensor, *args: Any, **kwargs: Any) -> Tensor:
+    """Normalize maps as rows of values, `[n, c, values]`, of which there is one memory format only."""
+    if input.ndim < 4:
+        return func(input, *args, **kwargs)
+    return func(input.flatten(2), *args, **kwargs).unflatten(2, input.shape[2:])
+
+
+_NORMALIZATIONS: dict[Callable[..., Any], Callable[..., Tensor]] = {
+    F.batch_norm: _batch_norm,
+    torch.batch_norm: _batch_norm_of_torch,
+    F.instance_norm: functools.partial(_by_rows, F.instance_norm),
+    torch.instance_norm: functools.partial(_by_rows, torch.instance_norm),
+}
+
+
+class _AffineMap(torch.autograd.Function):
+    """BatchNorm in eval mode, which multiplies and adds constants of each channel; they get no gradient."""
+
+    generate_vmap_rule = True
+
+    @staticmethod
+    def forward(
+        input: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
+    ) -> Tensor:
+        return F.batch_norm(input, mean, var, weight, bias, eps=eps)
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
+        _, _, var, weight, _, eps = inputs
+        scale = (var + eps).rsqrt()
+        ctx.save_for_backward(scale if weight is None else scale * weight)
+
+    @staticmethod
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:
+        (scale,) = ctx.saved_tensors
+        (grad,) = grads
+        return (grad * scale.view(-1, *[1] * (grad.ndim - 2))).to(grad.dtype), None, None, None, None, None
 
 
 class _SmallConvolutions(TorchFunctionMode):
