@@ -124,13 +124,13 @@ class _AffineMap(torch.autograd.Function):
     def forward(
         input: Tensor, mean: Tensor, var: Tensor, weight: Tensor | None, bias: Tensor | None, eps: float
     ) -> Tensor:
-        return F.batch_norm(input, mean, var, weight, bias, eps=eps)
+        return torch.batch_norm(input, weight, bias, mean, var, False, 0.0, eps, False)
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: Tensor) -> None:
         _, _, var, weight, _, eps = inputs
-        scale = (var + eps).rsqrt()
-        ctx.save_for_backward(scale if weight is None else scale * weight)
+        scale = (var + eps).rsqrt_()
+        ctx.save_for_backward(scale if weight is None else scale.mul_(weight))
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor, None, None, None, None, None]:

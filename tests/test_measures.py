@@ -203,3 +203,15 @@ def test_properties_are_compared_between_datasets(store):
     assert table.interval("mass_on_mask", 0).num == 24 and table.interval("mass_on_mask", 1).num == 0
     assert 0 < table.chance("mass_on_mask", 0) < 1 and np.isnan(table.chance("gini", 0))
     assert "pixel" in measures.WHY_NOT_PIXELWISE
+
+
+def test_results_of_an_older_version_are_computed_anew(tmp_path, monkeypatch):
+    from cvx.measures import question
+    from cvx.store import Store
+
+    facts, arrays = {"model": "a"}, {"values": np.arange(3.0)}
+    monkeypatch.setattr(question, "VERSION", 2)  # when maps of single images could be wrong
+    question.keep(Store(tmp_path), "single", facts, arrays)
+    np.testing.assert_array_equal(question.look_up(Store(tmp_path), "single", facts)["values"], arrays["values"])
+    monkeypatch.undo()
+    assert question.look_up(Store(tmp_path), "single", facts) is None
