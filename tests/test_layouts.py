@@ -293,7 +293,7 @@ def agrees(model, inputs, attribution, targets):
 
 def check_family(name, num, side):
     torch.manual_seed(0)
-    model = settled_model(build(name, 10, side))
+    model = settled_model(build(name, 10, side), side)
     inputs = torch.rand(num, 3, side, side, generator=torch.Generator().manual_seed(num), dtype=torch.float64)
     targets = torch.arange(num) + 3
     maps = {"gradient": vanilla_gradient(model, inputs, targets)[1]}
@@ -304,19 +304,19 @@ def check_family(name, num, side):
         assert largest > 0 and error <= 2e-3 * largest
 
 
-def settled_model(model):
-    """Give every BatchNorm statistics near those of its inputs, so that signals neither die nor explode."""
-    generator = torch.Generator().manual_seed(0)
-    for name, one in model.named_buffers():
-        if name.endswith("running_var"):
-            one.uniform_(0.5, 1.5, generator=generator)
-        if name.endswith("running_mean"):
-            one.uniform_(-0.1, 0.1, generator=generator)
-    return model.double().eval()
+def settled_model(model, side):
+    """Give every BatchNorm the statistics of some images, so that signals neither die nor explode."""
+    for module in model.modules():
+        if isinstance(module, nn.BatchNorm2d | nn.BatchNorm1d):
+            module.momentum = 1.0
+    model.double().train()
+    with torch.no_grad():
+        model(torch.rand(16, 3, side, side, generator=torch.Generator().manual_seed(9), dtype=torch.float64))
+    return model.eval()
 
 
 QUICK = [("test_resnet", 16), ("levit_128s", 16), ("levit_128s", 32), ("mobilenetv3_small_050", 32)]
-FAMILIES = [
+FAMILIES = [  # none that computes in float32 whatever its weights, as EfficientViT-B does: its differences are rounded
     "resnet10t",
     "test_resnet",
     "test_vit",
@@ -341,7 +341,6 @@ FAMILIES = [
     "lcnet_035",
     "starnet_s1",
     "swiftformer_xs",
-    "efficientvit_b0",
     "efficientvit_m0",
     "shvit_s1",
     "pit_ti_224",
