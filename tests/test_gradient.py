@@ -5,7 +5,7 @@ import torch
 from captum.attr import Saliency
 from torch import nn
 
-from cvx.attribution import SCORES, NotFiniteError, attribute, attribute_all, gradient, vanilla_gradient
+from cvx.attribution import SCORES, NotFiniteError, attribute, attribute_all, frozen, gradient, vanilla_gradient
 from cvx.models import build
 
 FAMILIES = [  # name, image size, options: small, so that each takes a moment
@@ -267,7 +267,8 @@ def test_what_a_map_is_said_to_need_is_what_it_does_need(name, monkeypatch):
 
     model, inputs, said = build(name, 2, 128).eval().requires_grad_(False), images(1, 3, 128), []
     leaf = inputs.clone().requires_grad_()
-    needed = memory._left(model.parameters(), lambda: model(leaf))
+    with frozen(model, torch.device("cpu")):  # as maps are computed
+        needed = memory._left(model.parameters(), lambda: model(leaf))
     monkeypatch.setattr(memory, "LARGE", 1)
     monkeypatch.setattr(memory, "free_bytes", lambda device: said.append(device) or 0.95 * needed)
     with pytest.raises(ValueError, match="pixels needs"):

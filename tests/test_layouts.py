@@ -301,7 +301,7 @@ def check_family(name, num, side):
         maps["all classes"] = attribute_all(model, inputs)[1][3:4]
     for attribution in maps.values():
         error, largest = agrees(model, inputs, attribution, targets)
-        assert largest > 0 and error <= 2e-3 * largest
+        assert largest > 0 and error <= 2e-2 * largest  # a kink met all the same is 1e-2, values in a wrong order are 1
 
 
 def settled_model(model, side):
