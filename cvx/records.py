@@ -142,20 +142,50 @@ def _line(row: Mapping[str, float]) -> str:
 
 def read_rows(folder: Path) -> list[dict[str, float]]:
     """Read a run's metrics; a last line cut short by a kill is left out."""
-    path = folder / "metrics.jsonl"
-    if not path.is_file():
-        return []
-    rows, lines = [], path.read_bytes().splitlines()
-    for number, line in enumerate(lines, start=1):
-        try:
-            row = json.loads(line)
-        except (ValueError, RecursionError):  # no JSON, or no text at all
-            row = None
-        if isinstance(row, dict):
-            rows.append(row)
-        elif number < len(lines):
-            raise ValueError(f"{path} is damaged: line {number} is no JSON object")
-    return rows
+    return RowReader(folder).read(final=True)
+
+
+class RowReader:
+    """Reads a run's metrics as they grow: each look gives the rows that are new."""
+
+    def __init__(self, folder: Path):
+        self._path = folder / "metrics.jsonl"
+        self._place = self._num_read = 0
+
+    def read(self, final: bool) -> list[dict[str, float]]:
+        """Return the rows since the last look.
+
+        Args:
+            final: Nothing is being written: a last line that reads as a row is one, even if its end is missing.
+
+        Raises:
+            ValueError: If a line before the last is no JSON object.
+        """
+        if not self._path.is_file():
+            return []
+        with self._path.open("rb") as stream:
+            stream.seek(self._place)
+            lines = stream.read().splitlines(keepends=True)
+        if lines and not final and not lines[-1].endswith(b"\n"):
+            lines.pop()  # it is being written
+        rows = []
+        for line in lines:
+            row = _parse(line)
+            if row is None and len(rows) < len(lines) - 1:
+                raise ValueError(f"{self._path} is damaged: line {self._num_read + 1} is no JSON object")
+            if row is not None:
+                rows.append(row)
+                self._place += len(line)
+                self._num_read += 1
+        return rows
+
+
+def _parse(line: bytes) -> dict[str, float] | None:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError):  # no JSON, or no text at all
+        return None
+    return row if isinstance(row, dict) else None
 
 
 def provenance() -> dict[str, Any]:

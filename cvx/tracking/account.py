@@ -26,6 +26,8 @@ class Patience:
     """For an artifact, beside what its size takes."""
     appear: float = 20
     """For rows to become readable that W&B has taken."""
+    look: float = 60
+    """Between two looks, while a run is at work, at whether its rows still arrive."""
 
 
 PATIENT = Patience()

@@ -5,7 +5,7 @@ import dataclasses
 import os
 import shutil
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -13,12 +13,14 @@ from typing import Any
 import cvx
 from cvx.files import read_json, write_json
 from cvx.records import Run
-from cvx.tracking.account import PATIENT, Patience, Target, client, one_line
+from cvx.tracking.account import PATIENT, Patience, Target, api, client, one_line
 from cvx.tracking.names import LONGEST, TAG, next_id, run_id
 
 FILE = "wandb.json"
 GONE = "previously created and deleted"
 """What W&B says of the id of a deleted run: it is never given out again."""
+IN_USE = "is in use"
+"""What wandb's own process says of the id of a run whose start has failed before: it keeps that for itself."""
 ATTEMPTS = 5
 """Ids that are tried for a run whose counterpart was deleted."""
 
@@ -82,6 +84,58 @@ def link_for(folder: Path, target: Target) -> Link:
     return known
 
 
+def next_link(link: Link) -> Link:
+    """Return the place of the same run under another id; its models are on W&B already."""
+    return Link(link.entity, link.project, next_id(link.id), artifacts=dict(link.artifacts))
+
+
+def of_sweep(folder: Path, link: Link) -> bool:
+    """Tell whether the run on W&B is one that an agent made for its sweep, whose id must stay."""
+    made = Run(folder).config.get("place", {}).get("sweep") and folder.name.endswith(f"-{link.id}")
+    return bool(made or os.environ.get("WANDB_SWEEP_ID"))
+
+
+def claim(folder: Path, link: Link, patience: Patience, say: Callable[[str], None]) -> bool:
+    """Choose an id that no other local run has; tell whether W&B has a run of this folder under it already.
+
+    `WANDB_RUN_ID` stays set while one training follows another: what is there already is then not this folder's, and
+    the run gets an id of its own. A run that W&B's agent has made waits for its training, and is taken.
+
+    Raises:
+        OSError: If W&B does not answer.
+    """
+    while not os.environ.get("WANDB_SWEEP_ID") and (there := _find(link, patience)) is not None:
+        if there.display_name == folder.name[:LONGEST]:
+            return True
+        if there.state == "pending":
+            break
+        taken, own = link.id, run_id(folder.name)
+        link.id = own if own != taken else next_id(taken)
+        say(f"W&B: {there.url} is the run of {there.display_name}; {folder.name} gets one of its own, {link.id}")
+    return False
+
+
+def _find(link: Link, patience: Patience) -> Any:
+    """Return W&B's run of that id, or None if there is none."""
+    wandb = client()
+    try:
+        return api(patience).run(link.path)
+    except (wandb.Error, ValueError) as error:
+        if "not find run" in str(error) or "404" in str(error):
+            return None
+        raise OSError(f"W&B does not answer: {one_line(error)}") from None
+
+
+def last_step(link: Link, patience: Patience) -> int:
+    """Return the last step of a run that W&B has, or -1.
+
+    Raises:
+        OSError: If W&B does not answer.
+    """
+    found = _find(link, patience)
+    return -1 if found is None else int(found.lastHistoryStep)
+
+
 @contextlib.contextmanager
 def scratch_folder() -> Iterator[Path]:
     """Give a folder for wandb's own files and for pictures on their way; it is removed at the end."""
@@ -137,9 +191,15 @@ def start(scratch: Path, **options: Any) -> Any:
     Raises:
         OSError: If W&B does not answer, or does not let us in.
     """
-    wandb = client()
+    options |= {"dir": os.environ.get("WANDB_DIR") or str(scratch), "reinit": "create_new"}
     try:
-        return wandb.init(dir=os.environ.get("WANDB_DIR") or str(scratch), reinit="create_new", **options)
+        try:
+            return client().init(**options)
+        except Exception as error:
+            if IN_USE not in str(error):
+                raise
+            _forget_failed_starts()
+            return client().init(**options)
     except Exception as error:
         # wandb has errors that are no wandb.Error, such as that of a run whose id another process holds
         if isinstance(error, TimeoutError | OSError) or type(error).__module__.startswith("wandb."):
@@ -147,9 +207,16 @@ def start(scratch: Path, **options: Any) -> Any:
         raise
 
 
+def _forget_failed_starts() -> None:
+    """End wandb's own process, which would refuse the id of a run that failed to start; a new one begins afresh."""
+    with contextlib.suppress(SystemExit):
+        client().teardown()
+    os.environ.pop("WANDB_SERVICE", None)  # one that an agent shares with its programs is not ours to end
+
+
 def _identity(link: Link) -> dict[str, Any]:
     if os.environ.get("WANDB_SWEEP_ID"):  # the agent has chosen project and id
-        return {}
+        return {"resume": "allow"}
     return {"entity": link.entity or None, "project": link.project, "id": link.id, "resume": "allow"}
 
 

@@ -27,11 +27,8 @@ def ending(upload: Upload, run: Any, link: Link, exit_code: Callable[[], int]) -
     try:
         yield
     finally:
-        try:
-            upload.flush()
-        finally:
-            run.finish(exit_code=exit_code())
-            link.save(upload.folder)
+        run.finish(exit_code=exit_code())
+        link.save(upload.folder)
 
 
 def send_samples(upload: Upload, run: Any, link: Link, patience: Patience = PATIENT) -> None:
@@ -57,10 +54,9 @@ def send_artifacts(
         Whether W&B is there; where it is not, there is no point in asking what has arrived.
     """
     if not answers(patience):
-        if summary is not None:
-            upload.hold_back()
         return False
     if summary is None:
+        upload.flush()
         return True
     upload.finish(summary, draw(page, upload.folder))
     store = Store(upload.folder.parent.parent)

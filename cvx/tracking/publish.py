@@ -1,16 +1,35 @@
-"""A recorded run, sent to W&B as if it had been online."""
+"""What W&B has not got of a run's folder, sent there: of a finished run, and of one at work while it records."""
 
+import contextlib
 import dataclasses
+import sys
+import time
+from collections.abc import Callable
 from pathlib import Path
 
 from filelock import FileLock, Timeout
 
 from cvx.records import Run
+from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, Target
-from cvx.tracking.arrival import arrived, recorded_steps
-from cvx.tracking.connection import Link, link_for, open_run, read_link, scratch_folder
+from cvx.tracking.arrival import Arrival, arrived, recorded_steps
+from cvx.tracking.connection import (
+    FILE,
+    Link,
+    claim,
+    last_step,
+    link_for,
+    next_link,
+    of_sweep,
+    open_run,
+    read_link,
+    scratch_folder,
+)
 from cvx.tracking.ending import Page, check, complete_pictures, ending, send_artifacts, send_code, send_samples
 from cvx.tracking.upload import CONFUSION, Upload, replay
+
+Say = Callable[[str], None]
+"""Hears the few lines that a person should read."""
 
 
 @dataclasses.dataclass(frozen=True)
@@ -29,7 +48,23 @@ class Published:
     """What has not arrived, in words."""
 
 
-def publish(folder: Path, where: Target, patience: Patience = PATIENT, page: Page | None = None) -> Published:
+@dataclasses.dataclass(frozen=True)
+class AtWork:
+    """A run that still records in this process."""
+
+    more: Callable[[], bool]
+    """Waits until it has recorded something new, and tells whether it may record more after that."""
+    exit_code: Callable[[], int]
+
+
+def tell(line: str) -> None:
+    """Print a line for a person."""
+    print(line, file=sys.stderr, flush=True)
+
+
+def publish(
+    folder: Path, where: Target, patience: Patience = PATIENT, page: Page | None = None, say: Say = tell
+) -> Published:
     """Send what W&B has not got of a run, and check that all of it arrived.
 
     Args:
@@ -43,42 +78,110 @@ def publish(folder: Path, where: Target, patience: Patience = PATIENT, page: Pag
         raise ValueError(f"no run in {folder}")
     try:
         with FileLock(folder / ".lock", timeout=0):
-            return _publish(folder, where, patience, page)
+            if not recorded_steps(folder):
+                raise ValueError(f"run {folder.name} has recorded nothing yet")
+            return send(folder, where, patience, page, say)
     except Timeout:
         raise ValueError(f"run {folder.name} is being trained now; publish it when it is done") from None
 
 
-def _publish(folder: Path, where: Target, patience: Patience, page: Page | None) -> Published:
-    link, recorded = link_for(folder, where), recorded_steps(folder)
-    if not recorded:
-        raise ValueError(f"run {folder.name} has recorded nothing yet")
-    known = arrived(link, patience=dataclasses.replace(patience, appear=0)) if read_link(folder) else None
-    if known is not None and link.complete and recorded <= known.steps and not known.missing_files:
+def send(
+    folder: Path, where: Target, patience: Patience, page: Page | None, say: Say, at_work: AtWork | None = None
+) -> Published:
+    """Send what W&B has not got of a run, in order, until nothing more is recorded; then check that all of it arrived.
+
+    The folder alone says what there is to send. A run that begins, one that is resumed, one whose connection broke and
+    one that is published later differ only in how much W&B has already. It takes no step older than its last one:
+    where such are missing, the run is sent whole under a new id.
+
+    Raises:
+        ValueError: If the run lies in another project of W&B.
+        OSError: If W&B does not answer, or takes no more rows.
+    """
+    link = link_for(folder, where)
+    there = read_link(folder) is not None or claim(folder, link, patience, say)
+    known = arrived(link, patience=dataclasses.replace(patience, appear=0)) if there else None
+    if known is not None and link.complete and recorded_steps(folder) <= known.steps and not known.missing_files:
         return _published(folder, link, 0, "")
+    gap, why = _gap(folder, link, known, patience), ""
+    if gap and of_sweep(folder, link):
+        why = (
+            f"; W&B takes no step older than the last one it has, and a run of a sweep keeps its id. Delete"
+            f" {folder / FILE} and publish the run again to have it whole beside the sweep"
+        )
+    elif gap:
+        before, link, known = link, next_link(link), None
+        say(f"W&B: {before.url or before.path} lacks {len(gap)} steps that it takes no more: sent whole as {link.id}")
     with scratch_folder() as scratch:
         has_final = known is not None and CONFUSION in known.keys and not known.lost_tables
-        sent, there = _send(folder, link, scratch, has_final, patience, page)
-        if not there:
-            raise OSError(f"W&B stopped answering; run {folder.name} is kept, publish it again")
+        sent = _stream(folder, link, scratch, has_final, patience, page, say, at_work)
         missing = check(folder, link, patience)
         if missing and complete_pictures(folder, link, scratch, patience, page):
             missing = check(folder, link, patience)
-    return _published(folder, link, sent, missing)
+    return _published(folder, link, sent, missing and missing + why)
 
 
-def _send(
-    folder: Path, link: Link, scratch: Path, has_final: bool, patience: Patience, page: Page | None
-) -> tuple[int, bool]:
-    """Send it; return how many steps were sent, and whether W&B is still there."""
-    summary = Run(folder).summary
-    run = open_run(folder, link, scratch, live=False, patience=patience)
+def _gap(folder: Path, link: Link, known: Arrival | None, patience: Patience) -> frozenset[int]:
+    """Return the recorded steps before W&B's last one that it has not got."""
+    if known is None or not known.steps:
+        return frozenset()
+    older = frozenset(step for step in recorded_steps(folder) if step < max(known.steps))
+    if older <= known.steps:
+        return frozenset()
+    again = arrived(link, older, patience)  # what it has taken may become readable late
+    return older - (again or known).steps
+
+
+def _stream(
+    folder: Path,
+    link: Link,
+    scratch: Path,
+    has_final: bool,
+    patience: Patience,
+    page: Page | None,
+    say: Say,
+    at_work: AtWork | None,
+) -> int:
+    """Send it; return how many steps were sent.
+
+    Raises:
+        OSError: If W&B stops answering.
+    """
+    run = open_run(folder, link, scratch, live=at_work is not None, patience=patience)
     upload = Upload(folder, run, run.starting_step, scratch, has_final)
-    with ending(upload, run, link, lambda: 0 if summary is not None else 1):
-        send_code(run, folder)
-        send_samples(upload, run, link, patience)
-        replay(upload)
-        there = send_artifacts(upload, run, link, summary, patience, None if has_final else page)
-    return upload.num_sent, there
+    with ending(upload, run, link, at_work.exit_code if at_work else lambda: 0 if Run(folder).summary else 1):
+        with contextlib.suppress(Exception):  # code and samples stand beside the run: its rows depend on neither
+            artifacts.log_code(run) if at_work else send_code(run, folder)
+        with contextlib.suppress(Exception):
+            send_samples(upload, run, link, patience)
+        if at_work:
+            say(f"W&B: streaming to {link.url}")
+            replay(upload, _watched(at_work.more, upload, link, patience))
+        else:
+            replay(upload)
+        there = send_artifacts(upload, run, link, Run(folder).summary, patience, None if has_final else page)
+    if not there:
+        raise OSError("W&B stopped answering; what has not arrived is kept, to be published again")
+    return upload.num_sent
+
+
+def _watched(more: Callable[[], bool], upload: Upload, link: Link, patience: Patience) -> Callable[[], bool]:
+    """Look now and then whether rows arrive: one refusal ends wandb's stream for good, and nothing tells of it."""
+    looked, sent = time.monotonic(), upload.last_step
+
+    def watched() -> bool:
+        nonlocal looked, sent
+        going = more()
+        if going and time.monotonic() - looked > patience.look:
+            here = sent
+            with contextlib.suppress(OSError):  # W&B is away: wandb itself tries again
+                here = last_step(link, patience)
+            if here < sent:
+                raise OSError(f"W&B has taken no row since step {here}")
+            looked, sent = time.monotonic(), upload.last_step
+        return going
+
+    return watched
 
 
 def _published(folder: Path, link: Link, sent: int, missing: str) -> Published:

@@ -1,52 +1,44 @@
-"""A run at work, streamed: the loop hands over rows and paths, and a thread of its own sends them."""
+"""A run at work, streamed: a thread of its own sends what the run's folder holds, and follows it while it grows."""
 
 import contextlib
 import os
-import queue
 import signal
 import sys
 import threading
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from cvx.records import Sink
-from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, Target, one_line, reason_not_online, target
-from cvx.tracking.connection import Link, link_for, open_run, scratch_folder
-from cvx.tracking.ending import Page, check, complete_pictures, ending, send_artifacts, send_samples
-from cvx.tracking.upload import Upload
+from cvx.tracking.ending import Page
+from cvx.tracking.publish import AtWork, Published, Say, send, tell
 
-Event = Callable[[Upload], None]
+FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
+"""Between two attempts to reach W&B while a run is at work: each pause is twice the one before."""
 
 
 class WandbSink:
     """Streams a run to W&B, and never keeps the loop waiting.
 
-    What the loop says is put into a queue of small things: rows, and paths of files that are written already. The
-    thread that empties it may be slow, or get nowhere at all; then `publish` sends what is missing.
+    What the loop says only wakes the thread, which reads the run's folder and sends what W&B has not got. So it comes
+    to the same whether a run begins, is resumed, or finds W&B again after a while. The thread may be slow, or get
+    nowhere at all; then `publish` sends what is missing.
 
     Args:
         say: Hears the few lines that a person should read.
         page: Draws the finished run's own page, which is sent too.
     """
 
-    def __init__(
-        self,
-        where: Target,
-        patience: Patience = PATIENT,
-        say: Callable[[str], None] | None = None,
-        page: Page | None = None,
-    ):
+    def __init__(self, where: Target, patience: Patience = PATIENT, say: Say = tell, page: Page | None = None):
         self._where = where
         self._patience = patience
         self._page = page
-        self._say = say or (lambda line: print(line, file=sys.stderr, flush=True))
-        self._events: queue.Queue[Event | None] = queue.Queue()
+        self._say = say
+        self._news, self._closed = threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
-        self._exit_code = 0
+        self._exit_code = 1  # until the run has ended well
         self._folder: Path | None = None
-        self._summary: Mapping[str, Any] | None = None
 
     def start(self, folder: Path) -> None:
         """Begin with the run of this folder, or continue it."""
@@ -55,23 +47,22 @@ class WandbSink:
         self._thread.start()
 
     def log(self, row: Mapping[str, float]) -> None:
-        """Hear one row of metrics."""
-        self._events.put(lambda upload, row=dict(row): upload.row(row))  # type: ignore[misc]
+        """Hear that the folder has a new row."""
+        self._news.set()
 
     def frame(self, kind: str, epoch: int, path: Path) -> None:
-        """Hear that a frame was written."""
-        self._events.put(lambda upload: upload.frame(kind, path))
+        """Hear that a frame was written; it is read when the next row comes."""
 
     def finish(self, summary: Mapping[str, Any]) -> None:
-        """Hear the final numbers."""
-        self._summary = dict(summary)
+        """Hear that the final numbers are written; they are read at the end."""
 
     def close(self, exit_code: int = 0) -> None:
         """Wait until W&B has everything, for as long as that makes sense, and say what is to be done if it has not."""
         if self._thread is None:
             return
         self._exit_code = exit_code
-        self._events.put(None)
+        self._closed.set()
+        self._news.set()
         try:
             self._thread.join()
         except KeyboardInterrupt:
@@ -79,32 +70,35 @@ class WandbSink:
             raise
 
     def _work(self, folder: Path) -> None:
-        """Send events until the end; whatever goes wrong costs the connection, never the run."""
-        try:
-            with scratch_folder() as scratch:
-                link = self._stream(folder, scratch)
-                missing = check(folder, link, self._patience)
-                if missing and complete_pictures(folder, link, scratch, self._patience, self._page):
-                    missing = check(folder, link, self._patience)
-            done = f"all {link.steps} steps are at {link.url}"
-            self._say(f"W&B: {missing}. {self._advice()}" if missing else f"W&B: {done}")
-        except Exception as error:  # noqa: BLE001 - no failure of W&B may reach training
-            self._say(f"W&B: {one_line(error)}. {self._advice()}")
+        """Send and follow the folder until all is there; whatever goes wrong costs the connection, never the run."""
+        pause = FIRST_PAUSE_S
+        while True:
+            was_over = self._closed.is_set()
+            try:
+                done = self._send(folder)
+                if not done.missing:
+                    self._say(f"W&B: all {done.steps} steps are at {done.url}")
+                    return
+                problem, in_vain = done.missing, was_over  # what a stream lost on its way, another one sends
+            except Exception as error:  # noqa: BLE001 - no failure of W&B may reach training
+                problem, in_vain = one_line(error), self._closed.is_set()
+            if in_vain:
+                self._say(f"W&B: {problem}. {self._advice()}")
+                return
+            if pause == FIRST_PAUSE_S and not self._closed.is_set():
+                self._say(f"W&B: {problem}. It is tried again while training goes on")
+            self._closed.wait(pause)
+            pause = min(2 * pause, LONGEST_PAUSE_S)
 
-    def _stream(self, folder: Path, scratch: Path) -> Link:
-        link = link_for(folder, self._where)
-        run = open_run(folder, link, scratch, live=True, patience=self._patience)
-        self._say(f"W&B: streaming to {link.url}")
-        upload = Upload(folder, run, run.starting_step, scratch)
-        with ending(upload, run, link, lambda: self._exit_code):
-            artifacts.log_code(run)
-            send_samples(upload, run, link, self._patience)
-            while (event := self._events.get()) is not None:
-                event(upload)
-            there = send_artifacts(upload, run, link, self._summary, self._patience, self._page)
-        if not there:
-            raise OSError("it does not answer any more")
-        return link
+    def _send(self, folder: Path) -> Published:
+        self._news.set()  # what lies in the folder already is news to a new connection
+        at_work = AtWork(self._more, lambda: self._exit_code)
+        return send(folder, self._where, self._patience, self._page, self._say, at_work)
+
+    def _more(self) -> bool:
+        self._news.wait()
+        self._news.clear()
+        return not self._closed.is_set()
 
     def _advice(self) -> str:
         return f"Everything is recorded locally; to send what is missing: {publish_command(self._folder)}"

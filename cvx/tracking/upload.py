@@ -1,7 +1,7 @@
 """One run on its way to W&B: the same for a run at work and for a finished folder."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import Any
@@ -11,7 +11,7 @@ import numpy as np
 from cvx.data.splits import NUM_FILM, NUM_GALLERY
 from cvx.embedding import METHODS
 from cvx.frames import read_frame
-from cvx.records import Run
+from cvx.records import RowReader, Run
 from cvx.store import Samples, Store
 from cvx.tracking import pictures
 from cvx.tracking.account import client
@@ -35,7 +35,8 @@ class Upload:
     """Sends rows, pictures and final numbers of one run, each W&B step once and whole.
 
     What falls on one step is gathered and logged when the next step begins: a W&B step that has arrived lacks nothing,
-    so that what is missing after an outage are whole steps at the end.
+    so that what is missing after an outage are whole steps at the end. Rows come in the order of the folder, from its
+    first one on, whatever has arrived before; its frames are read here.
 
     Args:
         folder: The run's folder, which already has what is sent.
@@ -47,7 +48,7 @@ class Upload:
 
     def __init__(self, folder: Path, run: Any, first_step: int, scratch: Path, has_final: bool = False):
         self.folder = folder
-        self.num_sent = 0
+        self.num_sent, self.last_step = 0, first_step - 1
         self._run = run
         self._first = first_step
         self._has_final = has_final
@@ -58,6 +59,7 @@ class Upload:
         self._started = datetime.fromisoformat(content["created"]).timestamp()
         self._pending: dict[str, Any] = {}
         self._step, self._time, self._best = -1, 0.0, -math.inf
+        self._looked_at: int | None = None
         self._samples: Samples | None = None
         define_axes(run)
 
@@ -66,6 +68,8 @@ class Upload:
         if (step := int(row["step"] or 0)) != self._step:
             self.flush()
         self._step, self._time = step, float(row["time"] or 0.0)
+        if "val/acc1" in row:
+            self._looked_at = int(row["epoch"] or 0)
         self._pending |= {
             key: math.nan if value is None else value for key, value in row.items() if key not in ("step", "time")
         }
@@ -73,23 +77,10 @@ class Upload:
             self._best = acc1
             self._run.summary["val/acc1"] = acc1
 
-    def frame(self, kind: str, path: Path) -> None:
-        """Take a frame of the film or of the embeddings, of the step whose row came last."""
-        arrived = self._step < self._first and path.stem != FINAL
-        if arrived or (samples := self.samples()) is None:
-            return
-        arrays = read_frame(path)
-        if kind == "film":
-            self._pending[FILM] = self._film(samples, arrays)
-        else:
-            methods = [method for method in METHODS if method in arrays]
-            self._pending |= {f"embedding/{method}": self._scatter(samples, arrays, method) for method in methods}
-            if path.stem == FINAL:
-                self._pending |= self._table(samples, arrays) | self._calibration(arrays)
-
     def finish(self, summary: Mapping[str, Any], page: bytes = b"") -> None:
         """Take the final numbers, and the run's page where there is one; nothing follows."""
-        self._pending |= self._judged(summary)
+        self._take_frames()
+        self._pending |= self._final() | self._judged(summary)
         if page:
             self._pending[PAGE] = self._html(page)
         if self._has_final:
@@ -105,15 +96,32 @@ class Upload:
 
     def flush(self) -> None:
         """Log what was gathered for the step, unless it has arrived before; what fails is not tried again here."""
+        self._take_frames()
         pending, self._pending = self._pending, {}
         if pending and self._step >= self._first:
             row = {**pending, "_timestamp": self._started + self._time}
             self._run.log(row, step=self._step, commit=True)
-            self.num_sent += 1
+            self.num_sent, self.last_step = self.num_sent + 1, self._step
 
-    def hold_back(self) -> None:
-        """Leave what was gathered for the last step to `publish`."""
-        self._pending = {}
+    def _take_frames(self) -> None:
+        """Draw the frames of the step's epoch: they are written after its row, and before the next step's."""
+        epoch, self._looked_at = self._looked_at, None
+        if epoch is None or self._step < self._first or (samples := self.samples()) is None:
+            return
+        film, embeddings = (self.folder / kind / f"{epoch:04d}.npz" for kind in ("film", "embeddings"))
+        if film.is_file():
+            self._pending[FILM] = self._film(samples, read_frame(film))
+        if embeddings.is_file():
+            self._pending |= self._scatters(samples, read_frame(embeddings))
+
+    def _final(self) -> dict[str, Any]:
+        """Draw what the test images were taken for, with the best weights."""
+        path = self.folder / "embeddings" / f"{FINAL}.npz"
+        if not path.is_file() or (samples := self.samples()) is None:
+            return {}
+        arrays = read_frame(path)
+        drawn = self._scatters(samples, arrays, "final-")
+        return drawn | self._table(samples, arrays) | self._calibration(arrays)
 
     def samples(self) -> Samples | None:
         """Return the dataset's stored samples, or None where the store has lost them."""
@@ -141,9 +149,17 @@ class Upload:
             for i, (tile, caption) in enumerate(zip(tiles, captions, strict=True))
         ]
 
-    def _scatter(self, samples: Samples, arrays: Mapping[str, np.ndarray], method: str) -> Any:
-        drawn = pictures.scatter(arrays[method], arrays["labels"], samples.classes)
-        return self._image(drawn, method, f"{method} of the logits of {len(arrays['labels'])} images")
+    def _scatters(self, samples: Samples, arrays: Mapping[str, np.ndarray], name: str = "") -> dict[str, Any]:
+        caption = f"of the logits of {len(arrays['labels'])} images"
+        drawn = {
+            method: pictures.scatter(arrays[method], arrays["labels"], samples.classes)
+            for method in METHODS
+            if method in arrays
+        }
+        return {
+            f"embedding/{method}": self._image(image, f"{name}{method}", f"{method} {caption}")
+            for method, image in drawn.items()
+        }
 
     def _table(self, samples: Samples, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
         """Make the table that W&B's 2-D projection reads: one numeric column per logit, and our own projections."""
@@ -197,18 +213,17 @@ def define_axes(run: Any) -> None:
     run.define_metric("val/acc1", step_metric="epoch", summary="none")
 
 
-def replay(upload: Upload) -> None:
-    """Hand a folder's rows and frames over as if the run were at work."""
-    run = Run(upload.folder)
-    frames = {kind: run.frames(kind) for kind in ("film", "embeddings")}
-    for row in run.rows():
-        upload.row(row)
-        if "val/acc1" in row:
-            for kind, paths in frames.items():
-                if (path := paths.get(int(row["epoch"]))) is not None:
-                    upload.frame(kind, path)
-    if run.summary is not None and (final := upload.folder / "embeddings" / f"{FINAL}.npz").is_file():
-        upload.frame("embeddings", final)
+def replay(upload: Upload, more: Callable[[], bool] = lambda: False) -> None:
+    """Hand over what a run's folder holds, from its first row on, and what still comes.
+
+    Args:
+        more: Waits until the run has recorded something new, and tells whether it may record more after that.
+    """
+    reader, going = RowReader(upload.folder), True
+    while going:
+        going = more()
+        for row in reader.read(final=not going):
+            upload.row(row)
 
 
 def draw_all(folder: Path, scratch: Path, page: bytes = b"") -> None:
@@ -217,6 +232,7 @@ def draw_all(folder: Path, scratch: Path, page: bytes = b"") -> None:
     replay(upload)
     if (summary := Run(folder).summary) is not None:
         upload.finish(summary, page)
+    upload.flush()
 
 
 class _Nowhere:
