@@ -18,27 +18,32 @@ LOGS = 4
 """Rows an epoch, the one with the validation not counted."""
 
 
-def record(root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last=True, stop=0, tags=("quick",)):
+def record(
+    root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last=True, stop=0, tags=("quick",), begin=-1
+):
     """Record a run of the dataset `tiles` and store its models; return its folder.
 
     Args:
         after: Called with each step once it is recorded.
         last: Store the last weights too.
         stop: Leave off after this step, as an interrupted run does.
+        begin: Continue the run that was recorded up to this step.
     """
     store, splits = Store(root), make_splits("tiles", 40, 16, 3, True)
     store.add_samples(splits)
     folder = store.root / "runs" / name
     config = {"dataset": "tiles", "model": MODEL, "lr": 0.1, "epochs": EPOCHS}
     place = {"tags": list(tags), "group": "few", "notes": "why not"}
-    RunWriter.create(
-        folder, {"config": config, "key": "k" * 12, "place": place, "created": CREATED, "git_commit": "a" * 40}
-    )
-    writer = RunWriter.reopen(folder, -1, 0.0, sinks)
+    facts = {"config": config, "key": "k" * 12, "place": place, "created": CREATED, "git_commit": "a" * 40}
+    if begin < 0:
+        RunWriter.create(folder, facts)
+    writer = RunWriter.reopen(folder, begin, 0.0, sinks)
     dice, film, points = np.random.default_rng(0), splits.test.head(32), splits.test
     for epoch in range(EPOCHS + 1):
         for i in range(LOGS if epoch else 0):
             step = (epoch - 1) * LOGS + i + 1
+            if step <= begin:
+                continue
             writer.log(
                 step, step / LOGS, {"train/loss": 1 / step, "train/grad_norm": float("nan") if step == 2 else 1.0}
             )
@@ -46,11 +51,14 @@ def record(root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last
                 return folder
             if i < LOGS - 1:
                 after(step)
-        writer.log(epoch * LOGS, epoch, {"val/loss": 1.0, "val/acc1": acc1 * (1 - abs(epoch - 1) / 4)})
         logits = dice.normal(size=(40, 4)).astype(np.float32)
-        writer.film(epoch, film.labels, logits[:32], dice.normal(size=(32, 3, 16, 16)).astype(np.float32))
+        maps = dice.normal(size=(32, 3, 16, 16)).astype(np.float32)
         flat = logits[:, :2].copy()
         arrays = {"ids": points.ids, "labels": points.labels, "logits": logits}
+        if epoch * LOGS <= begin:
+            continue
+        writer.log(epoch * LOGS, epoch, {"val/loss": 1.0, "val/acc1": acc1 * (1 - abs(epoch - 1) / 4)})
+        writer.film(epoch, film.labels, logits[:32], maps)
         writer.embeddings(f"{epoch:04d}", epoch, **arrays, pca=flat)
         after(epoch * LOGS)
     writer.embeddings("test", EPOCHS, **arrays, **dict.fromkeys(METHODS, flat))

@@ -40,7 +40,7 @@ def test_a_server_that_does_not_answer_at_the_start_costs_the_run_nothing(wandb_
     wandb_server.fail("down")
     folder, said = stream(tmp_path / "store")
     assert len(read_rows(folder)) == EPOCHS * (LOGS + 1) + 1 and (folder / "summary.json").is_file()
-    assert len(said) == 1 and "cannot be reached" in said[0] and "python -m cvx publish run-a" in said[0]
+    assert "does not answer" in said[0] and "python -m cvx publish run-a" in said[-1] and len(said) <= 2
 
 
 @pytest.mark.slow
@@ -64,7 +64,7 @@ def test_an_interrupted_run_sends_its_rows_and_goes_on_where_it_stopped(wandb_se
 def test_a_wrong_key_costs_the_run_nothing(monkeypatch, wandb_server, tmp_path):
     monkeypatch.setenv("WANDB_API_KEY", "1" * 40)
     _, said = stream(tmp_path / "store", last=False)
-    assert len(said) == 1 and "publish" in said[0]
+    assert "publish" in said[-1] and len(said) <= 2
     assert len(Store(tmp_path / "store").models()) == 1
 
 
@@ -73,9 +73,15 @@ def test_a_server_that_dies_while_artifacts_are_on_their_way_is_not_waited_for(w
     """The model's bytes get nowhere from the moment they are announced; all else has arrived."""
     dying = wandb_server.fail("down", pattern="PUT /storage/artifacts|CommitArtifact|viewer|Viewer")
     wandb_server.failures.clear()
-    folder, said = stream(
-        tmp_path / "store", after=lambda step: step == EPOCHS * LOGS and wandb_server.failures.append(dying)
-    )
+
+    def after(step):
+        if step == EPOCHS * LOGS:
+            wandb_server.wait_for(
+                lambda: wandb_server.state.project(None, "maps") and wandb_server.history("maps", "run-a")
+            )
+            wandb_server.failures.append(dying)
+
+    folder, said = stream(tmp_path / "store", after=after)
     assert dying.hits and "python -m cvx publish run-a" in said[-1] and not read_link(folder).complete
     wandb_server.heal()
     assert publish(folder, WHERE, HASTY).missing == ""
