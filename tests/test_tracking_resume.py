@@ -12,7 +12,7 @@ import pytest
 from recorded_run import EPOCHS, LOGS, record
 from test_tracking import HASTY, WHERE, assert_arrived, check_film, stream
 from wandb_server.objects import HISTORY
-from wandb_server.state import Run
+from wandb_server.state import Run, Sweep
 
 from cvx.files import read_json, write_json
 from cvx.tracking import WandbSink, publish
@@ -190,3 +190,15 @@ def test_a_run_that_an_agent_made_is_taken(wandb_server, tmp_path, monkeypatch):
     project.runs["given"] = Run(project, "given", state="pending")
     folder, _ = stream(tmp_path / "store", last=False)
     assert read_link(folder).id == "given" and list(project.runs) == ["given"]
+
+
+def test_a_trial_of_an_agent_that_is_resumed_continues_its_run(wandb_server, tmp_path, monkeypatch):
+    project = wandb_server.state.project(None, "maps", create=True)
+    project.sweeps["s1"] = Sweep(project, "s1", "method: random")
+    project.runs["given"] = Run(project, "given", state="pending", sweep=project.sweeps["s1"])
+    for name, value in (("SWEEP_ID", "s1"), ("RUN_ID", "given"), ("PROJECT", "maps")):
+        monkeypatch.setenv(f"WANDB_{name}", value)
+    stream(tmp_path / "store", stop=6)
+    folder, said = stream(tmp_path / "store", begin=6)
+    assert steps_at(wandb_server, "given") == list(range(STEPS)) and list(project.runs) == ["given"]
+    assert read_link(folder).id == "given" and said[-1].startswith(f"W&B: all {STEPS} steps are at")

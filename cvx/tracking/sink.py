@@ -5,6 +5,7 @@ import os
 import signal
 import sys
 import threading
+import time
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -73,7 +74,7 @@ class WandbSink:
         """Send and follow the folder until all is there; whatever goes wrong costs the connection, never the run."""
         pause = FIRST_PAUSE_S
         while True:
-            was_over = self._closed.is_set()
+            was_over, begun = self._closed.is_set(), time.monotonic()
             try:
                 done = self._send(folder)
                 if not done.missing:
@@ -85,6 +86,8 @@ class WandbSink:
             if in_vain:
                 self._say(f"W&B: {problem}. {self._advice()}")
                 return
+            if time.monotonic() - begun > LONGEST_PAUSE_S:  # it streamed for long before it broke
+                pause = FIRST_PAUSE_S
             if pause == FIRST_PAUSE_S and not self._closed.is_set():
                 self._say(f"W&B: {problem}. It is tried again while training goes on")
             self._closed.wait(pause)
