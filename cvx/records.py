@@ -168,7 +168,7 @@ class RowReader:
             lines = stream.read().splitlines(keepends=True)
         if lines and not final and not lines[-1].endswith(b"\n"):
             lines.pop()  # it is being written
-        rows = []
+        rows: list[dict[str, float]] = []
         for line in lines:
             row = _parse(line)
             if row is None and len(rows) < len(lines) - 1:
