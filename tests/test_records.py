@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cvx.records import MAX_FRAMES, Run, RunWriter, frame_epochs, read_rows, runs
+from cvx.records import MAX_FRAMES, RowReader, Run, RunWriter, frame_epochs, read_rows, runs
 
 
 class Listener:
@@ -92,3 +92,25 @@ def test_a_run_without_a_summary_is_listed_as_unfinished_and_foreign_folders_are
     found = runs(tmp_path)
     assert [run.name for run in found] == ["a", "b"]
     assert found[0].summary["x"] == 1 and found[1].summary is None
+
+
+def test_rows_are_read_once_each_as_they_are_written(tmp_path):
+    path, reader = tmp_path / "metrics.jsonl", RowReader(tmp_path)
+    assert reader.read(final=False) == []
+    seen = []
+    for part in ('{"step": 1}\n{"st', 'ep": 2}', "\n", '{"step": 3}\n{"step": 4}'):
+        with path.open("a") as stream:
+            stream.write(part)
+        seen.append([row["step"] for row in reader.read(final=False)])
+    assert seen == [[1], [], [2], [3]]
+    assert reader.read(final=True) == [{"step": 4}] and reader.read(final=True) == []
+
+
+def test_a_damaged_line_that_is_read_later_is_named_by_its_number(tmp_path):
+    path, reader = tmp_path / "metrics.jsonl", RowReader(tmp_path)
+    path.write_text('{"step": 1}\n')
+    reader.read(final=False)
+    with path.open("a") as stream:
+        stream.write('oops\n{"step": 3}\n')
+    with pytest.raises(ValueError, match="line 2 is no JSON object"):
+        reader.read(final=False)
