@@ -96,7 +96,7 @@ def of_sweep(folder: Path, link: Link) -> bool:
 
 
 def claim(folder: Path, link: Link, patience: Patience, say: Callable[[str], None]) -> bool:
-    """Choose an id that no other local run has; tell whether W&B has a run of this folder under it already.
+    """Choose an id that no other local run has; tell whether W&B has a run under it for this folder.
 
     `WANDB_RUN_ID` stays set while one training follows another: what is there already is then not this folder's, and
     the run gets an id of its own. A run that W&B's agent has made waits for its training, and is taken.
@@ -105,10 +105,8 @@ def claim(folder: Path, link: Link, patience: Patience, say: Callable[[str], Non
         OSError: If W&B does not answer.
     """
     while not os.environ.get("WANDB_SWEEP_ID") and (there := _find(link, patience)) is not None:
-        if there.display_name == folder.name[:LONGEST]:
+        if there.display_name == folder.name[:LONGEST] or there.state == "pending":
             return True
-        if there.state == "pending":
-            break
         taken, own = link.id, run_id(folder.name)
         link.id = own if own != taken else next_id(taken)
         say(f"W&B: {there.url} is the run of {there.display_name}; {folder.name} gets one of its own, {link.id}")
@@ -146,13 +144,14 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_run(folder: Path, link: Link, scratch: Path, *, live: bool, patience: Patience = PATIENT) -> Any:
+def open_run(folder: Path, link: Link, scratch: Path, *, new: bool, live: bool, patience: Patience = PATIENT) -> Any:
     """Create the run on W&B or continue it, and note where it is.
 
     A run that was deleted on W&B is created anew under another id, as W&B gives none out twice; of what was sent of it
     nothing is counted on.
 
     Args:
+        new: W&B has no such run; one that another process has begun meanwhile is not joined.
         live: The run is at work in this process: its output, machine and code state are recorded too.
 
     Raises:
@@ -171,7 +170,7 @@ def open_run(folder: Path, link: Link, scratch: Path, *, live: bool, patience: P
     }
     for _ in range(ATTEMPTS):
         try:
-            run = start(scratch, **_identity(link), **options)
+            run = start(scratch, **_identity(link, new), **options)
             break
         except OSError as error:
             if GONE not in str(error):
@@ -214,10 +213,15 @@ def _forget_failed_starts() -> None:
     os.environ.pop("WANDB_SERVICE", None)  # one that an agent shares with its programs is not ours to end
 
 
-def _identity(link: Link) -> dict[str, Any]:
+def _identity(link: Link, new: bool) -> dict[str, Any]:
     if os.environ.get("WANDB_SWEEP_ID"):  # the agent has chosen project and id
         return {"resume": "allow"}
-    return {"entity": link.entity or None, "project": link.project, "id": link.id, "resume": "allow"}
+    return {
+        "entity": link.entity or None,
+        "project": link.project,
+        "id": link.id,
+        "resume": "never" if new else "allow",
+    }
 
 
 def _settings(content: dict[str, Any], live: bool, patience: Patience) -> Any:

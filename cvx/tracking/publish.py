@@ -114,7 +114,7 @@ def send(
         say(f"W&B: {before.url or before.path} lacks {len(gap)} steps that it takes no more: sent whole as {link.id}")
     with scratch_folder() as scratch:
         has_final = known is not None and CONFUSION in known.keys and not known.lost_tables
-        sent = _stream(folder, link, scratch, has_final, patience, page, say, at_work)
+        sent = _stream(folder, link, scratch, not there, has_final, patience, page, say, at_work)
         missing = check(folder, link, patience)
         if missing and complete_pictures(folder, link, scratch, patience, page):
             missing = check(folder, link, patience)
@@ -136,6 +136,7 @@ def _stream(
     folder: Path,
     link: Link,
     scratch: Path,
+    new: bool,
     has_final: bool,
     patience: Patience,
     page: Page | None,
@@ -147,7 +148,7 @@ def _stream(
     Raises:
         OSError: If W&B stops answering.
     """
-    run = open_run(folder, link, scratch, live=at_work is not None, patience=patience)
+    run = open_run(folder, link, scratch, new=new, live=at_work is not None, patience=patience)
     upload = Upload(folder, run, run.starting_step, scratch, has_final)
     with ending(upload, run, link, at_work.exit_code if at_work else lambda: 0 if Run(folder).summary else 1):
         with contextlib.suppress(Exception):  # code and samples stand beside the run: its rows depend on neither
