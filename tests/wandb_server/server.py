@@ -4,12 +4,14 @@ import base64
 import dataclasses
 import gzip
 import json
+import math
 import re
+import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
-from typing import Any
+from typing import Any, BinaryIO
 from urllib.parse import quote, unquote, urlsplit
 
 from wandb_server.artifacts import storage_path
@@ -34,6 +36,10 @@ class Failure:
     """How long a slow answer takes."""
     hits: int = 0
 
+    def matches(self, what: str) -> bool:
+        """Tell whether a request is to go wrong."""
+        return self.hits < self.times and re.search(self.pattern, what) is not None
+
 
 class WandbServer:
     """The stand-in, running in threads of this process from `with` to its end."""
@@ -43,7 +49,10 @@ class WandbServer:
         self.refused: list[str] = []
         self.requests: list[str] = []
         self.failures: list[Failure] = []
+        self.uplink = math.inf
+        """Bytes per second at which files come, all connections together."""
         self.lock = threading.RLock()
+        self._uplink_lock = threading.Lock()
         self._http = _Http(("127.0.0.1", 0), _Handler)
         self._http.stand_in = self
         self._schema = Schema(self.state, Objects(self.state, self.address))
@@ -108,6 +117,16 @@ class WandbServer:
 
     # what the handler calls
 
+    def receive(self, stream: BinaryIO, length: int, what: str) -> Iterator[bytes]:
+        """Read a file as slowly as the uplink lets it through, and no further once the server is down."""
+        while length > 0 and not any(one.kind == "down" and one.matches(what) for one in list(self.failures)):
+            if not (piece := stream.read(min(length, 8192))):
+                return
+            with self._uplink_lock:
+                time.sleep(len(piece) / self.uplink)
+            length -= len(piece)
+            yield piece
+
     def graphql(self, body: dict[str, Any]) -> dict[str, Any]:
         """Answer one document."""
         document = Document(body["query"])
@@ -142,6 +161,12 @@ class _Http(ThreadingHTTPServer):
     stand_in: WandbServer
     daemon_threads = True
 
+    def server_bind(self) -> None:
+        """Keep little of what comes before it is read: a client can then see how fast its bytes go."""
+        self.socket.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        self.socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_MAXSEG, 1400)  # of Ethernet, not of loopback
+        super().server_bind()
+
     def handle_error(self, request: Any, client_address: Any) -> None:
         """Say nothing of a client that hung up."""
 
@@ -160,16 +185,17 @@ class _Handler(BaseHTTPRequestHandler):
 
     def _serve(self) -> None:
         length = int(self.headers.get("Content-Length") or 0)
-        body = self.rfile.read(length)
-        if len(body) < length:  # the client was killed while it sent
+        path = unquote(urlsplit(self.path).path)
+        what, stand_in = f"{self.command} {path}", self.server.stand_in
+        is_file = self.command == "PUT"
+        body = b"".join(stand_in.receive(self.rfile, length, what)) if is_file else self.rfile.read(length)
+        if len(body) < length:  # the client was killed while it sent, or the server as it listened
             self.close_connection = True
             return
         if self.headers.get("Content-Encoding") == "gzip":
             body = gzip.decompress(body)
-        path = unquote(urlsplit(self.path).path)
-        what = f"{self.command} {path}{_operation(path, body)}"
-        stand_in = self.server.stand_in
         with stand_in.lock:
+            what += self._operation(path, body)
             stand_in.requests.append(what)
         if self._failed(what):
             return
@@ -186,9 +212,19 @@ class _Handler(BaseHTTPRequestHandler):
                 stand_in.refused.append(reason)
             self._answer(400, json.dumps(errors(reason)).encode())
 
+    def _operation(self, path: str, body: bytes) -> str:
+        """Name what GraphQL is asked for, and of an artifact that is to be committed its type."""
+        if path != "/graphql":
+            return ""
+        document = json.loads(body)
+        match = re.search(r"(?:query|mutation)\s+(\w+)", document["query"])
+        version = self.server.stand_in.state.version((document.get("variables") or {}).get("artifactID", ""))
+        kind = f" {version.collection.type}" if match and match[1] == "CommitArtifact" and version else ""
+        return f" {match[1]}{kind}" if match else ""
+
     def _failed(self, what: str) -> bool:
         for failure in list(self.server.stand_in.failures):
-            if failure.hits >= failure.times or not re.search(failure.pattern, what):
+            if not failure.matches(what):
                 continue
             failure.hits += 1
             if failure.kind == "slow":
@@ -232,10 +268,3 @@ class _Handler(BaseHTTPRequestHandler):
         self.send_header("Content-Length", str(len(content)))
         self.end_headers()
         self.wfile.write(content)
-
-
-def _operation(path: str, body: bytes) -> str:
-    if path != "/graphql":
-        return ""
-    match = re.search(r"(?:query|mutation)\s+(\w+)", json.loads(body)["query"])
-    return f" {match[1]}" if match else ""
