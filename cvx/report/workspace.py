@@ -46,31 +46,28 @@ def save(root: Path, filled: Sequence[Filled], project: str, name: str = "report
         OSError: If there is no account, or W&B does not answer.
         ValueError: If the project holds no runs.
     """
-    wandb = account.client()
     where, trained = _project(project)
     filled = [with_runs(one, trained) for one in filled]
     datasets = list(dict.fromkeys(one.dataset for one in trained))
     kept = root / "reports" / f"{name}.json"
     known = _known(kept, where)
     title = title or TITLE
-    try:
+    with account.as_oserror("W&B did not take the report", also=()):
         saved = {"report": _save_report(datasets, filled, where, known.get("report", ""), title)}
         saved["workspace"] = _save_workspace(filled, where, known.get("workspace", ""), title)
-    except wandb.Error as error:
-        raise OSError(f"W&B did not take the report: {account.one_line(error)}") from None
     write_json(kept, {"project": f"{where.entity}/{where.project}", **saved})
     return saved
 
 
 def _project(text: str) -> tuple[account.Target, list[Trained]]:
     """Fill in the entity, and list the trainings; there must be something to report."""
-    wandb, where = account.client(), account.target(text)
-    api = account.api()
+    where, api = account.target(text), account.api()
     try:
-        where = account.Target(where.entity or api.default_entity, where.project)
-        found = islice(api.runs(f"{where.entity}/{where.project}", per_page=100), MAX_RUNS)
-        trained = [one for run in found if (one := trained_of(run)) is not None]
-    except (wandb.Error, ValueError) as error:
+        with account.as_oserror(""):
+            where = account.Target(where.entity or api.default_entity, where.project)
+            found = islice(api.runs(f"{where.entity}/{where.project}", per_page=100), MAX_RUNS)
+            trained = [one for run in found if (one := trained_of(run)) is not None]
+    except OSError as error:
         raise ValueError(f"{where} cannot be read ({account.one_line(error)}); {_publish(where)}") from None
     if not trained:
         raise ValueError(f"{where} holds no runs; {_publish(where)}")
@@ -128,12 +125,12 @@ def _save_report(datasets: Sequence[str], filled: Sequence[Filled], where: accou
 
 def _reopen(kind: Any, url: str) -> Any | None:
     """Open what an earlier call saved, or nothing if it was deleted since."""
-    wandb = account.client()
     if not url:
         return None
     try:
-        return kind.from_url(url)
-    except (wandb.Error, ValueError, TypeError, KeyError, IndexError):  # each of its readers says it differently
+        with account.as_oserror(""):
+            return kind.from_url(url)
+    except (OSError, TypeError, KeyError, IndexError):  # each of its readers says it differently
         return None
 
 

@@ -1,10 +1,12 @@
 """Whether there is an account, and which project is meant."""
 
+import contextlib
 import dataclasses
 import logging
 import math
 import os
 import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -22,8 +24,8 @@ class Patience:
     """For the word, at a run's end, that W&B is still there; where it is not, nothing else is waited for."""
     finish: float = 8
     """For rows and pictures that are still on their way when a run ends, artifacts having come."""
-    artifact: float = 60
-    """For an artifact, beside what its size takes."""
+    artifact: float = 120
+    """For a W&B that answers and takes nothing of what is on its way; while that moves, it is waited for."""
     appear: float = 20
     """For rows to become readable that W&B has taken."""
     look: float = 60
@@ -145,18 +147,36 @@ def api(patience: Patience = PATIENT) -> Any:
     """
     if not logged_in():
         raise OSError("not logged in to W&B: run `wandb login` or set WANDB_API_KEY")
-    try:
+    with as_oserror("W&B does not answer"):
         return client().Api(timeout=math.ceil(patience.connect))
-    except client().Error as error:
-        raise OSError(f"W&B does not answer: {one_line(error)}") from None
 
 
 def answers(patience: Patience = PATIENT) -> bool:
     """Ask W&B anything, and tell whether a word came back."""
     try:
-        return bool(api(dataclasses.replace(patience, connect=patience.ask)).default_entity)
-    except (OSError, ValueError, client().Error):
+        with as_oserror(""):
+            return bool(api(dataclasses.replace(patience, connect=patience.ask)).default_entity)
+    except OSError:
         return False
+
+
+@contextlib.contextmanager
+def as_oserror(what: str, also: tuple[type[Exception], ...] = (ValueError,)) -> Iterator[None]:
+    """Raise whatever goes wrong between wandb and W&B as an OSError that says what failed.
+
+    Not all of that is a `wandb.Error`: a request that was given up, wandb's own process that died and an artifact in
+    the wrong state have errors beside it, and a server's odd answer is a ValueError.
+
+    Args:
+        also: What counts as well, beside errors of wandb and of the network.
+    """
+    try:
+        yield
+    except Exception as error:
+        origins = {kind.__module__.partition(".")[0] for kind in type(error).__mro__}
+        if isinstance(error, (TimeoutError, ConnectionError, *also)) or origins & {"wandb", "requests"}:
+            raise OSError(f"{what}: {one_line(error)}" if what else one_line(error)) from None
+        raise
 
 
 def one_line(error: BaseException) -> str:

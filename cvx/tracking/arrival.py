@@ -1,6 +1,7 @@
 """What W&B has of a run, compared with what was recorded."""
 
 import dataclasses
+import functools
 import hashlib
 import time
 from collections.abc import Iterable, Mapping
@@ -8,8 +9,9 @@ from pathlib import Path
 from typing import Any
 
 from cvx.records import Run
-from cvx.tracking.account import PATIENT, Patience, api, client, one_line
+from cvx.tracking.account import PATIENT, Patience, api, as_oserror
 from cvx.tracking.connection import Link
+from cvx.tracking.waiting import see_through
 
 TABLE_FILE = ".table.json"
 
@@ -32,7 +34,7 @@ class Arrival:
 
     @property
     def missing_files(self) -> list[str]:
-        """Return the pictures that rows name and that have not come."""
+        """Return the pictures and tables that rows name and that have not come."""
         return sorted(self.wanted - self.files)
 
 
@@ -57,15 +59,17 @@ def arrived(link: Link, expected: Iterable[int] = (), patience: Patience = PATIE
 
 
 def _read(link: Link, patience: Patience) -> Arrival | None:
-    wandb = client()
+    interface = api(patience)
     try:
-        run = api(patience).run(link.path)
-        rows = list(run.scan_history())
-        files = frozenset(file.name for file in run.files(per_page=1000) if file.size)  # a name may come first
-    except (wandb.Error, ValueError, TimeoutError) as error:
+        with as_oserror("W&B does not answer"):
+            run = interface.run(link.path)
+            rows = list(run.scan_history())
+            files = frozenset(file.name for file in run.files(per_page=1000) if file.size)  # a name may come first
+            files -= _uncommitted(run, rows)
+    except OSError as error:
         if "not find run" in str(error) or "404" in str(error):
             return None
-        raise OSError(f"W&B does not answer: {one_line(error)}") from None
+        raise
     newest = {key: row["_step"] for row in rows for key in row}
     wanted = frozenset(
         name
@@ -78,6 +82,25 @@ def _read(link: Link, patience: Patience) -> Arrival | None:
     return Arrival(frozenset(int(row["_step"]) for row in rows), files, wanted, keys)
 
 
+def _uncommitted(run: Any, rows: Iterable[Mapping[str, Any]]) -> frozenset[str]:
+    """Return the tables that are not there although their files are: what W&B shows is a table's artifact."""
+    values = [value for row in rows for value in row.values() if isinstance(value, Mapping)]
+    tables = [value for value in values if "artifact_path" in value]
+    if not tables:
+        return frozenset()
+    committed = {
+        str(path)
+        for artifact in run.logged_artifacts()
+        if artifact.type == "run_table" and artifact.state == "COMMITTED"
+        for path in artifact.manifest.entries
+    }
+    return frozenset(
+        value["path"]
+        for value in tables
+        if value["artifact_path"].partition("://")[2].partition("/")[2] not in committed
+    )
+
+
 def _media(value: Any) -> list[str]:
     """Return the files that a value of a row stands for."""
     if not isinstance(value, Mapping):
@@ -87,14 +110,17 @@ def _media(value: Any) -> list[str]:
     return [value["path"]] if isinstance(value.get("path"), str) else []
 
 
-def send_pictures(link: Link, missing: Iterable[str], scratch: Path) -> list[str]:
+def send_pictures(link: Link, missing: Iterable[str], scratch: Path, patience: Patience = PATIENT) -> list[str]:
     """Send pictures whose rows arrived without them; return the names of those that cannot be drawn again.
 
     W&B names a picture by the start of its sha256, and the same records give the same bytes. The run's page tells when
     it was made: the one that is there now takes the place of the one that was lost.
+
+    Raises:
+        OSError: If W&B does not take one.
     """
     drawn = {hashlib.sha256(path.read_bytes()).hexdigest()[:20]: path for path in scratch.rglob("*.png")}
-    pages, lost, run = list(scratch.rglob("*.html")), [], api().run(link.path)
+    pages, lost, interface = list(scratch.rglob("*.html")), [], api()
     for name in missing:
         is_page = Path(name).suffix == ".html" and pages
         source = pages[0] if is_page else drawn.get(Path(name).stem.rpartition("_")[2])
@@ -104,5 +130,7 @@ def send_pictures(link: Link, missing: Iterable[str], scratch: Path) -> list[str
         place = scratch / "again" / name
         place.parent.mkdir(parents=True, exist_ok=True)
         place.write_bytes(source.read_bytes())
-        run.upload_file(str(place), root=str(scratch / "again"))
+        with as_oserror(f"the picture {name} cannot be sent again"):
+            upload = functools.partial(interface.run(link.path).upload_file, str(place), root=str(scratch / "again"))
+            see_through(None, upload, patience)
     return lost

@@ -2,7 +2,6 @@
 
 import dataclasses
 import json
-import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
@@ -11,16 +10,13 @@ import cvx
 from cvx.checkpoint import CARD, WEIGHTS, Card, read_card
 from cvx.files import read_json
 from cvx.store import ModelEntry, Samples, Store
-from cvx.tracking.account import PATIENT, Patience, answers, client, one_line
+from cvx.tracking.account import PATIENT, Patience, as_oserror, client
 from cvx.tracking.connection import Link, read_link
 from cvx.tracking.names import VERSION, records_name, safe, samples_name
+from cvx.tracking.waiting import see_through
 
 MODEL, SAMPLES, RECORDS = "model", "dataset", "records"
 """Artifact types."""
-BYTES_PER_S = 500_000
-"""Slowest upload that is waited for."""
-LOOK_S = 4
-"""Seconds between two looks at whether W&B is still there while an artifact is on its way."""
 SAMPLE_FILES = ("images.npy", "labels.npy", "ids.npy", "masks.npy", CARD)
 RECORD_FILES = ("config.json", "metrics.jsonl", "summary.json")
 SOURCE = (".py", ".html", ".css", ".js")
@@ -32,15 +28,15 @@ def use_samples(run: Any, samples: Samples, link: Link, patience: Patience = PAT
     content = read_json(samples.folder / CARD)
     files = {name: samples.folder / name for name in SAMPLE_FILES if (samples.folder / name).is_file()}
     artifact = _artifact(samples_name(samples.dataset), SAMPLES, content, files)
-    _settle("samples", link, files, lambda: run.use_artifact(artifact), patience)
+    _settle("samples", link, run, lambda: run.use_artifact(artifact), patience)
 
 
 def log_model(run: Any, link: Link, role: str, store: Store, reference: str, patience: Patience = PATIENT) -> None:
     """Send a stored model as a version of its name; which version is `best` is decided when all are there."""
     if role in link.artifacts:  # sending it once more would make an old run's model `latest` again
         return
-    artifact, files = _model(store.resolve(reference).folder)
-    _settle(role, link, files, lambda: run.log_artifact(artifact), patience)
+    artifact = _model(store.resolve(reference).folder)
+    _settle(role, link, run, lambda: run.log_artifact(artifact), patience)
 
 
 def log_records(run: Any, link: Link, folder: Path, patience: Patience = PATIENT) -> None:
@@ -48,7 +44,7 @@ def log_records(run: Any, link: Link, folder: Path, patience: Patience = PATIENT
     paths = [folder / name for name in RECORD_FILES] + sorted(folder.glob("*/*.npz"))
     files = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
     artifact = _artifact(records_name(folder.name), RECORDS, {"run": folder.name}, files)
-    _settle("records", link, files, lambda: run.log_artifact(artifact), patience)
+    _settle("records", link, run, lambda: run.log_artifact(artifact), patience)
 
 
 def log_code(run: Any) -> None:
@@ -65,17 +61,14 @@ def use_model(run: Any, store: Store, entry: ModelEntry) -> str:
     Raises:
         OSError: If W&B does not take it.
     """
-    wandb, known = client(), artifact_of(store, entry)
-    try:
-        if known:
+    with as_oserror(f"W&B does not take note of {entry.reference}"):
+        if known := artifact_of(store, entry):
             run.use_artifact(known, type=MODEL)
             return known
         if entry.card is None or entry.card.role != "imported":
             return ""
-        artifact, files = _model(entry.folder)
-        return str(_wait(run.use_artifact(artifact), files, PATIENT).qualified_name)
-    except (wandb.Error, TimeoutError, ValueError) as error:
-        raise OSError(f"W&B does not take note of {entry.reference}: {one_line(error)}") from None
+        artifact = _model(entry.folder)
+        return str(see_through(run, lambda: run.use_artifact(artifact).wait()).qualified_name)
 
 
 def artifact_of(store: Store, entry: ModelEntry) -> str:
@@ -88,10 +81,10 @@ def artifact_of(store: Store, entry: ModelEntry) -> str:
     return known if VERSION.fullmatch(known) else ""
 
 
-def _model(folder: Path) -> tuple[Any, dict[str, Path]]:
+def _model(folder: Path) -> Any:
     card: Card = read_card(folder)
     files = {name: folder / name for name in (WEIGHTS, CARD)}
-    return _artifact(safe(card.name), MODEL, dataclasses.asdict(card), files), files
+    return _artifact(safe(card.name), MODEL, dataclasses.asdict(card), files)
 
 
 def _artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Mapping[str, Path]) -> Any:
@@ -102,26 +95,11 @@ def _artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Mapping[
     return artifact
 
 
-def _settle(role: str, link: Link, files: Mapping[str, Path], send: Callable[[], Any], patience: Patience) -> None:
+def _settle(role: str, link: Link, run: Any, send: Callable[[], Any], patience: Patience) -> None:
     """Send an artifact, wait until it is there, and note its version.
 
     Raises:
-        OSError: If it does not arrive in the time that its size allows.
+        OSError: If it does not arrive.
     """
-    wandb = client()
-    try:
-        link.artifacts[role] = _wait(send(), files, patience).qualified_name
-    except (wandb.Error, TimeoutError, ValueError) as error:
-        raise OSError(f"the artifact of {role} did not arrive: {one_line(error)}") from None
-
-
-def _wait(artifact: Any, files: Mapping[str, Path], patience: Patience) -> Any:
-    """Wait for an artifact as long as its size allows, and no longer than W&B is there."""
-    size = sum(path.stat().st_size for path in files.values())
-    deadline, wandb = time.monotonic() + patience.artifact + size / BYTES_PER_S, client()
-    while True:
-        try:
-            return artifact.wait(timeout=LOOK_S)
-        except (wandb.Error, TimeoutError):
-            if time.monotonic() > deadline or not answers(patience):
-                raise
+    with as_oserror(f"W&B: the artifact of {role} did not arrive"):
+        link.artifacts[role] = see_through(run, lambda: send().wait(), patience).qualified_name

@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from cvx.tracking.account import PATIENT, Patience, api, client, one_line
+from cvx.tracking.account import PATIENT, Patience, api, as_oserror
 from cvx.tracking.artifacts import MODEL
 from cvx.tracking.names import safe
 
@@ -25,8 +25,8 @@ def settle_best(project: str, name: str, patience: Patience = PATIENT) -> None:
     Raises:
         OSError: If W&B does not answer.
     """
-    wandb, interface = client(), api(patience)
-    try:
+    interface = api(patience)
+    with as_oserror(f"W&B does not say which {name} is best"):
         for _ in range(ROUNDS):
             versions = list(interface.artifacts(MODEL, f"{project}/{safe(name)}"))
             best = max(versions, key=_rank, default=None)
@@ -34,8 +34,6 @@ def settle_best(project: str, name: str, patience: Patience = PATIENT) -> None:
                 return
             best.aliases.append(BEST)
             best.save()
-    except (wandb.Error, ValueError) as error:
-        raise OSError(f"W&B does not say which {name} is best: {one_line(error)}") from None
 
 
 def _rank(version: Any) -> tuple[bool, float, int]:

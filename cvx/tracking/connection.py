@@ -13,7 +13,7 @@ from typing import Any
 import cvx
 from cvx.files import read_json, write_json
 from cvx.records import Run
-from cvx.tracking.account import PATIENT, Patience, Target, api, client, one_line
+from cvx.tracking.account import PATIENT, Patience, Target, api, as_oserror, client
 from cvx.tracking.names import LONGEST, TAG, next_id, run_id
 
 FILE = "wandb.json"
@@ -115,13 +115,13 @@ def claim(folder: Path, link: Link, patience: Patience, say: Callable[[str], Non
 
 def _find(link: Link, patience: Patience) -> Any:
     """Return W&B's run of that id, or None if there is none."""
-    wandb = client()
     try:
-        return api(patience).run(link.path)
-    except (wandb.Error, ValueError) as error:
+        with as_oserror("W&B does not answer"):
+            return api(patience).run(link.path)
+    except OSError as error:
         if "not find run" in str(error) or "404" in str(error):
             return None
-        raise OSError(f"W&B does not answer: {one_line(error)}") from None
+        raise
 
 
 def last_step(link: Link, patience: Patience) -> int:
@@ -191,7 +191,7 @@ def start(scratch: Path, **options: Any) -> Any:
         OSError: If W&B does not answer, or does not let us in.
     """
     options |= {"dir": os.environ.get("WANDB_DIR") or str(scratch), "reinit": "create_new"}
-    try:
+    with as_oserror("W&B cannot be reached"):
         try:
             return client().init(**options)
         except Exception as error:
@@ -199,11 +199,6 @@ def start(scratch: Path, **options: Any) -> Any:
                 raise
             _forget_failed_starts()
             return client().init(**options)
-    except Exception as error:
-        # wandb has errors that are no wandb.Error, such as that of a run whose id another process holds
-        if isinstance(error, TimeoutError | OSError) or type(error).__module__.startswith("wandb."):
-            raise OSError(f"W&B cannot be reached ({one_line(error)})") from None
-        raise
 
 
 def _forget_failed_starts() -> None:

@@ -11,11 +11,12 @@ from typing import Any
 from cvx.records import Run, provenance
 from cvx.store import Store
 from cvx.tracking import artifacts
-from cvx.tracking.account import PATIENT, Patience, answers, one_line
-from cvx.tracking.arrival import arrived, recorded_steps, send_pictures
+from cvx.tracking.account import PATIENT, Patience, answers, as_oserror, one_line
+from cvx.tracking.arrival import TABLE_FILE, arrived, recorded_steps, send_pictures
 from cvx.tracking.best import settle_best
 from cvx.tracking.connection import Link
 from cvx.tracking.upload import Upload, draw_all
+from cvx.tracking.waiting import drain
 
 Page = Callable[[Path], bytes]
 """Draws a finished run's own page, a self-contained HTML file, from its folder."""
@@ -25,16 +26,21 @@ Page = Callable[[Path], bytes]
 def ending(upload: Upload, run: Any, link: Link, exit_code: Callable[[], int]) -> Iterator[None]:
     """Bring the run on W&B to its end whatever happens in the block, and note what was sent."""
     try:
-        yield
+        with as_oserror("wandb stopped working", also=()):
+            yield
     finally:
-        run.finish(exit_code=exit_code())
-        link.save(upload.folder)
+        try:
+            link.save(upload.folder)
+        finally:
+            with as_oserror("the run could not be ended on W&B"):
+                run.finish(exit_code=exit_code())
 
 
 def send_samples(upload: Upload, run: Any, link: Link, patience: Patience = PATIENT) -> None:
     """Say which samples the run looks at; rows must not wait for W&B's word on it, so a failure is left to the end."""
     if (samples := upload.samples()) is not None:
-        _try(lambda: artifacts.use_samples(run, samples, link, patience))
+        with contextlib.suppress(OSError):
+            artifacts.use_samples(run, samples, link, patience)
 
 
 def send_artifacts(
@@ -47,30 +53,39 @@ def send_artifacts(
 ) -> bool:
     """Send a finished run's final numbers and pictures, its page, its models and its records.
 
-    Where W&B does not answer, the last step is held back with all that belongs to it: tables would keep a person
-    waiting for minutes, and `publish` sends a step that has not arrived as a whole.
+    All of it is waited for while it moves. Where W&B does not answer, the last step is held back with all that belongs
+    to it: tables would keep a person waiting for minutes, and `publish` sends a step that has not arrived as a whole.
 
     Returns:
         Whether W&B is there; where it is not, there is no point in asking what has arrived.
     """
     if not answers(patience):
         return False
-    if summary is None:
-        upload.flush()
-        return True
-    upload.finish(summary, draw(page, upload.folder))
-    store = Store(upload.folder.parent.parent)
-
-    def log_model(role: str) -> Callable[[], None]:
-        return lambda: artifacts.log_model(run, link, role, store, summary[role], patience)
-
-    steps = [*map(log_model, _roles(summary)), lambda: artifacts.log_records(run, link, upload.folder, patience)]
-    names = {str(summary[role]).partition(":")[0] for role in _roles(summary)}
-    steps += [functools.partial(settle_best, f"{link.entity}/{link.project}", name, patience) for name in sorted(names)]
+    steps: list[Callable[[], None]] = []
+    if summary is not None:
+        upload.finish(summary, draw(page, upload.folder))
+        steps = _final(upload.folder, run, link, summary, patience)
+    upload.flush()
+    steps.append(functools.partial(drain, run, patience))
     for step in steps:
-        if not _try(step):  # the next would only wait as long for nothing
-            return answers(patience)
+        try:
+            step()
+        except OSError as error:  # the next would only wait as long for nothing; `check` finds what did not arrive
+            if there := answers(patience):
+                print(one_line(error), file=sys.stderr, flush=True)
+            return there
     return True
+
+
+def _final(
+    folder: Path, run: Any, link: Link, summary: Mapping[str, Any], patience: Patience
+) -> list[Callable[[], None]]:
+    """List what is done when a run has finished: models and records are sent, then the best of all runs is marked."""
+    store, roles = Store(folder.parent.parent), _roles(summary)
+    models = [functools.partial(artifacts.log_model, run, link, role, store, summary[role], patience) for role in roles]
+    names = sorted({str(summary[role]).partition(":")[0] for role in roles})
+    marks = [functools.partial(settle_best, f"{link.entity}/{link.project}", name, patience) for name in names]
+    return [*models, functools.partial(artifacts.log_records, run, link, folder, patience), *marks]
 
 
 def send_code(run: Any, folder: Path) -> None:
@@ -95,22 +110,13 @@ def _roles(summary: Mapping[str, Any]) -> list[str]:
     return [role for role in ("best", "last") if role in summary]
 
 
-def _try(step: Callable[[], None]) -> bool:
-    """Run a step and tell whether it went well; what did not arrive is found by `check`."""
-    try:
-        step()
-    except OSError:
-        return False
-    return True
-
-
 def complete_pictures(folder: Path, link: Link, scratch: Path, patience: Patience, page: Page | None) -> bool:
     """Draw again what W&B has rows of but no pictures; tell whether anything was sent."""
     known = arrived(link, patience=dataclasses.replace(patience, appear=0))
     if known is None or not known.missing_files:
         return False
     draw_all(folder, scratch / "drawn", draw(page, folder))
-    lost = send_pictures(link, known.missing_files, scratch)
+    lost = send_pictures(link, known.missing_files, scratch, patience)
     return len(lost) < len(known.missing_files)
 
 
@@ -128,7 +134,8 @@ def check(folder: Path, link: Link, patience: Patience = PATIENT) -> str:
     missing = _missing(
         {
             "steps": len(recorded - found.steps),
-            "pictures": len(found.missing_files),
+            "tables": len(tables := [name for name in found.missing_files if name.endswith(TABLE_FILE)]),
+            "pictures": len(found.missing_files) - len(tables),
             "artifacts": len([role for role in _expected(summary) if role not in link.artifacts]),
         }
     )

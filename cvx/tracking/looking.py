@@ -12,11 +12,21 @@ from pathlib import Path
 from typing import Any
 
 from cvx.store import ModelEntry, Store
-from cvx.tracking.account import PATIENT, Patience, Target, client, one_line, reason_not_online, target
+from cvx.tracking.account import (
+    PATIENT,
+    Patience,
+    Target,
+    as_oserror,
+    client,
+    one_line,
+    reason_not_online,
+    target,
+)
 from cvx.tracking.artifacts import use_model
 from cvx.tracking.best import settle_best
 from cvx.tracking.connection import scratch_folder, settings, start
 from cvx.tracking.names import LONGEST
+from cvx.tracking.waiting import drain
 
 NUM_PICTURES = 108
 """Pictures of one key that W&B shows at most."""
@@ -69,11 +79,13 @@ def _send(
     question = {**findings.question, "models": [entry.reference for entry in findings.models]}
     with scratch_folder() as scratch:
         run = _open(command, where, question, scratch, patience, began)
-        try:
-            unknown = use_models(run, store, findings.models)
-            run.log(_row(command, findings), step=0, commit=True)
-        finally:
-            run.finish()
+        with as_oserror("what was found did not arrive"):
+            try:
+                unknown = use_models(run, store, findings.models)
+                run.log(_row(command, findings), step=0, commit=True)
+                drain(run, patience)
+            finally:
+                run.finish()
     said = f"{command} is at {run.url}"
     if unknown:
         said += f"; not linked to {', '.join(unknown)}, which W&B has not got (python -m cvx publish sends runs)"
@@ -111,19 +123,18 @@ def tell_use(command: str, where: Target, artifacts: Sequence[Any], patience: Pa
     """
     if reason_not_online("auto"):  # WANDB_MODE=offline: what was pulled may be used, and no run is opened
         return
-    wandb = client()
     try:
-        fresh = [one for one in artifacts if all(run.job_type != command for run in one.used_by())]
-        if not fresh:
-            return
-        with scratch_folder() as scratch:
+        with as_oserror(""), scratch_folder() as scratch:
+            fresh = [one for one in artifacts if all(run.job_type != command for run in one.used_by())]
+            if not fresh:
+                return
             run = _open(command, where, {"models": [one.qualified_name for one in fresh]}, scratch, patience)
             try:
                 for one in fresh:
                     run.use_artifact(one.qualified_name, type=one.type)
             finally:
                 run.finish()
-    except (OSError, ValueError, wandb.Error) as error:
+    except OSError as error:
         print(f"W&B: not told that the {command} uses these models: {one_line(error)}", file=sys.stderr)
 
 

@@ -13,7 +13,7 @@ from filelock import FileLock
 from cvx import checkpoint
 from cvx.files import read_json, write_json
 from cvx.store import NAME, Store
-from cvx.tracking.account import Target, api, client, one_line
+from cvx.tracking.account import Target, api, as_oserror, one_line
 from cvx.tracking.artifacts import MODEL, RECORD_FILES, RECORDS, SAMPLE_FILES, SAMPLES
 from cvx.tracking.connection import FILE, Link
 from cvx.tracking.looking import tell_use
@@ -56,9 +56,8 @@ def pull(
         OSError: If W&B does not answer; what came before is kept.
         ValueError: If there is no such project.
     """
-    store, wandb = Store(root), client()
-    found: list[Pulled] = []
-    try:
+    store, found = Store(root), list[Pulled]()
+    with as_oserror("W&B does not answer, but what was pulled before is kept", also=()):
         wanted = _wanted(where, alias)
         store.root.mkdir(parents=True, exist_ok=True)
         with FileLock(store.root / f"{WORK}.lock"):  # a second one waits, and then finds what the first has brought
@@ -67,8 +66,6 @@ def pull(
                 if progress is not None:
                     progress(i, len(wanted), found[-1])
             shutil.rmtree(store.root / WORK, ignore_errors=True)
-    except (wandb.Error, TimeoutError) as error:
-        raise OSError(f"W&B does not answer: {one_line(error)}; what was pulled before is kept") from None
     if used_by:
         taken = zip(wanted, found, strict=True)
         tell_use(used_by, where, [one for one, pulled in taken if one.type == MODEL and pulled.status != "refused"])
