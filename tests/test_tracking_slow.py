@@ -58,7 +58,7 @@ def test_a_server_that_goes_while_a_model_is_on_its_way_is_left_and_publish_send
 
     threading.Thread(target=go, daemon=True).start()
     began = time.monotonic()
-    with pytest.raises(OSError, match="stopped answering; run run-a is kept, publish it again"):
+    with pytest.raises(OSError, match="stopped answering; what has not arrived is kept"):
         publish(folder, WHERE, HASTY)
     assert time.monotonic() - began < 45 and not read_link(folder).complete
     wandb_server.heal()
