@@ -42,7 +42,9 @@ class Card:
     mean: tuple[float, ...]
     std: tuple[float, ...]
     fingerprint: str = ""
-    """Of the dataset it was trained on."""
+    """Of the dataset it was trained on, at the size that it was trained at."""
+    source: str = ""
+    """Digest of the dataset's content, the same at every size and on every machine; empty in older cards."""
     samples: str = ""
     """Fingerprint of the samples its maps are drawn for; empty if there are none."""
     metrics: dict[str, float] = dataclasses.field(default_factory=dict)
@@ -75,7 +77,8 @@ def describe(classifier: Classifier, splits: Splits, **facts: Any) -> Card:
         mean=tuple(build["mean"]),
         std=tuple(build["std"]),
         fingerprint=splits.fingerprint,
-        samples=splits.fingerprint,
+        source=splits.source,
+        samples=splits.samples_fingerprint,
         **facts,
     )
 

@@ -1,11 +1,13 @@
 """Any timm model, fitted to class count, channels and image size: images in [0, 1] in, logits out."""
 
+import copy
 import difflib
 import math
 from collections.abc import Sequence
 from typing import Any
 
 import torch
+import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
@@ -20,10 +22,12 @@ ALIASES = {
 """Short names beside timm's own; patch and image size are fitted all the same."""
 
 DEFAULT_MEAN, DEFAULT_STD = 0.5, 0.25
+LUMINANCE = (0.299, 0.587, 0.114)
+"""Of red, green and blue (ITU-R 601)."""
 
 
 class Classifier(nn.Module):
-    """A timm network with its normalization inside."""
+    """A timm network with its normalization, and where images have another size or channels their fitting, inside."""
 
     mean: Tensor
     std: Tensor
@@ -33,6 +37,8 @@ class Classifier(nn.Module):
         self.net = net
         self.build_args = build_args
         """What makes `build` give this architecture again; fit for JSON."""
+        self.takes: tuple[int, int] = (build_args["image_size"], build_args["in_chans"])
+        """Side and channels of the images that it is given."""
         for name in ("mean", "std"):
             values = torch.tensor(build_args[name], dtype=torch.float32).view(1, -1, 1, 1)
             self.register_buffer(name, values, persistent=False)
@@ -41,15 +47,47 @@ class Classifier(nn.Module):
         """Normalize and classify images in [0, 1].
 
         Raises:
-            ValueError: If the images have another size or other channels than the model was built for.
+            ValueError: If the images have another size or other channels than the model was built for, or is to take.
         """
-        side, channels = self.build_args["image_size"], self.build_args["in_chans"]
+        side, channels = self.takes
         if tuple(inputs.shape[1:]) != (channels, side, side):
             raise ValueError(
                 f"{self.build_args['name']} was built for inputs [n, {channels}, {side}, {side}],"
                 f" got {list(inputs.shape)}; resize the images or build the model for them"
             )
-        return self.net((inputs - self.mean) / self.std)
+        fitted = fit_inputs(inputs, self.build_args["image_size"], self.build_args["in_chans"])
+        return self.net((fitted - self.mean) / self.std)
+
+    def of(self, image_size: int, in_chans: int) -> "Classifier":
+        """Return this classifier for images of a size and channels of their own; it shares all weights and modules.
+
+        Its gradients are with respect to these images' pixels, so maps of models of any size lie on one grid.
+        """
+        other = copy.copy(self)
+        other.takes = (image_size, in_chans)
+        return other
+
+
+def fit_inputs(
+    inputs: Float[Tensor, "n c h h"], image_size: int, in_chans: int
+) -> Float[Tensor, "n k {image_size} {image_size}"]:
+    """Fit square images in [0, 1] to a model, differentiably, as a dataset's images are fitted for training.
+
+    Bicubic and antialiased, with Pillow's filter, and cut to [0, 1]; but for Pillow's rounding to 8 bits it is what
+    `data.splits.fit_image` and `fit_channels` do. Images that fit are unchanged.
+    """
+    fitted, side = inputs, inputs.shape[-1]
+    with torch.autocast(inputs.device.type, enabled=False):
+        if side != image_size:  # as matrices: torch's own backward of it adds up in any order on CUDA
+            eye = torch.eye(side, dtype=torch.float64)[None, None]
+            shape = (image_size, side)
+            rows = F.interpolate(eye, shape, mode="bicubic", antialias=True, align_corners=False)[0, 0].to(inputs)
+            fitted = (rows @ fitted @ rows.T).clamp(0, 1)
+        if (fitted.shape[1], in_chans) == (3, 1):
+            fitted = (fitted * fitted.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
+        elif fitted.shape[1] != in_chans:
+            fitted = fitted.expand(-1, in_chans, -1, -1)
+    return fitted
 
 
 def build(

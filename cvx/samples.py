@@ -25,18 +25,32 @@ class Samples:
     fingerprint: str
     folder: Path
     info: dict[str, Any]
+    source: str = ""
+    """Digest of the dataset's content; empty in samples from before there were digests."""
+
+    @property
+    def reference(self) -> str:
+        """Return the name that always means these samples, `NAME:vK`."""
+        return f"{self.folder.parent.name}:{self.folder.name}"
+
+    @property
+    def identity(self) -> str:
+        """Return what is the same wherever and at whatever size these images are kept."""
+        return self.source or self.fingerprint
 
 
 def write_samples(folder: Path, splits: Splits) -> None:
-    """Write a dataset's samples into an existing folder; the card comes last."""
+    """Write a dataset's samples, at its own size, into an existing folder; the card comes last."""
+    split = splits.samples_to_store()
     for name in ARRAYS:
-        array = getattr(splits.samples, name)
+        array = getattr(split, name)
         if array is not None:
             np.save(folder / f"{name}.npy", np.ascontiguousarray(array))
     card = {
         "dataset": splits.name,
         "classes": splits.classes,
-        "fingerprint": splits.fingerprint,
+        "fingerprint": splits.samples_fingerprint,
+        "source": splits.source,
         "info": dataclasses.asdict(splits.info),
         "sha256": digests(folder),
     }
@@ -71,7 +85,8 @@ def read_samples(folder: Path) -> Samples:
         _check_card(card)
         _check_arrays(arrays, len(card["classes"]))
         split = Split(**arrays)
-        found = Samples(card["dataset"], split, tuple(card["classes"]), card["fingerprint"], folder, card["info"])
+        about = (tuple(card["classes"]), card["fingerprint"], folder, card["info"], card.get("source", ""))
+        found = Samples(card["dataset"], split, *about)
     except (OSError, ValueError, KeyError, TypeError, EOFError) as error:
         raise ValueError(f"samples in {folder} are damaged ({error}); delete the folder and train once more") from None
     return found
@@ -81,8 +96,8 @@ def _check_card(card: dict[str, Any]) -> None:
     for name, kind in (("dataset", str), ("fingerprint", str), ("info", dict), ("classes", list)):
         if not isinstance(card[name], kind):
             raise ValueError(f"{name} must be {kind.__name__}, got {type(card[name]).__name__}")
-    if not all(isinstance(name, str) for name in card["classes"]):
-        raise ValueError("classes must be a list of names")
+    if not all(isinstance(name, str) for name in [*card["classes"], card.get("source", "")]):
+        raise ValueError("classes must be a list of names, and source a digest")
 
 
 def _check_arrays(arrays: dict[str, np.ndarray], num_classes: int) -> None:

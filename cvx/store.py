@@ -19,11 +19,20 @@ from cvx.samples import Samples, copy_samples, read_samples, write_samples
 _VERSION = re.compile(r"v(\d+)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")
 """What a model or a run may be called: one plain part of a path."""
+NUM_DIGITS = 6
+"""Digits of a source's digest that tell apart what would have one name."""
 
 
 def collection(dataset: str, model: str) -> str:
     """Return the name under which versions of this model for this dataset are kept."""
     return f"{slug(dataset)}-{slug(model)}"
+
+
+def free_name(name: str, source: str, sources: Callable[[str], set[str]]) -> str:
+    """Add digits of a source's digest to a name for as long as versions of another source have it."""
+    if not source or sources(name) <= {"", source}:
+        return name
+    return free_name(f"{name}-{source[:NUM_DIGITS]}", source, sources)
 
 
 @dataclasses.dataclass(frozen=True)
@@ -100,8 +109,12 @@ class Store:
         return matches[-1]
 
     def add_model(self, classifier: Classifier, card: Card) -> ModelEntry:
-        """Store a model as a new version of `card.name` and move the aliases that it now deserves."""
-        return self._add(card.name, lambda folder: checkpoint.save(folder, classifier, card))
+        """Store a model as a new version of `card.name` and move the aliases that it now deserves.
+
+        Where the name belongs to models of another source, six digits of the source's digest are added to it: one
+        name's accuracies are of one task.
+        """
+        return self._add(card, lambda folder, named: checkpoint.save(folder, classifier, named))
 
     def adopt_model(self, source: Path, origin: str) -> ModelEntry:
         """Store a model that came from elsewhere, or find it if it is here; the source folder stays as it is.
@@ -112,15 +125,18 @@ class Store:
         """
         checkpoint.load(source)
         card = dataclasses.replace(checkpoint.read_card(source), origin=origin)
-        return self._add(card.name, lambda folder: checkpoint.copy(source, folder, card))
+        return self._add(card, lambda folder, named: checkpoint.copy(source, folder, named))
 
-    def _add(self, name: str, write: Callable[[Path], Card]) -> ModelEntry:
+    def _add(self, card: Card, write: Callable[[Path, Card], Card]) -> ModelEntry:
+        name = self.name_for(card.name, card.source)
         if not NAME.fullmatch(name):
             raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
         folder = self.root / "models" / name
         with whole_folder(folder) as temporary:
-            full = write(temporary)
+            full = write(temporary, dataclasses.replace(card, name=name))
             with self._lock(folder):
+                if self.name_for(name, card.source) != name:  # another process was first, with another source
+                    return self._add(card, write)
                 version = self.find(full)
                 if version is None:
                     version = max(_numbers(folder), default=-1) + 1
@@ -129,6 +145,19 @@ class Store:
                 elif not full.origin:
                     self._move_aliases(folder, full, version)
         return _entry(name, version, folder / f"v{version}", self._aliases(folder))
+
+    def name_for(self, name: str, source: str) -> str:
+        """Return the name under which models of a source are kept: this one, or a longer one where it is taken.
+
+        A name is taken by the source of its versions; of cards without one, from before there were digests, nothing
+        is known, and they are joined as ever.
+        """
+
+        def sources(one: str) -> set[str]:
+            entries = self.versions(one) if NAME.fullmatch(one) else []
+            return {entry.card.source for entry in entries if entry.card}
+
+        return free_name(name, source, sources)
 
     def find(self, card: Card) -> int | None:
         """Find the version that these weights have here: stored before a run was killed and resumed, or pulled."""
@@ -172,10 +201,10 @@ class Store:
     # samples
 
     def add_samples(self, splits: Splits) -> Samples:
-        """Store the dataset's fixed test images once per fingerprint."""
+        """Store the dataset's fixed test images, at its own size, once per fingerprint."""
         folder = self.root / "samples" / slug(splits.name)
         with self._lock(folder):
-            if (known := self._samples_version(folder, splits.fingerprint)) is None:
+            if (known := self._samples_version(folder, splits.samples_fingerprint)) is None:
                 known = max(_numbers(folder), default=-1) + 1
                 with whole_folder(folder) as temporary:
                     write_samples(temporary, splits)
@@ -209,6 +238,39 @@ class Store:
         if version is None:
             raise ValueError(self._no_samples(dataset, fingerprint))
         return read_samples(folder / f"v{version}")
+
+    def samples_of(self, card: Card) -> Samples:
+        """Open the samples that a model's maps are drawn for: those it was stored beside, or others of its source.
+
+        Raises:
+            ValueError: If there are none; the message lists the datasets that have some.
+        """
+        if card.source and self._samples_version(self.root / "samples" / slug(card.dataset), card.samples) is None:
+            same = (one for name in self.sample_sets() if (one := self.find_samples(name)).source == card.source)
+            if (found := next(same, None)) is not None:
+                return found
+        return self.samples(card.dataset, card.samples)
+
+    def find_samples(self, reference: str) -> Samples:
+        """Open samples by `NAME` (a dataset's, or its short form; the newest) or `NAME:v3`.
+
+        Raises:
+            ValueError: If there are none; the message lists those there are.
+        """
+        match = re.fullmatch(r"(.*?)(?::v(\d{1,9}))?", reference, re.DOTALL)
+        assert match is not None
+        folder = self.root / "samples" / slug(match[1])
+        known = _numbers(folder)
+        version = int(match[2]) if match[2] else max(known, default=-1)
+        if version not in known:
+            names = ", ".join(self.sample_sets()) or "none"
+            raise ValueError(f"no samples {reference!r} in {self.root}; known: {names}")
+        return read_samples(folder / f"v{version}")
+
+    def sample_sets(self) -> list[str]:
+        """List all sets of samples as `NAME:vK`, the newest of each dataset first."""
+        folder = self.root / "samples"
+        return [f"{name}:v{number}" for name in self.datasets() for number in reversed(_numbers(folder / name))]
 
     def _no_samples(self, dataset: str, fingerprint: str) -> str:
         known = self.datasets()

@@ -1,5 +1,7 @@
 """A small run, recorded as training records one, without the training."""
 
+import dataclasses
+
 import numpy as np
 import torch
 from small_store import make_splits
@@ -19,7 +21,16 @@ LOGS = 4
 
 
 def record(
-    root, name="run-a", acc1=0.5, sinks=(), after=lambda step: None, last=True, stop=0, tags=("quick",), begin=-1
+    root,
+    name="run-a",
+    acc1=0.5,
+    sinks=(),
+    after=lambda step: None,
+    last=True,
+    stop=0,
+    tags=("quick",),
+    begin=-1,
+    source="",
 ):
     """Record a run of the dataset `tiles` and store its models; return its folder.
 
@@ -28,8 +39,9 @@ def record(
         last: Store the last weights too.
         stop: Leave off after this step, as an interrupted run does.
         begin: Continue the run that was recorded up to this step.
+        source: Digest of the dataset's content.
     """
-    store, splits = Store(root), make_splits("tiles", 40, 16, 3, True)
+    store, splits = Store(root), dataclasses.replace(make_splits("tiles", 40, 16, 3, True), source=source)
     store.add_samples(splits)
     folder = store.root / "runs" / name
     config = {"dataset": "tiles", "model": MODEL, "lr": 0.1, "epochs": EPOCHS}

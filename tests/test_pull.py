@@ -77,6 +77,26 @@ def test_pulling_into_the_store_it_came_from_changes_nothing(published, tmp_path
     assert [(entry.reference, entry.aliases) for entry in Store(tmp_path / "there").models()] == before
 
 
+def test_models_of_two_sources_do_not_share_a_name_on_wandb_either(wandb_server, tmp_path):
+    roots = [tmp_path / "one", tmp_path / "two"]
+    for root, source, acc1 in zip(roots, ("aaaaaa11", "bbbbbb22"), (0.9, 0.2), strict=True):
+        publish(record(root, name=f"run-{root.name}", acc1=acc1, source=source), WHERE, HASTY)
+        assert Store(root).models()[0].name == "tiles-test_resnet"  # alone in its store, it has the short name
+    found = wandb_server.state.project(None, "maps").collections
+    names = {name for kind, name in found if kind == "model"}
+    assert names == {"tiles-test_resnet", "tiles-test_resnet-bbbbbb"}
+    best = {
+        n: [json.loads(one.metadata)["source"] for one in found["model", n].committed if "best" in one.aliases]
+        for n in names
+    }
+    assert best == {"tiles-test_resnet": ["aaaaaa11"], "tiles-test_resnet-bbbbbb": ["bbbbbb22"]}
+    for root in roots:  # each already has what it published, under the name that it has there
+        assert {one.status for one in pull(root, WHERE) if one.name.endswith(f"{root.name}:v0")} <= {"known"}
+        assert len(Store(root).best()) == 2
+    again = pull(tmp_path / "one", WHERE)
+    assert {one.status for one in again} == {"known"}
+
+
 def test_two_projects_share_a_store_without_colliding(published, tmp_path):
     folder = record(tmp_path / "other", name="run-z", acc1=0.9)
     publish(folder, Target("", "others"), HASTY)

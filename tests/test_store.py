@@ -8,9 +8,10 @@ import sys
 import numpy as np
 import pytest
 import torch
+from small_store import make_splits
 from test_checkpoint import make_card
 
-from cvx import data, models
+from cvx import checkpoint, data, models
 from cvx.data import slug
 from cvx.store import Store, collection
 
@@ -163,17 +164,98 @@ def test_samples_are_stored_once_and_come_back_with_their_order(tmp_path, data_r
     assert np.load(found.folder / "images.npy").dtype == np.uint8
 
 
-def test_another_size_of_a_dataset_is_another_version_of_its_samples(tmp_path, data_root):
+def test_samples_are_kept_once_at_the_datasets_own_size_whatever_was_trained(tmp_path, data_root):
     store = Store(tmp_path)
     small, large = data.load("digits", data_root), data.load("digits", data_root, image_size=16)
-    store.add_samples(small)
-    store.add_samples(large)
-    assert store.samples("digits", small.fingerprint).split.images.shape[1] == 8
-    assert store.samples("digits", large.fingerprint).split.images.shape[1] == 16
-    assert store.samples("digits").split.images.shape[1] == 16
-    np.testing.assert_array_equal(
-        store.samples("digits", small.fingerprint).split.ids, store.samples("digits", large.fingerprint).split.ids
-    )
+    stored = [store.add_samples(splits) for splits in (large, small)]
+    assert [one.reference for one in stored] == ["digits:v0", "digits:v0"]
+    np.testing.assert_array_equal(stored[0].split.images, small.test.images[:5000])
+    np.testing.assert_array_equal(stored[0].split.ids, large.test.ids[:5000])
+    assert stored[0].source == small.source == large.source
+    assert store.samples("digits", large.samples_fingerprint).reference == "digits:v0"
+
+
+def test_samples_are_found_by_name_and_version(tmp_path):
+    store = Store(tmp_path)
+    for size in (8, 16):
+        store.add_samples(make_splits("tiles", 40, size, 3, True))
+    store.add_samples(dataclasses.replace(make_splits("dots", 24, 8, 1, False), name="folder:~/my dots"))
+    assert store.sample_sets() == ["folder-my-dots:v0", "tiles:v1", "tiles:v0"]
+    assert [store.find_samples(name).split.images.shape[1] for name in ("tiles", "tiles:v0", "tiles:v1")] == [16, 8, 16]
+    assert store.find_samples("folder:/elsewhere/my dots").reference == "folder-my-dots:v0"
+    for name in ("tiles:v2", "cars", "../samples/tiles", ""):
+        with pytest.raises(ValueError, match=r"no samples .*known: folder-my-dots:v0, tiles:v1, tiles:v0"):
+            store.find_samples(name)
+
+
+def test_a_copy_of_the_dataset_gives_its_models_the_same_samples(tmp_path, classifier):
+    store = Store(tmp_path)
+    splits = dataclasses.replace(make_splits("tiles", 40, 16, 3, True), source="5ca1ab1e00000000")
+    store.add_samples(splits)
+    card = make_card(classifier, dataset="folder:copy", samples="another look at names and times")
+    with pytest.raises(ValueError, match="no samples of 'folder:copy'"):
+        store.samples_of(card)
+    same = dataclasses.replace(card, source=splits.source)
+    assert store.samples_of(same).reference == "tiles:v0"
+
+
+A, B = "aaaaaa1111111111", "bbbbbb2222222222"
+
+
+def test_models_of_two_sources_do_not_share_a_name_nor_a_best(tmp_path, classifier):
+    store = Store(tmp_path)
+    first = add(store, classifier, 0.9, run="a", source=A)
+    second = add(store, classifier, 0.2, run="b", source=B)
+    third = add(store, classifier, 0.3, run="c", source=B)
+    assert [one.reference for one in (first, second, third)] == [
+        "digits-resnet18:v0",
+        "digits-resnet18-bbbbbb:v0",
+        "digits-resnet18-bbbbbb:v1",
+    ]
+    assert second.card.name == second.name
+    assert {one.reference for one in store.best()} == {first.reference, third.reference}
+    assert add(store, classifier, 0.2, run="b", source=B).reference == second.reference
+    assert add(store, classifier, 0.1, run="d", source=A).reference == "digits-resnet18:v1"
+
+
+def test_models_from_before_there_were_digests_keep_their_name_and_are_joined(tmp_path, classifier):
+    store = Store(tmp_path)
+    add(store, classifier, 0.9, run="old")
+    assert add(store, classifier, 0.5, run="new", source=A).reference == "digits-resnet18:v1"
+    assert add(store, classifier, 0.5, run="older").reference == "digits-resnet18:v2"
+    assert add(store, classifier, 0.5, run="other", source=B).reference == "digits-resnet18-bbbbbb:v0"
+
+
+def test_a_name_of_the_users_own_is_no_place_for_two_sources_either(tmp_path, classifier):
+    store = Store(tmp_path)
+    names = [add(store, classifier, 0.5, run=source, name="mine", source=source).name for source in (A, B)]
+    assert names == ["mine", "mine-bbbbbb"]
+    assert add(store, classifier, 0.5, run="c", name="mine-bbbbbb", source=A).name == "mine-bbbbbb-aaaaaa"
+
+
+def test_of_two_processes_with_two_sources_the_later_takes_the_longer_name(tmp_path, classifier, monkeypatch):
+    store, save = Store(tmp_path), checkpoint.save
+    passed = []
+
+    def save_late(folder, model, card):
+        if not passed:
+            passed.append(True)
+            add(store, classifier, 0.9, run="a", source=A)  # another process, while this one's weights are written
+        return save(folder, model, card)
+
+    monkeypatch.setattr(checkpoint, "save", save_late)
+    late = add(store, classifier, 0.9, run="b", source=B)
+    assert late.reference == "digits-resnet18-bbbbbb:v0" and late.card.name == late.name
+    assert [entry.reference for entry in store.models()] == ["digits-resnet18:v0", "digits-resnet18-bbbbbb:v0"]
+
+
+def test_a_model_from_elsewhere_joins_its_own_source_only(tmp_path, classifier):
+    here, there = Store(tmp_path / "here"), Store(tmp_path / "there")
+    add(here, classifier, 0.9, run="a", source=A)
+    given = add(there, classifier, 0.5, run="b", source=B)
+    adopted = [here.adopt_model(given.folder, "e/p/digits-resnet18:v0") for _ in range(2)]
+    assert {one.reference for one in adopted} == {"digits-resnet18-bbbbbb:v0"}
+    assert adopted[0].card.name == adopted[0].name
 
 
 def test_missing_or_damaged_samples_are_named(tmp_path, data_root):

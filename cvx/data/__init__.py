@@ -15,9 +15,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
+
 from cvx.data import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
-from cvx.data.cache import CachedPart, fingerprint_of, materialize
-from cvx.data.splits import Source, Splits, carve, check_source, stratified_order
+from cvx.data.cache import CachedPart, content_digest, fingerprint_of, materialize
+from cvx.data.decoding import read_rows
+from cvx.data.splits import NUM_POINTS, OwnSize, Source, Split, Splits, carve, check_source, stratified_order
 
 DATASETS: dict[str, Callable[[Path], Source]] = {
     "digits": digits.source,
@@ -100,10 +103,29 @@ def split_source(source: Source, name: str, root: Path, image_size: int = 0, val
         part: cached.split for part, cached in parts.items() if part != "train"
     }
     mean, std = _mean_std(parts["train"], rows["train"])
-    fingerprint = fingerprint_of(source, size)
     return Splits(
-        name, splits["train"], splits["val"], splits["test"], source.classes, mean, std, fingerprint, source.info
+        name,
+        splits["train"],
+        splits["val"],
+        splits["test"],
+        source.classes,
+        mean,
+        std,
+        fingerprint_of(source, size),
+        source.info,
+        content_digest(source, root, slug(name), size),
+        _own_size(source, size, splits["test"].head(NUM_POINTS)),
     )
+
+
+def _own_size(source: Source, size: int, samples: Split) -> OwnSize | None:
+    """Say how the samples are had at the source's own size; nothing if they have it, or it has none."""
+    own = source.image_size
+    if own in (0, size):
+        return None
+    name = "test" if "test" in source.parts else "train"
+    rows = np.array(samples.ids)
+    return OwnSize(fingerprint_of(source, own), lambda: read_rows(source.parts[name], name, rows, own))
 
 
 def _size(source: Source, name: str, image_size: int) -> int:

@@ -2,16 +2,14 @@
 
 import errno
 import hashlib
-import os
 import shutil
 import sys
 import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 from filelock import FileLock, Timeout
@@ -20,7 +18,18 @@ from rich.console import Console
 from rich.progress import Progress
 
 from cvx.data.appending import Growing
-from cvx.data.splits import Lazy, Part, Source, Split, fit_image, fit_mask, stratified_order
+from cvx.data.decoding import (
+    DIGEST,
+    NUM_THREADS,
+    Digests,
+    are_whole,
+    decode,
+    digest_of,
+    fit_masks,
+    read_all_digests,
+    read_image_of,
+)
+from cvx.data.splits import Part, Source, Split, stratified_order
 from cvx.files import read_json, write_json
 
 LAYOUT = 1
@@ -29,7 +38,6 @@ CHUNK = 64
 """Images that are decoded before they are written."""
 NUM_LOOKED_AT = 64
 """Images of a part that are compared with their moments when a cache is opened: all would be as many bytes to read."""
-NUM_THREADS = min(8, os.cpu_count() or 1)
 
 
 @dataclass(frozen=True, eq=False)
@@ -58,7 +66,7 @@ def materialize(source: Source, root: Path, slug: str, image_size: int) -> dict[
         ValueError: If an image cannot be decoded or has other channels than the first; the message names it.
         OSError: If the cache cannot be written; nothing half-written stays.
     """
-    folder = root / "cache" / f"{slug}-{image_size}-{fingerprint_of(source, image_size)[:12]}"
+    folder = _folder(source, root, slug, image_size)
     if (parts := _open(folder, source, image_size)) is not None:
         return parts
     with _explained_errors(folder):
@@ -70,6 +78,31 @@ def materialize(source: Source, root: Path, slug: str, image_size: int) -> dict[
     if parts is None:
         raise OSError(f"the array cache {folder} cannot be read back; delete it and try again")
     return parts
+
+
+def _folder(source: Source, root: Path, slug: str, image_size: int) -> Path:
+    return root / "cache" / f"{slug}-{image_size}-{fingerprint_of(source, image_size)[:12]}"
+
+
+def content_digest(source: Source, root: Path, slug: str, image_size: int) -> str:
+    """Return 16 hex digits of what a source holds, which tell datasets apart wherever they lie.
+
+    It is taken of the class names (in NFC), the labels and the decoded pixels at their own size, in the source's own
+    order, because images are paired by their place in it; so it depends neither on the size that was asked for, nor
+    on files' names, times and formats, nor on the cache's layout. The cache's card keeps it, as the pixels pass by when
+    a cache is written; one that was written before there were digests is read once more from its source.
+    """
+    if source.digest:
+        return source.digest
+    path = _folder(source, root, slug, image_size) / "card.json"
+    card = read_json(path)
+    if not isinstance(card.get("source"), str):
+        print(f"reading the images of {path.parent.name} once more, for their digest", file=sys.stderr, flush=True)
+        digests = {name: read_all_digests(part, name) for name, part in source.parts.items()}
+        card["source"] = digest_of(source, digests)
+        with suppress(OSError):  # a cache that cannot be written is read again the next time
+            write_json(path, {name: value for name, value in card.items() if name != "format"})
+    return str(card["source"])
 
 
 def _open(folder: Path, source: Source, image_size: int) -> dict[str, CachedPart] | None:
@@ -160,7 +193,7 @@ def _explained_errors(folder: Path) -> Iterator[None]:
 def _write(folder: Path, source: Source, image_size: int) -> None:
     """Write all parts under a temporary name; only the holder of the lock is here, so what lies there is unfinished."""
     building = folder.parent / f".{folder.name}.building"
-    channels = _read(source.parts["train"].images, 0, "train").shape[2]
+    channels = read_image_of(source.parts["train"].images, 0, "train").shape[2]
     counts = {name: len(part.labels) for name, part in source.parts.items()}
     try:
         if not _is_plain(building):
@@ -174,12 +207,22 @@ def _write(folder: Path, source: Source, image_size: int) -> None:
             mark.unlink()
         digests = {name: _digest(building / name) for name in counts}
         card = {"classes": source.classes, "num_images": counts, "moments_sha256": digests}
+        card["source"] = digest_of(source, {name: _take_digests(building / name) for name in counts})
         write_json(building / "card.json", card)
         _remove(folder)
         building.rename(folder)
     except Exception:
         shutil.rmtree(building, ignore_errors=True)
         raise
+
+
+def _take_digests(folder: Path) -> Digests:
+    """Return the images' digests in the source's own order; nothing else needs their file."""
+    stored, ids = np.load(folder / "digests.npy"), np.load(folder / "ids.npy")
+    (folder / "digests.npy").unlink()
+    ordered = np.empty_like(stored)
+    ordered[ids] = stored
+    return ordered
 
 
 def _require_room(folder: Path, source: Source, image_size: int, channels: int) -> None:
@@ -222,7 +265,9 @@ def _is_sound(folder: Path, part: Part, image_size: int, num: int) -> bool:
     try:
         arrays = _map(folder, part, image_size)
         chunks = (np.arange(start, min(num, start + CHUNK)) for start in range(0, num, CHUNK))
-        return all(_agree(arrays["images"], arrays["moments"], rows) for rows in chunks)
+        same = all(_agree(arrays["images"], arrays["moments"], rows) for rows in chunks)
+        digests = np.load(folder / "digests.npy")
+        return same and digests.shape == (len(part.labels), DIGEST) and are_whole(digests)
     except Exception:  # noqa: BLE001 - a damaged header can break numpy in any way
         return False
 
@@ -234,39 +279,18 @@ def _append(folder: Path, part: Part, shape: tuple[int, int, int], advance: Call
     np.save(folder / "labels.npy", part.labels[order])
     np.save(folder / "ids.npy", order)
     arrays = {name: kind for name, kind in _kinds(part, shape).items() if name not in ("labels", "ids")}
+    arrays["digests"] = (np.uint8, (len(order), DIGEST))
     with Growing(folder, arrays) as growing, ThreadPoolExecutor(NUM_THREADS) as pool:
         advance(growing.num_saved)
         for start in range(growing.num_saved, len(order), CHUNK):
             rows = order[start : start + CHUNK]
-            images = _decode(part.images, rows, shape, folder.name, pool)
-            chunk = {"images": images, "moments": _moments(images)}
+            images, digests = decode(part.images, rows, shape, folder.name, pool)
+            chunk = {"images": images, "moments": _moments(images), "digests": digests}
             if part.masks is not None:
-                chunk["masks"] = np.stack([fit_mask(part.masks[row], shape[0]) for row in rows.tolist()])
+                chunk["masks"] = fit_masks(part.masks, rows, shape[0])
             growing.append(**chunk)
             advance(len(images))
     return growing.num_saved
-
-
-def _decode(
-    images: Lazy[Any], rows: Int64[np.ndarray, "n"], shape: tuple[int, int, int], name: str, pool: ThreadPoolExecutor
-) -> UInt8[np.ndarray, "n h w c"]:
-    if isinstance(images, np.ndarray) and images.shape[1:] == shape:
-        return images[rows]
-
-    def fitted(row: int) -> UInt8[np.ndarray, "s s c"]:
-        image = _read(images, row, name)
-        if image.shape[2] != shape[2]:
-            raise ValueError(f"image {row} of {name} has {image.shape[2]} channels, the first image has {shape[2]}")
-        return fit_image(image, shape[0])
-
-    return np.stack(list(pool.map(fitted, rows.tolist())))
-
-
-def _read(images: Lazy[Any], row: int, name: str) -> UInt8[np.ndarray, "h w c"]:
-    try:
-        return images[row]
-    except (OSError, ValueError) as error:
-        raise ValueError(f"{error} (image {row} of {name})") from error
 
 
 def _moments(images: UInt8[np.ndarray, "n h w c"]) -> Int64[np.ndarray, "n 2 c"]:

@@ -2,6 +2,7 @@
 
 import heapq
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
@@ -63,6 +64,8 @@ class Source:
     image_size: int
     """Side of the images; 0 if they differ or are not square."""
     info: Info
+    digest: str = ""
+    """Of the content, where the reader knows it without a look at the pixels; else it is that of the pixels."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -88,6 +91,15 @@ class Split:
         return self[:num]
 
 
+@dataclass(frozen=True)
+class OwnSize:
+    """The samples at the dataset's own size, where the splits have another."""
+
+    fingerprint: str
+    read: Callable[[], Split]
+    """Decodes them."""
+
+
 @dataclass(frozen=True, eq=False)
 class Splits:
     """A dataset ready for training: three splits, each in one seeded stratified order."""
@@ -103,6 +115,9 @@ class Splits:
     fingerprint: str
     """Of the source and the image size."""
     info: Info
+    source: str = ""
+    """Digest of the dataset's content: the same at every image size, in every place and on every machine."""
+    own_size: OwnSize | None = None
 
     @property
     def num_classes(self) -> int:
@@ -123,6 +138,15 @@ class Splits:
     def samples(self) -> Split:
         """Return the test images that are shown everywhere: its head is the film, then the gallery."""
         return self.test.head(NUM_POINTS)
+
+    @property
+    def samples_fingerprint(self) -> str:
+        """Return the fingerprint of the samples as they are stored: at the dataset's own size, where it has one."""
+        return self.own_size.fingerprint if self.own_size else self.fingerprint
+
+    def samples_to_store(self) -> Split:
+        """Return the samples at the dataset's own size; where its images differ in size, at that of the splits."""
+        return self.own_size.read() if self.own_size else self.samples
 
 
 def stratified_order(labels: Int64[np.ndarray, "n"], seed: int = 0) -> Int64[np.ndarray, "n"]:

@@ -9,8 +9,8 @@ from typing import Any
 import cvx
 from cvx.checkpoint import CARD, WEIGHTS, Card, read_card
 from cvx.files import read_json
-from cvx.store import ModelEntry, Samples, Store
-from cvx.tracking.account import PATIENT, Patience, as_oserror, client
+from cvx.store import ModelEntry, Samples, Store, free_name
+from cvx.tracking.account import PATIENT, Patience, api, as_oserror, client
 from cvx.tracking.connection import Link, read_link
 from cvx.tracking.names import VERSION, records_name, safe, samples_name
 from cvx.tracking.waiting import see_through
@@ -35,7 +35,8 @@ def log_model(run: Any, link: Link, role: str, store: Store, reference: str, pat
     """Send a stored model as a version of its name; which version is `best` is decided when all are there."""
     if role in link.artifacts:  # sending it once more would make an old run's model `latest` again
         return
-    artifact = _model(store.resolve(reference).folder)
+    folder = store.resolve(reference).folder
+    artifact = _model(folder, _name_there(f"{link.entity}/{link.project}", read_card(folder), patience))
     _settle(role, link, run, lambda: run.log_artifact(artifact), patience)
 
 
@@ -81,10 +82,24 @@ def artifact_of(store: Store, entry: ModelEntry) -> str:
     return known if VERSION.fullmatch(known) else ""
 
 
-def _model(folder: Path) -> Any:
+def _name_there(project: str, card: Card, patience: Patience) -> str:
+    """Return a model's name in a project: its own, or a longer one where models of another source have that there."""
+
+    def sources(name: str) -> set[str]:
+        try:
+            with as_oserror("W&B does not answer"):
+                versions = list(api(patience).artifacts(MODEL, f"{project}/{safe(name)}"))
+        except OSError:  # there is no such name yet, or W&B is away, which the upload tells
+            return set()
+        return {str((one.metadata or {}).get("source") or "") for one in versions}
+
+    return free_name(card.name, card.source, sources)
+
+
+def _model(folder: Path, name: str = "") -> Any:
     card: Card = read_card(folder)
     files = {name: folder / name for name in (WEIGHTS, CARD)}
-    return _artifact(safe(card.name), MODEL, dataclasses.asdict(card), files)
+    return _artifact(safe(name or card.name), MODEL, dataclasses.asdict(card), files)
 
 
 def _artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Mapping[str, Path]) -> Any:

@@ -2,7 +2,6 @@
 
 import contextlib
 import dataclasses
-import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -15,6 +14,7 @@ from cvx.tracking.account import PATIENT, Patience, answers, as_oserror, one_lin
 from cvx.tracking.arrival import TABLE_FILE, arrived, recorded_steps, send_pictures
 from cvx.tracking.best import settle_best
 from cvx.tracking.connection import Link
+from cvx.tracking.names import VERSION
 from cvx.tracking.upload import Upload, draw_all
 from cvx.tracking.waiting import drain
 
@@ -83,9 +83,15 @@ def _final(
     """List what is done when a run has finished: models and records are sent, then the best of all runs is marked."""
     store, roles = Store(folder.parent.parent), _roles(summary)
     models = [functools.partial(artifacts.log_model, run, link, role, store, summary[role], patience) for role in roles]
-    names = sorted({str(summary[role]).partition(":")[0] for role in roles})
-    marks = [functools.partial(settle_best, f"{link.entity}/{link.project}", name, patience) for name in names]
-    return [*models, functools.partial(artifacts.log_records, run, link, folder, patience), *marks]
+    records = functools.partial(artifacts.log_records, run, link, folder, patience)
+    return [*models, records, functools.partial(_settle_best, link, roles, patience)]
+
+
+def _settle_best(link: Link, roles: list[str], patience: Patience) -> None:
+    """Say which version is best of every name that the run's models have on W&B."""
+    versions = [VERSION.fullmatch(link.artifacts.get(role, "")) for role in roles]
+    for name in sorted({match[3] for match in versions if match}):
+        settle_best(f"{link.entity}/{link.project}", name, patience)
 
 
 def send_code(run: Any, folder: Path) -> None:

@@ -164,9 +164,11 @@ def _known(store: Store, artifact: Any, kind: str) -> str:
 
 def _known_model(store: Store, facts: dict[str, Any]) -> str:
     asked = tuple(facts.get(name) for name in ("run", "role", "sha256"))
-    for entry in store.versions(str(facts.get("name", ""))):
-        if entry.card and (entry.card.run, entry.card.role, entry.card.sha256) == asked:
-            return entry.reference
+    name = str(facts.get("name", ""))
+    for one in dict.fromkeys((name, store.name_for(name, str(facts.get("source") or "")))):
+        for entry in store.versions(one):
+            if entry.card and (entry.card.run, entry.card.role, entry.card.sha256) == asked:
+                return entry.reference
     return ""
 
 
