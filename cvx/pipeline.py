@@ -5,7 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from cvx import records
+from cvx import data, records
 from cvx.config import Place, TrainConfig, parse
 from cvx.store import Store
 from cvx.tracking import Once, tracked
@@ -36,7 +36,7 @@ def run_preset(
     """
     try:
         config = parse([f"--config={file}", *flags])[0]
-        known = finished(config, place.artifacts)
+        known = finished(config, place)
         summary = known or _train(config, _resumable(config, place), once or Once())
         if then is not None and "best" in summary:
             then(summary["best"])
@@ -60,13 +60,13 @@ def page_of(folder: Path) -> bytes:
     return run_page(Store(folder.parent.parent), records.Run(folder), dataclasses.asdict(TrainConfig()))
 
 
-def finished(config: TrainConfig, root: Path) -> dict[str, Any] | None:
-    """Return the summary of a finished run of exactly this config whose model is still stored, or None."""
-    for run in reversed(records.runs(root)):
+def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
+    """Return the summary of a finished run of exactly this config and data whose model is still stored, or None."""
+    for run in reversed(records.runs(place.artifacts)):
         try:
             summary = run.summary
-            if summary and summary["key"] == config.key:
-                Store(root).resolve(summary["best"])
+            if summary and summary["key"] == config.key and _is_its_data(run, config, place):
+                Store(place.artifacts).resolve(summary["best"])
                 return summary
         except (ValueError, KeyError):
             continue
@@ -77,9 +77,20 @@ def _resumable(config: TrainConfig, place: Place) -> Place:
     """Continue an unfinished run of exactly this config where there is one with a saved state."""
     for run in reversed(records.runs(place.artifacts)):
         try:
-            unfinished = run.summary is None and run.config["key"] == config.key
+            unfinished = run.summary is None and run.config["key"] == config.key and _is_its_data(run, config, place)
         except (ValueError, KeyError):
             continue
         if unfinished and any((run.folder / "state").glob("state.*")):
             return dataclasses.replace(place, resume=run.name)
     return place
+
+
+def _is_its_data(run: records.Run, config: TrainConfig, place: Place) -> bool:
+    """Tell whether a folder holds what a run was trained on: one path may lead to others. What has a name is itself."""
+    known = run.config.get("source")
+    if not known or not config.dataset.startswith("folder:"):
+        return True
+    try:
+        return bool(data.load(config.dataset, place.data, config.image_size, config.val_fraction).source == known)
+    except (ValueError, OSError):  # it is not here any more: what was trained on it is
+        return True

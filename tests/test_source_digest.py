@@ -8,11 +8,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from small_store import add_model
 
-from cvx import data
+from cvx import data, pipeline
+from cvx.config import Place, TrainConfig
 from cvx.data import cache, split_source
 from cvx.data.splits import Info, Part, Source
 from cvx.files import read_json, write_json
+from cvx.records import RunWriter
+from cvx.store import Store
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
 CLASSES = ("left", "right")
@@ -165,3 +169,19 @@ def test_masks_are_had_at_the_datasets_own_size_too(tmp_path):
 def test_a_readers_own_digest_is_taken_as_it_is(tmp_path):
     source = dataclasses.replace(told(), digest="0123456789abcdef")
     assert split_source(source, "toy", tmp_path).source == "0123456789abcdef"
+
+
+def test_a_finished_run_on_a_folder_does_not_count_for_other_images_in_its_place(tmp_path):
+    fill(tmp_path / "two")
+    config = TrainConfig(dataset=f"folder:{tmp_path / 'two'}", model="test_resnet", val_fraction=0.25)
+    place = Place(artifacts=tmp_path / "store", data=tmp_path / "data")
+    splits = data.load(config.dataset, place.data, val_fraction=0.25)
+    run = place.artifacts / "runs" / "a"
+    RunWriter.create(run, {"config": dataclasses.asdict(config), "key": config.key, "source": splits.source})
+    store = Store(place.artifacts)
+    write_json(run / "summary.json", {"key": config.key, "best": add_model(store, splits, "test_resnet").reference})
+    assert pipeline.finished(config, place)
+    shutil.rmtree(tmp_path / "two")
+    assert pipeline.finished(config, place)  # the folder is gone, the model is not
+    fill(tmp_path / "two", seed=1)
+    assert not pipeline.finished(config, place)

@@ -39,7 +39,9 @@ TEST_FRACTION = 0.2
 """Share carved from train where a dataset has no test part."""
 
 
-def load(name: str, root: Path | str, image_size: int = 0, val_fraction: float = 0.1) -> Splits:
+def load(
+    name: str, root: Path | str, image_size: int = 0, val_fraction: float = 0.1, *, own_size: bool = False
+) -> Splits:
     """Load a dataset by name as three splits of uint8 arrays, each in one seeded stratified order.
 
     The first call decodes it into `<root>/cache`; later calls, of any process, map those files.
@@ -48,6 +50,7 @@ def load(name: str, root: Path | str, image_size: int = 0, val_fraction: float =
         root: Where archives are looked for, downloaded to and the cache is kept.
         image_size: Side in pixels; 0 takes the dataset's own.
         val_fraction: Share of the train part kept for validation, where the dataset has no val part.
+        own_size: Take the dataset's own size where it has one, and `image_size` only where images differ in size.
 
     Raises:
         ValueError: If the name is unknown, the data is damaged or a split would be without an image of some class.
@@ -55,7 +58,9 @@ def load(name: str, root: Path | str, image_size: int = 0, val_fraction: float =
         OSError: If the cache cannot be written.
     """
     root = Path(root).expanduser()
-    return split_source(source_of(name, root), name, root, image_size, val_fraction)
+    source = source_of(name, root)
+    size = source.image_size or image_size if own_size else image_size
+    return split_source(source, name, root, size, val_fraction)
 
 
 def source_of(name: str, root: Path) -> Source:
