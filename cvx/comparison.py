@@ -2,6 +2,7 @@
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from unicodedata import normalize
 
 import numpy as np
 import torch
@@ -23,12 +24,12 @@ SPLITS = ("samples", "test", "val", "train")
 
 @dataclass(frozen=True, eq=False)
 class View:
-    """One model's look at n images, at the model's own input size and channels."""
+    """One model's look at n images."""
 
     reference: str
     card: Card
     images: UInt8[np.ndarray, "n h w c"]
-    """The images as the model got them."""
+    """The images, whose pixels the attribution is of; they are fitted between image and network."""
     logits: Float32[np.ndarray, "n k"]
     targets: Int64[np.ndarray, "n"]
     """The class whose score was explained, as an index into `card.classes`."""
@@ -63,7 +64,10 @@ def look(
     method: str = "gradient",
     precision: str = "fp32",
 ) -> View:
-    """Show one model the images, fitted to its size and channels, and explain one score of each.
+    """Show one model the images, and explain one score of each with respect to the images' own pixels.
+
+    Where a model has another size or other channels, the images are fitted between image and network, so that the maps
+    of all models lie on the images' grid. Of an image that is no square, the center square is looked at.
 
     Args:
         target: `pred`, `label`, or the name of one of the model's classes.
@@ -79,12 +83,13 @@ def look(
     if not len(images):
         raise ValueError("there is no image to look at")
     fixed = None if target == "pred" else _targets(card, target, len(images), labels, label_classes)
-    fitted = fit(images, card.image_size, card.in_chans)
+    side, channels = min(images.shape[1:3]), images.shape[3]
+    own, classifier = fit(images, side, channels), classifier.of(side, channels)
     device = next(classifier.parameters()).device
     parts: list[tuple[np.ndarray, ...]] = []
-    for rows in _chunks(len(fitted), card.image_size):
+    for rows in _chunks(len(own), max(side, card.image_size)):
         stopping.check()
-        inputs = torch.tensor(fitted[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
+        inputs = torch.tensor(own[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
         targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
         try:
             pair = attribute(classifier, inputs, targets, score=score, method=method, precision=precision)
@@ -93,7 +98,7 @@ def look(
         chosen = pair[0].argmax(dim=1) if targets is None else targets
         parts.append(tuple(array.cpu().numpy() for array in (*pair, chosen)))
     logits, attribution, explained = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return View(reference, card, fitted, logits, explained, attribution, score, method)
+    return View(reference, card, own, logits, explained, attribution, score, method)
 
 
 PIXELS = 2**18
@@ -116,26 +121,45 @@ def _targets(
         return np.full(num, class_index(card, target), dtype=np.int64)
     if labels is None:
         raise ValueError("the target `label` needs labels, and these images have none; choose `pred` or a class name")
+    return label_targets(card, labels, label_classes)
+
+
+def label_targets(
+    card: Card, labels: Int64[np.ndarray, "n"], label_classes: Sequence[str] | None = None
+) -> Int64[np.ndarray, "n"]:
+    """Find each label among a model's classes by its class's name.
+
+    Raises:
+        ValueError: If the model has no such class; the message names it, and what can be asked all the same.
+    """
     names = tuple(card.classes if label_classes is None else label_classes)
     asked = np.unique(labels)
     if len(asked) and not 0 <= asked[0] <= asked[-1] < len(names):
         raise ValueError(f"labels must lie in 0…{len(names) - 1}, got {asked[0]}…{asked[-1]}")
-    if unknown := [names[label] for label in asked if names[label] not in card.classes]:
+    found = places(card.classes, names)[labels]
+    if unknown := [names[label] for label in asked if found[labels == label][0] < 0]:
         raise ValueError(
             f"{card.name} was trained on {card.dataset} and has no class {_listed(unknown)}, so these images'"
-            f" labels cannot be its targets; choose `pred` or one of its classes: {_listed(card.classes)}"
+            f" labels cannot be its targets; choose `pred` (--target=pred, of attribute --targets=pred) or one of its"
+            f" classes: {_listed(card.classes)}"
         )
-    if names == card.classes:  # two classes may share a name, their places differ
-        return labels
-    index = {label: card.classes.index(names[label]) for label in asked.tolist()}
-    return np.array([index[label] for label in labels.tolist()], dtype=np.int64)
+    return found
+
+
+def places(classes: Sequence[str], names: Sequence[str]) -> Int64[np.ndarray, "k"]:
+    """Return where each name stands among the classes; -1 is nowhere. Composed and decomposed letters are one."""
+    if tuple(classes) == tuple(names):  # two classes may share a name, their places differ
+        return np.arange(len(names), dtype=np.int64)
+    known = {normalize("NFC", name): i for i, name in reversed(list(enumerate(classes)))}
+    return np.array([known.get(normalize("NFC", name), -1) for name in names], dtype=np.int64)
 
 
 def class_index(card: Card, name: str) -> int:
     """Find a class of a model by its name; an unknown one is a ValueError that lists the known ones."""
-    if name not in card.classes:
+    (index,) = places(card.classes, [name]).tolist()
+    if index < 0:
         raise ValueError(f"unknown class {name!r}; {card.name} knows {_listed(card.classes)}")
-    return card.classes.index(name)
+    return int(index)
 
 
 def _listed(names: Sequence[str], limit: int = 20) -> str:
@@ -269,7 +293,7 @@ def sum_up(
         mask_share=chance,
         num=len(view),
         num_zero=int((~alive).sum()),
-        accuracy=float(np.mean([view.card.classes[pred] == class_name for pred in view.preds])),
+        accuracy=float((places([class_name], view.card.classes)[view.preds] == 0).mean()),
         score=view.score,
         method=view.method,
         reduction=reduction,

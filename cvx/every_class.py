@@ -10,9 +10,9 @@ from jaxtyping import Float32, UInt8
 from cvx import figures, render
 from cvx.attribution import attribute_all, rescale, to_heatmap
 from cvx.checkpoint import Card
-from cvx.comparison import fit
 from cvx.data.batches import to_inputs
 from cvx.files import swap_folder, whole_folder, write_json
+from cvx.image_set import ImageSet, images_of
 from cvx.question import Question
 from cvx.store import Store, slug
 
@@ -39,31 +39,33 @@ def draw_every_class(store: Store, reference: str, question: Question, device: t
     entry = store.resolve(reference)
     classifier, card = entry.load()
     classifier.to(device)
-    samples = store.samples(card.dataset, card.samples)
-    split = samples.split.head(question.per_class or len(samples.split))
-    told = [value for value, usual in ((question.score, "logit"), (question.reduction, "max")) if value != usual]
+    images = images_of(store, card, "samples", question.samples, question.per_class)
+    split, classifier = images.split, images.fit(classifier)
+    words = ((question.score, "logit"), (images.name.replace(":", "-"), ""), (question.reduction, "max"))
+    told = [value for value, usual in words if value != usual]
     final = (
-        store.root / "attributions" / slug(card.dataset) / "-".join([f"{entry.name}@v{entry.version}", "all", *told])
+        store.root / "attributions" / slug(images.dataset) / "-".join([f"{entry.name}@v{entry.version}", "all", *told])
     )
     pairs = []
     with whole_folder(final.parent) as folder:
-        for i, image in enumerate(fit(split.images, card.image_size, card.in_chans)):
+        for i, image in enumerate(np.asarray(split.images)):
             inputs = to_inputs(torch.tensor(image[None], device=device))
             logits, attribution = (part.cpu().numpy() for part in attribute_all(classifier, inputs, question.score))
             pairs.append((logits[0], attribution))
-            label = samples.classes[int(split.labels[i])]
+            label = images.classes[int(split.labels[i])]
             sheet = _sheet(card, image, logits[0], to_heatmap(attribution, question.reduction), label, question)
             (folder / f"{i}.png").write_bytes(render.png_bytes(sheet))
         logits, attribution = (np.stack(parts) for parts in zip(*pairs, strict=True))
         np.savez(folder / "maps.npz", ids=split.ids, labels=split.labels, logits=logits, attribution=attribution)
-        write_json(folder / "card.json", _card(entry.reference, card, question))
+        write_json(folder / "card.json", _card(entry.reference, card, question, images))
         swap_folder(folder, final)
     return final, len(pairs)
 
 
-def _card(reference: str, card: Card, question: Question) -> dict[str, Any]:
+def _card(reference: str, card: Card, question: Question, images: ImageSet) -> dict[str, Any]:
     about = {"model": reference, "sha256": card.sha256, "dataset": card.dataset, "targets": "all"}
     unit = figures.unit(question.score, question.method)
+    about |= {"images": images.dataset, "samples": images.name}
     return about | {"score": question.score, "reduction": question.reduction, "unit": unit, "classes": card.classes}
 
 

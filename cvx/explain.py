@@ -3,20 +3,21 @@
 import hashlib
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import AbstractContextManager, nullcontext
-from dataclasses import asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass, field, fields, replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from cvx import data, figures, render
+from cvx import figures, render
 from cvx.attribution import rounding_error
 from cvx.checkpoint import Card
 from cvx.comparison import TARGETS, ClassView, View, class_index, look, sum_up
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.files import file_stems, swap_folder, whole_folder, write_json
+from cvx.image_set import ImageSet, images_of
 from cvx.models import Classifier
 from cvx.question import Question
 from cvx.store import ModelEntry, Store, slug
@@ -32,6 +33,7 @@ class Answer:
     reference: str
     card: Card
     question: Question
+    images: ImageSet
     folder: Path
     num_figures: int
     views: tuple[ClassView, ...]
@@ -50,7 +52,7 @@ def explain(
     here: Ranks | None = None,
     show_progress: bool = False,
 ) -> list[Answer]:
-    """Draw the maps of each model into `attributions/<dataset>/<model>/`.
+    """Draw the maps of each model into `attributions/<dataset>/<model>/`, the dataset being that of the images.
 
     A folder holds `<class>_<i>.png` (the i-th image of a class: image, map, overlay), `maps.npz` (ids,
     labels, targets, logits and signed attributions of the images that have a figure), `classes/<class>.png`
@@ -58,6 +60,7 @@ def explain(
     of one class.
 
     Args:
+        question: Its `samples` are what all models are asked about; without them each gets its own.
         data_root: Where datasets are found; the split `samples` needs none.
         here: This process among those that share the work, and its device; None is the only one, on the CPU.
             Classes are dealt to the ranks in turn, so that each is looked at in the batches that one process
@@ -67,7 +70,8 @@ def explain(
         An answer for each model, on rank 0; nothing on the others.
 
     Raises:
-        ValueError: If a reference, target or split does not exist.
+        ValueError: If a reference, target, split or set of samples does not exist, or a model lacks a class of the
+            labels whose scores are asked for.
     """
     question = question or Question()
     entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
@@ -84,9 +88,12 @@ def _answer(
     store: Store, entry: ModelEntry, question: Question, data_root: Path | None, here: Ranks, show_progress: bool
 ) -> Answer | None:
     classifier, card = entry.load()
-    images = _images(store, card, question, data_root)
+    images = images_of(store, card, question.split, question.samples, question.num, data_root)
+    if question.targets == "label":
+        images.check_labels(card)
+    question = replace(question, samples=images.name)  # `NAME` means the newest today, `NAME:vK` always the same
     classifier.to(here.device)
-    final = store.root / "attributions" / slug(card.dataset) / folder_name(entry, question)
+    final = store.root / "attributions" / slug(images.dataset) / folder_name(entry, question)
 
     def ask(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
         pixels, labels = images.split.images[rows], images.split.labels[rows]
@@ -105,7 +112,7 @@ def _answer(
             swap_folder(folder, final)
     ids = np.array(images.split.ids)
     warnings = (*images.warnings, *_rounding(entry.reference, classifier, card, question, images))
-    return Answer(entry.reference, card, question, final, num_figures, tuple(atlas.views), ids, warnings)
+    return Answer(entry.reference, card, question, images, final, num_figures, tuple(atlas.views), ids, warnings)
 
 
 def _fill(
@@ -124,7 +131,7 @@ def _fill(
 
 
 def _rounding(
-    reference: str, classifier: Classifier, card: Card, question: Question, images: "_Images"
+    reference: str, classifier: Classifier, card: Card, question: Question, images: ImageSet
 ) -> Iterator[str]:
     """Say how far the first maps of a faster precision are from those in float32."""
     if question.precision == "fp32":
@@ -142,28 +149,6 @@ def _rounding(
 def _typical(values: Float64[np.ndarray, "n"], name: str = "cosine") -> str:
     known = values[~np.isnan(values)]
     return f"{name} {np.median(known):.3f} (lowest {known.min():.3f})" if len(known) else f"{name} unknown"
-
-
-@dataclass(frozen=True, eq=False)
-class _Images:
-    split: Split
-    classes: tuple[str, ...]
-    warnings: tuple[str, ...] = ()
-
-
-def _images(store: Store, card: Card, question: Question, data_root: Path | None) -> _Images:
-    warnings: tuple[str, ...] = ()
-    if question.split == "samples":
-        samples = store.samples(card.dataset, card.samples)
-        split, classes = samples.split, samples.classes
-    elif data_root is None:
-        raise ValueError(f"the split {question.split!r} needs the dataset: name the data root, or take the samples")
-    else:
-        splits = data.load(card.dataset, data_root, card.image_size, card.config.get("val_fraction", 0.1))
-        split, classes = getattr(splits, question.split), splits.classes
-        if card.fingerprint not in ("", splits.fingerprint):
-            warnings = (f"{card.dataset} in {data_root} is not the data that {card.name} was trained on",)
-    return _Images(split.head(question.num) if question.num else split, classes, warnings)
 
 
 def _turns(
@@ -196,7 +181,7 @@ class _Sheet:
     view: ClassView
 
 
-def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Question, images: _Images) -> _Sheet:
+def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Question, images: ImageSet) -> _Sheet:
     """Draw what a model sees in the images of one class."""
     split, stem = images.split, file_stems(images.classes)[label]
     few = rows[: question.per_class] if question.per_class else rows
@@ -207,7 +192,7 @@ def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Quest
         pictures[f"{stem}_{i}.png"] = render.png_bytes(figure)
     masks = None if split.masks is None else split.masks[rows]
     summed = sum_up(view, rows, images.classes[label], masks, reduction=question.reduction)
-    page = figures.class_page([summed], view.card.dataset, question.targets)
+    page = figures.class_page([summed], images.dataset, question.targets)
     pictures[f"classes/{stem}.png"] = render.png_bytes(page)
     kept = {name: getattr(view, name)[: len(few)].copy() for name in ("targets", "logits", "attribution")}
     return _Sheet(pictures, {"ids": split.ids[few], "labels": split.labels[few], **kept}, summed)
@@ -244,18 +229,22 @@ class _Atlas:
 def folder_name(entry: ModelEntry, question: Question) -> str:
     """Name an answer's folder: `model` for best weights and the default question, else `model@v3-pred`, …"""
     asked = asdict(question)
-    names = ("score", "method", "split", "reduction", "precision")
+    names = ("score", "method", "split", "samples", "reduction", "precision")
     told = [asked[name] for name in names if asked[name] != _DEFAULTS[name]]
     if "best" in entry.aliases and question.targets == "label" and not told:
         return entry.name
-    return "-".join([f"{entry.name}@v{entry.version}", *file_stems([question.targets]), *told])
+    return "-".join([f"{entry.name}@v{entry.version}", *file_stems([question.targets]), *map(_stem, told)])
+
+
+def _stem(word: str) -> str:
+    return file_stems([word])[0]
 
 
 _DEFAULTS = {one.name: one.default for one in fields(Question)}
 
 
 def _card(
-    reference: str, card: Card, question: Question, images: _Images, views: Sequence[ClassView]
+    reference: str, card: Card, question: Question, images: ImageSet, views: Sequence[ClassView]
 ) -> dict[str, Any]:
     numbers = ("num", "num_zero", "accuracy", "center_bias", "mass_on_mask", "mask_share")
     facts = {view.class_name: {name: _finite(getattr(view, name)) for name in numbers} for view in views}
@@ -264,6 +253,7 @@ def _card(
         **about,
         "unit": figures.unit(question.score, question.method),
         "classes": images.classes,
+        "images": {"dataset": images.dataset, "fingerprint": images.fingerprint, "source": images.source},
         "facts": facts,
     }
 
@@ -274,10 +264,11 @@ def _finite(value: float | None) -> float | None:
 
 def side_by_side(answers: Sequence[Answer]) -> list[Path]:
     """Draw a page per class with all models that answered for the same images; return the folders, `a+b`."""
-    groups: dict[tuple[str, tuple[str, ...], bytes], list[Answer]] = {}
+    groups: dict[tuple[Any, ...], list[Answer]] = {}
     for answer in answers:
         names = tuple(view.class_name for view in answer.views)
-        groups.setdefault((answer.card.dataset, names, answer.ids.tobytes()), []).append(answer)
+        key = (answer.images.dataset, answer.images.source, names, answer.ids.tobytes())
+        groups.setdefault(key, []).append(answer)
     return [_draw_together(group) for group in groups.values() if len(group) > 1]
 
 
@@ -286,7 +277,7 @@ def _draw_together(group: Sequence[Answer]) -> Path:
     stems = file_stems([view.class_name for view in group[0].views])
     with whole_folder(final.parent) as folder:
         for stem, views in zip(stems, zip(*(answer.views for answer in group), strict=True), strict=True):
-            page = figures.class_page(views, group[0].card.dataset, group[0].question.targets)
+            page = figures.class_page(views, group[0].images.dataset, group[0].question.targets)
             (folder / f"{stem}.png").write_bytes(render.png_bytes(page))
         swap_folder(folder, final)
     return final

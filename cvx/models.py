@@ -73,8 +73,8 @@ def fit_inputs(
 ) -> Float[Tensor, "n k {image_size} {image_size}"]:
     """Fit square images in [0, 1] to a model, differentiably, as a dataset's images are fitted for training.
 
-    Bicubic and antialiased, with Pillow's filter, and cut to [0, 1]; but for Pillow's rounding to 8 bits it is what
-    `data.splits.fit_image` and `fit_channels` do. Images that fit are unchanged.
+    Bicubic and antialiased, along the rows, then along the columns, each time cut to [0, 1]: but for Pillow's rounding
+    to 8 bits it is what `data.splits.fit_image` and `fit_channels` do. Images that fit are unchanged.
     """
     fitted, side = inputs, inputs.shape[-1]
     with torch.autocast(inputs.device.type, enabled=False):
@@ -82,11 +82,11 @@ def fit_inputs(
             eye = torch.eye(side, dtype=torch.float64)[None, None]
             shape = (image_size, side)
             rows = F.interpolate(eye, shape, mode="bicubic", antialias=True, align_corners=False)[0, 0].to(inputs)
-            fitted = (rows @ fitted @ rows.T).clamp(0, 1)
+            fitted = (rows @ (fitted @ rows.T).clamp(0, 1)).clamp(0, 1).contiguous()  # a product may be transposed
         if (fitted.shape[1], in_chans) == (3, 1):
             fitted = (fitted * fitted.new_tensor(LUMINANCE).view(1, 3, 1, 1)).sum(1, keepdim=True)
         elif fitted.shape[1] != in_chans:
-            fitted = fitted.expand(-1, in_chans, -1, -1)
+            fitted = fitted.repeat(1, in_chans, 1, 1)
     return fitted
 
 

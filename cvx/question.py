@@ -12,6 +12,9 @@ class Question:
     (in the store only: W&B gets none)."""
     split: str = "samples"
     """samples (the store's fixed test images; they need no dataset), test, val or train."""
+    samples: str = ""
+    """NAME or NAME:v3 of samples in the store, of any dataset, whatever the models were trained on; default: each
+    model's own."""
     num: int = 1000
     """Images looked at, from the front of the split, which is in a fixed, stratified order; 0 takes all."""
     per_class: int = 8

@@ -15,7 +15,7 @@ from filelock import FileLock, Timeout
 from cvx import data, models, records
 from cvx.config import Place, TrainConfig
 from cvx.data.batches import Augmentation, Batches
-from cvx.data.splits import Splits
+from cvx.data.splits import NUM_FILM, Split, Splits
 from cvx.distributed import Ranks
 from cvx.learner import Learner, make_learner
 from cvx.progress import Bar, training_bar
@@ -32,6 +32,8 @@ class Session:
     place: Place
     here: Ranks
     splits: Splits
+    film: Split
+    """The first samples, at the dataset's own size: their maps are kept through training."""
     batches: Batches
     learner: Learner
     store: Store
@@ -114,18 +116,21 @@ def open_session(config: TrainConfig, place: Place, here: Ranks, sinks: Sequence
         world=here.world,
     )
     learner = make_learner(config, classifier, here, batches.steps_per_epoch)
+    film = splits.samples.head(NUM_FILM)
     if here.is_main:
-        store.add_samples(splits)
+        stored = store.add_samples(splits)
+        if not place.resume or "samples" in records.Run(store.root / "runs" / place.resume).config:
+            film = stored.split.head(NUM_FILM)  # an older run's film goes on at the size that it began with
     folder = (
         store.root
         / "runs"
         / (place.resume or records.new_run_name(collection(config.dataset, config.model), place.name))
     )
-    with _open_writer(folder, config, place, learner, here, sinks) as (writer, numbers):
+    with _open_writer(folder, config, place, learner, splits, here, sinks) as (writer, numbers):
         total = config.epochs * batches.steps_per_epoch
         with training_bar(f"{config.dataset} {config.model}", total, learner.step, here.is_main) as bar:
             best = {name: numbers[name] for name in ("best_epoch", "best_acc1", "best_loss") if name in numbers}
-            yield Session(config, place, here, splits, batches, learner, store, writer, bar, **best)
+            yield Session(config, place, here, splits, film, batches, learner, store, writer, bar, **best)
 
 
 def _augmentation(config: TrainConfig, splits: Splits) -> Augmentation:
@@ -140,7 +145,13 @@ def _augmentation(config: TrainConfig, splits: Splits) -> Augmentation:
 
 @contextlib.contextmanager
 def _open_writer(
-    folder: Path, config: TrainConfig, place: Place, learner: Learner, here: Ranks, sinks: Sequence[Sink]
+    folder: Path,
+    config: TrainConfig,
+    place: Place,
+    learner: Learner,
+    splits: Splits,
+    here: Ranks,
+    sinks: Sequence[Sink],
 ) -> Iterator[tuple[RunWriter, dict[str, Any]]]:
     """Create the run's folder or reopen it at its saved state; one process at a time owns a run."""
     numbers: dict[str, Any] = {}
@@ -152,7 +163,7 @@ def _open_writer(
         yield RunWriter(folder), numbers
         return
     if not place.resume:
-        RunWriter.create(folder, _content(config, place, learner))
+        RunWriter.create(folder, _content(config, place, learner, splits))
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield (
@@ -163,7 +174,7 @@ def _open_writer(
         raise ValueError(f"another process is training run {folder.name}; wait for it or stop it") from None
 
 
-def _content(config: TrainConfig, place: Place, learner: Learner) -> dict[str, Any]:
+def _content(config: TrainConfig, place: Place, learner: Learner, splits: Splits) -> dict[str, Any]:
     where = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(place).items()
     }
@@ -172,6 +183,8 @@ def _content(config: TrainConfig, place: Place, learner: Learner) -> dict[str, A
         "key": config.key,
         "place": where | {"sweep": os.environ.get("WANDB_SWEEP_ID", "")},  # W&B's agent tells its trials so
         "precision": str(learner.precision).removeprefix("torch."),
+        "source": splits.source,
+        "samples": splits.samples_fingerprint,
         **records.provenance(),
     }
 

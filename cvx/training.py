@@ -14,7 +14,7 @@ from cvx import embedding, metrics, models, records
 from cvx.attribution import attribute
 from cvx.checkpoint import Card, describe, write_tensors
 from cvx.config import Place, TrainConfig
-from cvx.data.splits import NUM_FILM, NUM_GALLERY, Split
+from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.evaluation import logits_of
 from cvx.measures.film import frame_numbers
@@ -121,7 +121,7 @@ def look(session: Session, epoch: int) -> None:
     if epoch not in records.frame_epochs(session.config.epochs):
         session.bar.row(writer.log(session.learner.step, epoch, row))
         return
-    film = session.splits.samples.head(NUM_FILM)
+    film = session.film
     found, attribution = maps_of(model, film, here.device)
     row |= frame_numbers(records.Run(writer.folder), epoch, attribution, film.masks)
     session.bar.row(writer.log(session.learner.step, epoch, row))
@@ -132,9 +132,10 @@ def look(session: Session, epoch: int) -> None:
 
 
 def maps_of(model: models.Classifier, film: Split, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
-    """Return the logits of a few images and the gradient maps of their labels."""
+    """Return the logits of a few images and the gradient maps of their labels, on the images' own pixels."""
     inputs = torch.tensor(film.images).permute(0, 3, 1, 2).to(device, torch.float32) / 255
-    logits, attribution = attribute(model, inputs, torch.tensor(film.labels).to(device))
+    own = model.of(*film.images.shape[2:])
+    logits, attribution = attribute(own, inputs, torch.tensor(film.labels).to(device))
     return logits.cpu().numpy(), attribution.cpu().numpy()
 
 

@@ -8,7 +8,7 @@ from small_looks import NAMES, card_of, noise, view_of
 from cvx import comparison, models
 from cvx.attribution import NotFiniteError
 from cvx.comparison import look
-from cvx.data.splits import fit_channels, fit_image
+from cvx.data.splits import fit_image
 
 
 @pytest.fixture(scope="module")
@@ -83,14 +83,36 @@ def test_an_unknown_class_is_an_error_that_lists_the_known_ones(net):
 
 
 @pytest.mark.parametrize("shape", [(2, 16, 16, 3), (2, 16, 16, 1), (2, 33, 20, 3), (2, 5, 9, 1), (1, 1, 1, 3)])
-def test_models_of_other_sizes_and_channels_see_the_same_image_fitted_to_each(net, gray_net, shape):
-    images = noise(*shape)
-    large = look("a:v0", net, card_of(net), images)
-    small = look("b:v0", gray_net, card_of(gray_net, image_size=8, in_chans=1), images)
-    assert large.images.shape == (shape[0], 16, 16, 3) and large.attribution.shape == (shape[0], 3, 16, 16)
-    assert small.images.shape == (shape[0], 8, 8, 1) and small.attribution.shape == (shape[0], 1, 8, 8)
-    assert np.array_equal(large.images[0], fit_channels(fit_image(images[0], 16), 3))
-    assert np.array_equal(small.images[0], fit_channels(fit_image(images[0], 8), 1))
+def test_models_of_other_sizes_and_channels_explain_the_same_pixels(net, gray_net, shape):
+    images, side = noise(*shape), min(shape[1:3])
+    for classifier, facts in ((net, {}), (gray_net, {"image_size": 8, "in_chans": 1})):
+        view = look("a:v0", classifier, card_of(classifier, **facts), images)
+        assert view.images.shape == (shape[0], side, side, shape[3])
+        assert view.attribution.shape == (shape[0], shape[3], side, side)
+        assert np.array_equal(view.images[0], fit_image(images[0], side))  # of what is no square, the center
+
+
+@pytest.mark.parametrize("shape", [(1, 16, 16, 1), (1, 11, 11, 3), (1, 24, 24, 3), (1, 40, 40, 1)])
+def test_a_map_of_a_fitted_image_is_what_finite_differences_find(shape):
+    classifier = models.build("test_vit", 3, 16, 3, mean=(0.5,) * 3, std=(0.25,) * 3).eval().double()  # has no kinks
+    images = 64 + noise(*shape) // 2  # away from the ends, where values are cut
+    view = look("a:v0", classifier, card_of(classifier), images, "dog")
+    exact = classifier.of(shape[1], shape[3])
+    inputs = torch.tensor(images).permute(0, 3, 1, 2).double() / 255
+    for seed in range(4):
+        way = torch.from_numpy(np.random.default_rng(seed).normal(size=tuple(inputs.shape)))
+        with torch.no_grad():
+            ends = exact(inputs + 1e-6 * way), exact(inputs - 1e-6 * way)
+        change = (ends[0] - ends[1])[0, 1].item() / 2e-6
+        assert change == pytest.approx(float((view.attribution * way.numpy()).sum()), rel=1e-4, abs=1e-6)
+
+
+def test_class_names_are_found_in_composed_and_decomposed_letters(net):
+    card = card_of(net, classes=("caf\u00e9", "dog", "owl"))
+    images, names = noise(2, 16, 16, 3), ("owl", "cafe\u0301")
+    view = look("a:v0", net, card, images, "label", np.array([0, 1]), label_classes=names)
+    assert view.targets.tolist() == [2, 0]
+    assert look("a:v0", net, card, images, "cafe\u0301").targets.tolist() == [0, 0]
 
 
 def test_an_image_that_fits_is_seen_as_it_is(net):

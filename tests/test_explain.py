@@ -294,6 +294,8 @@ def test_other_splits_need_the_dataset_and_changed_data_is_said(store, data_root
     (answer,) = explain(store, ["digits-net"], question, data_root=data_root)
     assert answer.warnings == () and np.array_equal(answer.ids, splits.val.ids[:20])
     assert answer.folder.name == "digits-net@v0-label-val"
-    store.add_model(classifier, dataclasses.replace(card, fingerprint="another", run="another"))
-    (answer,) = explain(store, ["digits-net:latest"], question, data_root=data_root)
-    assert "is not the data that digits-net was trained on" in answer.warnings[0]
+    other = store.add_model(classifier, dataclasses.replace(card, source="another", run="another"))
+    older = store.add_model(classifier, dataclasses.replace(card, source="", fingerprint="another", name="old-net"))
+    for entry in (other, older):
+        (answer,) = explain(store, [entry.reference], question, data_root=data_root)
+        assert f"is not the data that {entry.name} was trained on" in answer.warnings[0]

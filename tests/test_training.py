@@ -14,6 +14,7 @@ import torch
 
 from cvx import data
 from cvx.config import Place, TrainConfig
+from cvx.files import read_json, write_json
 from cvx.records import Run, frame_epochs, runs
 from cvx.store import Store
 from cvx.training import DivergedError, InterruptedTraining, train
@@ -176,6 +177,35 @@ def test_the_film_shows_the_stored_samples(finished):
     samples = Store(place.artifacts).samples("digits").split.head(32)
     with np.load(place.artifacts / "runs" / summary["run"] / "film" / "0002.npz") as frame:
         np.testing.assert_array_equal(frame["targets"], samples.labels)
+
+
+@pytest.mark.slow
+def test_a_run_at_another_size_films_the_datasets_own_pixels(place):
+    summary = train(dataclasses.replace(QUICK, image_size=16, epochs=1), place)
+    store, run = Store(place.artifacts), Run(place.artifacts / "runs" / summary["run"])
+    entry, (samples,) = store.resolve(summary["best"]), map(store.find_samples, store.sample_sets())
+    splits = data.load("digits", place.data)
+    assert entry.card.image_size == 16 and entry.card.source == run.config["source"] == splits.source
+    assert entry.card.samples == run.config["samples"] == samples.fingerprint == splits.fingerprint
+    np.testing.assert_array_equal(samples.split.images, splits.test.images)
+    with np.load(run.folder / "film" / "0001.npz") as frame:
+        assert frame["attribution"].shape == (32, 1, 8, 8)
+
+
+@pytest.mark.slow
+def test_a_run_from_before_samples_had_their_own_size_goes_on_with_its_film(place):
+    config = dataclasses.replace(QUICK, image_size=16)
+    with pytest.raises(InterruptedTraining) as caught:
+        train(config, place, [StopAt(2)])
+    folder = place.artifacts / "runs" / caught.value.run
+    kept = {name: one for name, one in read_json(folder / "config.json").items() if name not in ("samples", "source")}
+    write_json(folder / "config.json", {name: one for name, one in kept.items() if name != "format"})
+    first = folder / "film" / "0000.npz"
+    with np.load(first) as frame:
+        arrays = dict(frame)
+    np.savez(first, **{**arrays, "attribution": np.kron(arrays["attribution"], np.ones((1, 1, 2, 2), np.float32))})
+    train(TrainConfig(), dataclasses.replace(place, resume=caught.value.run))
+    assert {np.load(path)["attribution"].shape for path in folder.glob("film/*.npz")} == {(32, 1, 16, 16)}
 
 
 @pytest.mark.slow

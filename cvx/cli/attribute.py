@@ -124,7 +124,7 @@ def _gather(findings: "Findings", store: "Store", answers: Sequence["Answer"]) -
     for answer in answers:
         findings.models.append(store.resolve(answer.reference))
         findings.question = dataclasses.asdict(answer.question)
-        stems = dict(zip(answer.card.classes, file_stems(answer.card.classes), strict=True))
+        stems = dict(zip(answer.images.classes, file_stems(answer.images.classes), strict=True))
         pages = [answer.folder / "classes" / f"{stems[view.class_name]}.png" for view in answer.views]
         captions = [f"{answer.reference}: {view.class_name}, {view.num} images" for view in answer.views]
         findings.pictures[f"maps/{answer.card.name}"] = list(zip(pages, captions, strict=True))

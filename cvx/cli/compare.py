@@ -23,12 +23,16 @@ class Flags(OnDevice, WithData, ToWandb):
     """Compare stored models by numbers, with intervals, ceilings, floors and controls."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
-    """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN; for agreement two or more of one dataset."""
+    """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN; for agreement two or more that are asked about the
+    same images."""
     measures: str = ""
     """agreement, properties, localization, faithfulness, sanity, stability, training, embeddings (commas between), or
     all that these models can have; default: agreement and properties, and localization where masks are known."""
     split: str = "samples"
     """samples (the store's fixed test images; they need no dataset), test, val or train."""
+    samples: str = ""
+    """NAME or NAME:v3 of samples in the store, of any dataset, whatever the models were trained on; default: each
+    model's own."""
     num: int = 1000
     """Images, from the front of the split, which is in a fixed, stratified order."""
     num_often: int = 50

@@ -13,7 +13,7 @@ from rich.table import Table as Grid
 
 from cvx import measures
 from cvx.explain import joint_name
-from cvx.files import whole_file
+from cvx.files import file_stems, whole_file
 from cvx.measures import Options, Runtime, Table, drawing, writing
 from cvx.store import Store
 from cvx.tracking.looking import Findings
@@ -37,7 +37,8 @@ class Tables:
         entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
         self._told.models += entries.values()
         self._told.question |= {**dataclasses.asdict(options), "num_often": often.num}
-        self._folder = store.root / "compare" / joint_name([name.replace(":", "@") for name in entries])
+        about = f"-on-{file_stems([options.samples])[0]}" if options.samples else ""
+        self._folder = store.root / "compare" / (joint_name([name.replace(":", "@") for name in entries]) + about)
         self._console = Console()
         self._findings: list[str] = []
         self._written: list[Path] = []

@@ -12,7 +12,7 @@ from cvx.cli.flags import OnDevice, ToWandb, WithData
 
 if TYPE_CHECKING:
     from cvx.checkpoint import Card
-    from cvx.data.splits import Splits
+    from cvx.data.splits import Split, Splits
     from cvx.distributed import Ranks
     from cvx.store import Store
     from cvx.tracking import Findings
@@ -26,6 +26,8 @@ class Flags(OnDevice, WithData, ToWandb):
     """NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN."""
     split: Literal["test", "val", "train"] = "test"
     """The part of the dataset to score."""
+    samples: str = ""
+    """NAME or NAME:v3 of samples in the store to score instead, of any dataset whose classes the model knows."""
 
 
 TOLERANCE = 1e-3
@@ -51,22 +53,44 @@ def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks")
 
     entry = store.resolve(flags.model)
     classifier, card = entry.load()
-    splits = _splits(flags, entry.reference, card)
-    split = getattr(splits, flags.split)
-    logits = logits_of(classifier.to(here.device), split, device=here.device, rank=here.rank, world=here.world)
+    split, splits = _named(flags, store, card) if flags.samples else _own(flags, entry.reference, card)
+    classifier = classifier.to(here.device).of(*split.images.shape[2:])
+    logits = logits_of(classifier, split, device=here.device, rank=here.rank, world=here.world)
     if not here.is_main:
         return 0
-    same = _is_its_data(flags, entry.reference, card, splits)
+    same = splits is not None and _is_its_data(flags, entry.reference, card, splits)
+    part = "samples" if splits is None else flags.split
     found = metrics.summarize(logits, split.labels)
-    recorded = {name: card.metrics.get(f"{flags.split}/{name}") for name in found}
-    _print_numbers(f"{entry.reference} on {card.dataset} {flags.split} ({len(split)} images)", found, recorded)
+    recorded = {name: card.metrics.get(f"{part}/{name}") for name in found}
+    where = flags.samples if splits is None else f"{card.dataset} {part}"
+    _print_numbers(f"{entry.reference} on {where} ({len(split)} images)", found, recorded)
     classes = dict(zip(card.classes, metrics.per_class_accuracy(logits, split.labels), strict=True))
     _print_classes(classes)
     findings.models = [entry]
-    findings.question = {"dataset": card.dataset, "split": flags.split, "same_data": same}
-    findings.numbers = {f"{flags.split}/{name}": value for name, value in found.items()}
-    findings.tables = {f"{flags.split}/per_class": (("class", "accuracy"), [list(one) for one in classes.items()])}
+    dataset = card.dataset if splits is not None else flags.samples
+    findings.question = {"dataset": dataset, "split": part, "same_data": same}
+    findings.numbers = {f"{part}/{name}": value for name, value in found.items()}
+    findings.tables = {f"{part}/per_class": (("class", "accuracy"), [list(one) for one in classes.items()])}
     return _verdict(found, recorded) if same else 0
+
+
+def _named(flags: Flags, store: "Store", card: "Card") -> "tuple[Split, None]":
+    """Open samples by name, their labels written in the model's numbering of classes."""
+    import numpy as np
+
+    from cvx.comparison import label_targets
+    from cvx.image_set import images_of
+
+    if flags.split != "test":
+        raise ValueError(f"--samples={flags.samples} names the images; leave --split={flags.split} out")
+    images = images_of(store, card, samples=flags.samples)
+    labels = label_targets(card, np.asarray(images.split.labels), images.classes)
+    return dataclasses.replace(images.split, labels=labels), None
+
+
+def _own(flags: Flags, reference: str, card: "Card") -> "tuple[Split, Splits]":
+    splits = _splits(flags, reference, card)
+    return getattr(splits, flags.split), splits
 
 
 def _splits(flags: Flags, reference: str, card: "Card") -> "Splits":
@@ -81,7 +105,7 @@ def _splits(flags: Flags, reference: str, card: "Card") -> "Splits":
 
 def _is_its_data(flags: Flags, reference: str, card: "Card", splits: "Splits") -> bool:
     """Tell whether this is the data that the model was trained on, and warn if not."""
-    if splits.fingerprint == card.fingerprint:
+    if splits.source == card.source if card.source else splits.fingerprint == card.fingerprint:
         return True
     print(
         f"warning: {card.dataset} in {flags.data_root} is not the data that {reference} was trained on"

@@ -10,6 +10,7 @@ from cvx.attribution import to_heatmap
 from cvx.attribution.agreement import compare, traits
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import settled, through_epochs
+from cvx.comparison import fit_masks
 from cvx.frames import read_frame
 from cvx.measures.interval import Interval, interval
 from cvx.records import Run
@@ -82,7 +83,8 @@ def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -
     maps = [_maps(path) for path in frames.values()]
     accuracy = {round(row["epoch"]): row["val/acc1"] for row in run.rows() if "val/acc1" in row}
     to_last, to_previous = through_epochs(maps)
-    places = [] if masks is None else [localize(to_heatmap(one), masks) for one in maps]
+    # A film from before samples were kept at their own size has that of the training.
+    places = [] if masks is None else [localize(to_heatmap(one), fit_masks(masks, one.shape[-1])) for one in maps]
     return Settling(
         run=run.name,
         epochs=tuple(frames),

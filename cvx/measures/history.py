@@ -85,7 +85,7 @@ def filmed_run(store: Store, entry: ModelEntry) -> Run:
 def _film_masks(store: Store, entry: ModelEntry) -> np.ndarray | None:
     assert entry.card is not None
     try:
-        masks = store.samples(entry.card.dataset, entry.card.samples).split.masks
+        masks = store.samples_of(entry.card).split.masks
     except ValueError:
         return None
     return None if masks is None else np.asarray(masks[:NUM_FILM])

@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -12,7 +11,7 @@ from jaxtyping import Float32, Float64, Int64
 from cvx.attribution.agreement import MEASURES, compare, traits
 from cvx.attribution.controls import random_maps, sobel
 from cvx.checkpoint import Card
-from cvx.comparison import View, look
+from cvx.comparison import View, look, places
 from cvx.data import slug
 from cvx.embedding import cka
 from cvx.measures.alike import FLOORS, Agreement
@@ -46,12 +45,12 @@ def agreement(
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
     asked = ask(store, references, options, runtime.data_root)
     check_comparable(asked)
-    families = [_siblings(store, one, options, runtime.data_root) for one in asked]
+    families = [_siblings(store, one) for one in asked]
     found = _Work(store, asked, families, options, torch.device(runtime.device)).done(runtime.show_progress)
     split, classes = asked[0].split, asked[0].classes
     logits = [found[one.card.sha256,]["logits"] for one in asked]
     return Agreement(
-        dataset=asked[0].card.dataset,
+        dataset=asked[0].images.dataset,
         options=replace(options, num=len(split)),
         references=tuple(one.reference for one in asked),
         columns=columns_of(asked),
@@ -72,26 +71,27 @@ def check_comparable(asked: Sequence[Asked]) -> None:
     """Refuse models whose maps cannot be held against each other pixel by pixel.
 
     Raises:
-        ValueError: If there is only one model, or they did not get the same images at the same size.
+        ValueError: If there is only one model, or they are not asked about the same images.
     """
     if len({one.card.sha256 for one in asked}) < 2:
         raise ValueError(
             f"agreement is between models, and {asked[0].reference} is only one; name a second model of"
             f" {asked[0].card.dataset}, or another version of it (`{asked[0].entry.name}:latest`)"
         )
-    groups: dict[tuple[str, int, int], list[str]] = {}
+    groups: dict[tuple[Any, ...], list[str]] = {}
     for one in asked:
-        key = (one.fingerprint, one.card.image_size, one.card.in_chans)
+        key = (one.images.identity, one.split.images.shape[1:], np.asarray(one.split.ids).tobytes())
         groups.setdefault(key, []).append(one.reference)
     if len(groups) == 1:
         return
-    names = {one.reference: f"{one.card.dataset} at {one.card.image_size} px" for one in asked}
+    names = {one.reference: f"{one.images.dataset} at {one.split.images.shape[1]} px" for one in asked}
     told = "; ".join(f"{names[group[0]]}: {', '.join(group)}" for group in groups.values())
     able = [" ".join(group) for group in groups.values() if len(group) > 1]
     hint = f"can be compared: {' | '.join(able)}" if able else "name two or more models of one dataset"
     raise ValueError(
         f"these models did not get the same images, so there is no pixel to compare ({told}); {hint}."
-        " Across datasets, compare what each map is like by itself: --measures=properties"
+        " Ask all of them about the same with --samples=NAME; or compare what each map is like by itself:"
+        " --measures=properties"
     )
 
 
@@ -107,13 +107,13 @@ def columns_of(asked: Sequence[Asked]) -> tuple[str, ...]:
     )
 
 
-def _siblings(store: Store, one: Asked, options: Options, data_root: Path | None) -> list[Asked]:
-    """Find the same recipe trained from other seeds: the newest version of each seed."""
-    by_seed: dict[int, str] = {}
+def _siblings(store: Store, one: Asked) -> list[Asked]:
+    """Find the same recipe trained from other seeds, the newest version of each seed, to be asked about the same."""
+    by_seed: dict[int, Asked] = {}
     for entry in store.versions(one.entry.name):
         if entry.card and _recipe(entry.card) == _recipe(one.card) and entry.card.seed != one.card.seed:
-            by_seed[entry.card.seed] = entry.reference
-    return ask(store, list(by_seed.values()), options, data_root) if by_seed else []
+            by_seed[entry.card.seed] = Asked(entry, entry.card, one.images)
+    return list(by_seed.values())
 
 
 def _recipe(card: Card) -> tuple[Any, ...]:
@@ -154,7 +154,7 @@ class _Work:
         needed = [digest for digest in self._models if any(digest in key for key in self._missing)]
         if not needed:
             return self._found
-        loaded = {digest: self._models[digest].entry.load()[0].to(self._device) for digest in needed}
+        loaded = {digest: self._models[digest].load(self._device) for digest in needed}
         first = self._models[needed[0]]
         parts: dict[tuple[str, ...], list[dict[str, np.ndarray]]] = {key: [] for key in self._missing}
         chunks = list(first.chunks())
@@ -236,7 +236,4 @@ def _ceilings(
 def _preds(logits: Float32[np.ndarray, "n k"], card: Card, classes: tuple[str, ...]) -> Int64[np.ndarray, "n"]:
     """Return the predictions in the images' own numbering of classes."""
     preds = logits.argmax(axis=1).astype(np.int64)
-    if card.classes == classes:
-        return preds
-    index = np.array([classes.index(name) if name in classes else -1 for name in card.classes], dtype=np.int64)
-    return index[preds]
+    return places(classes, card.classes)[preds]

@@ -12,13 +12,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx import data
 from cvx.attribution import METHODS, SCORES
 from cvx.checkpoint import Card
 from cvx.comparison import PIXELS, SPLITS
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.files import whole_file
 from cvx.frames import read_frame
+from cvx.image_set import ImageSet, images_of
+from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 
 VERSION = 3
@@ -32,6 +33,8 @@ class Options:
 
     split: str = "samples"
     """samples (the store's fixed test images; they need no dataset), test, val or train."""
+    samples: str = ""
+    """NAME or NAME:v3 of samples in the store, of any dataset; empty takes each model's own."""
     num: int = NUM_GALLERY
     """Images, from the front of the split, which is in a fixed, stratified order."""
     target: str = "label"
@@ -75,53 +78,59 @@ class Asked:
 
     entry: ModelEntry
     card: Card
-    split: Split
-    classes: tuple[str, ...]
-    fingerprint: str
-    """Of the images."""
+    images: ImageSet
+
+    @property
+    def split(self) -> Split:
+        """Return the images with their labels."""
+        return self.images.split
+
+    @property
+    def classes(self) -> tuple[str, ...]:
+        """Return the class names that the labels index."""
+        return self.images.classes
 
     @property
     def reference(self) -> str:
         """Return the name that always means this version."""
         return self.entry.reference
 
+    def load(self, device: torch.device) -> Classifier:
+        """Give back the model, ready to take the images."""
+        return self.images.fit(self.entry.load()[0].to(device))
+
     def chunks(self) -> Iterator[slice]:
         """Go through the images in parts of nearly one size, none of a single image unless there is but one."""
-        num, size = len(self.split), max(2, PIXELS // self.card.image_size**2)
+        side = max(self.card.image_size, self.split.images.shape[1])
+        num, size = len(self.split), max(2, PIXELS // side**2)
         bounds = np.linspace(0, num, -(-num // size) + 1).round().astype(int).tolist()
         return (slice(start, stop) for start, stop in itertools.pairwise(bounds))
 
 
 def ask(store: Store, references: Sequence[str], options: Options, data_root: Path | None = None) -> list[Asked]:
-    """Find models and their images; a model named twice is asked once.
+    """Find models and their images; a model named twice is asked once. Models of one source share its images.
 
     Raises:
-        ValueError: If there is none, a model is damaged, or its images cannot be had.
+        ValueError: If there is none, a model is damaged, its images cannot be had, or it lacks a class of the labels
+            whose score is to be explained.
     """
     entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
     if not entries:
         raise ValueError("name at least one model")
-    images: dict[tuple[Any, ...], tuple[Split, tuple[str, ...], str]] = {}
+    images: dict[tuple[Any, ...], ImageSet] = {}
     found = []
     for entry in entries.values():
         if entry.card is None:
             raise ValueError(entry.error)
         card = entry.card
-        key = (card.dataset, card.samples, card.image_size, card.config.get("val_fraction"))
+        own = (card.source,) if card.source else (card.dataset, card.samples, card.image_size)
+        key = (options.samples,) if options.samples else (*own, card.config.get("val_fraction"))
         if key not in images:
-            images[key] = _images(store, card, options, data_root)
-        found.append(Asked(entry, card, *images[key]))
+            images[key] = images_of(store, card, options.split, options.samples, options.num, data_root)
+        if options.target == "label":
+            images[key].check_labels(card)
+        found.append(Asked(entry, card, images[key]))
     return found
-
-
-def _images(store: Store, card: Card, options: Options, data_root: Path | None) -> tuple[Split, tuple[str, ...], str]:
-    if options.split == "samples":
-        samples = store.samples(card.dataset, card.samples)
-        return samples.split.head(options.num), samples.classes, samples.fingerprint
-    if data_root is None:
-        raise ValueError(f"the split {options.split!r} needs the dataset: name the data root, or take the samples")
-    splits = data.load(card.dataset, data_root, card.image_size, card.config.get("val_fraction", 0.1))
-    return getattr(splits, options.split).head(options.num), splits.classes, splits.fingerprint
 
 
 def look_up(store: Store, kind: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
@@ -151,4 +160,5 @@ def _path(store: Store, kind: str, facts: Mapping[str, Any]) -> Path:
 def facts_of(asked: Asked, options: Options) -> dict[str, Any]:
     """Name what decides one model's results; as many images as there are, if more were asked for."""
     told = asdict(dataclasses.replace(options, num=len(asked.split)))
-    return {"model": asked.card.sha256, "images": asked.fingerprint, **told}
+    del told["samples"]  # how the images were named: which they are, the fingerprint says
+    return {"model": asked.card.sha256, "images": asked.images.fingerprint, **told}

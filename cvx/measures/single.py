@@ -13,7 +13,7 @@ from cvx.attribution import METHODS, description, to_heatmap
 from cvx.attribution.localization import MEASURES as PLACES
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import max_sensitivity
-from cvx.comparison import View, fit_masks
+from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, view_of
 from cvx.measures.progress import Ticks, ticking
@@ -176,7 +176,7 @@ def each(
 
 
 def _compute(asked: Asked, options: Options, compute: Chunk, device: torch.device, ticks: Ticks) -> Values:
-    classifier = asked.entry.load()[0].to(device)
+    classifier = asked.load(device)
     parts = []
     for rows in asked.chunks():
         parts.append(compute(asked, classifier, view_of(asked, classifier, rows, options), rows, options))
@@ -195,7 +195,7 @@ def _maps(asked: Asked, classifier: Classifier, view: View, rows: slice, options
         nothing = np.full(len(maps), np.nan)
         places = expected = dict.fromkeys(PLACES, nothing)
     else:
-        masks = fit_masks(np.asarray(asked.split.masks[rows]), asked.card.image_size)
+        masks = np.asarray(asked.split.masks[rows])
         places, expected = localize(maps, masks), chance(masks)
     return {**description.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
 

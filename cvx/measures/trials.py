@@ -140,7 +140,7 @@ def untrained(classifier: Classifier, seed: int) -> Classifier:
     """
     with torch.random.fork_rng(devices=()), torch.no_grad():
         torch.manual_seed(UNTRAINED + seed)
-        blank = models.build(**{**classifier.build_args, "pretrained": False}).eval()
+        blank = models.build(**{**classifier.build_args, "pretrained": False}).eval().of(*classifier.takes)
         for name, weight in blank.named_parameters():
             if name.endswith("bias") or float(weight.abs().max()) > ASLEEP:
                 continue

@@ -54,7 +54,8 @@ def lesson(study: Study) -> list[Block]:
     if chosen is None:
         return [Text("No model of this store can look at its samples, so there is no example.", "note")]
     part, looker, row = chosen
-    classifier = looker.entry.load()[0].to(study.device)
+    _, side, _, channels = looker.view.images.shape
+    classifier = looker.entry.load()[0].to(study.device).of(side, channels)
     label = looker.view.card.classes[looker.view.targets[row]]
     whose = (
         f"{looker.entry.reference} looks at the first sample of {part.dataset} that it recognizes, of class {label}."
@@ -87,7 +88,7 @@ def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
     image, one = view.images[row], view.attribution[row : row + 1]
     signed = rescale(list(to_heatmap(one, "signed")), mode="each", clip=CLIP)[0].values
     size = rescale(list(to_heatmap(one)), mode="each", clip=CLIP)[0].values
-    side, channels = view.card.image_size, view.card.in_chans
+    _, side, _, channels = view.images.shape
     numbers = f"{side} × {side} × {channels}" if channels > 1 else f"{side} × {side}"
     return (
         Step(

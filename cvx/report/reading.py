@@ -133,9 +133,9 @@ def _lookers(
     lookers = []
     for entry, card in sorted(entries, key=lambda pair: pair[1].created, reverse=True):
         try:
-            own = store.samples(card.dataset, card.samples)
+            own = store.samples_of(card)
             samples = samples or own
-            if own.fingerprint != samples.fingerprint:
+            if own.identity != samples.identity:
                 problems.append(
                     f"model {entry.reference} was trained on another state of {card.dataset}; it has no maps here"
                 )

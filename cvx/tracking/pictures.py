@@ -9,6 +9,7 @@ from PIL import Image, ImageDraw
 
 from cvx import metrics
 from cvx.attribution import rescale, to_heatmap
+from cvx.data.splits import fit_image
 from cvx.lettering import letters
 from cvx.render import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes, shorten
 
@@ -25,7 +26,7 @@ def film_tiles(
 ) -> list[UInt8[np.ndarray, "_ _ 3"]]:
     """Put each image beside its gradient map: magnitude, on the map's own scale."""
     scaled = rescale(list(to_heatmap(attribution)), mode="each", clip=CLIP)
-    pairs = zip(images, scaled, strict=True)
+    pairs = zip([fit_image(np.asarray(image), attribution.shape[-1]) for image in images], scaled, strict=True)
     return [np.hstack([enlarge(gray_or_rgb(image), TILE), enlarge(colorize(one.values), TILE)]) for image, one in pairs]
 
 

@@ -55,7 +55,7 @@ class Upload:
         self._scratch = scratch
         self._store = Store(folder.parent.parent)
         content = Run(folder).config
-        self._dataset = str(content["config"]["dataset"])
+        self._dataset, self._fingerprint = str(content["config"]["dataset"]), str(content.get("samples", ""))
         self._started = datetime.fromisoformat(content["created"]).timestamp()
         self._pending: dict[str, Any] = {}
         self._step, self._time, self._best = -1, 0.0, -math.inf
@@ -124,10 +124,10 @@ class Upload:
         return drawn | self._table(samples, arrays) | self._calibration(arrays)
 
     def samples(self) -> Samples | None:
-        """Return the dataset's stored samples, or None where the store has lost them."""
+        """Return the samples that the run was trained beside, or None where the store has lost them."""
         if self._samples is None:
             try:
-                self._samples = self._store.samples(self._dataset)
+                self._samples = self._store.samples(self._dataset, self._fingerprint)
             except ValueError:
                 return None
         return self._samples

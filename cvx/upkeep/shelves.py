@@ -47,7 +47,7 @@ def _version(store: Store, name: str, folder: Path) -> Iterator[Finding]:
     if card.samples:
         yield from tried(
             folder,
-            lambda: store.samples(card.dataset, card.samples),
+            lambda: store.samples_of(card),
             "train once on the dataset, or pull them",
             "the samples that its maps are drawn for cannot be had",
         )
