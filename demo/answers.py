@@ -7,7 +7,6 @@ from jaxtyping import Float, Int64
 
 from cvx import comparison
 from cvx.checkpoint import Card
-from cvx.data.splits import Split
 from cvx.evaluation import logits_of
 from cvx.frames import read_frame
 from cvx.measures.question import keep, look_up
@@ -29,9 +28,7 @@ def predictions(store: Store, card: Card, samples: Samples, load: Callable[[], C
         ValueError: If the model is damaged.
         OSError: If its files cannot be read.
     """
-    place = {name: i for i, name in reversed(list(enumerate(samples.classes)))}
-    same = card.classes == samples.classes
-    own = np.array([i if same else place.get(name, -1) for i, name in enumerate(card.classes)], dtype=np.int64)
+    own = comparison.places(samples.classes, card.classes)
     logits = _recorded(store, card, samples)
     return own[_kept(store, card, samples, load) if logits is None else logits.argmax(axis=1)]
 
@@ -43,6 +40,8 @@ def _recorded(store: Store, card: Card, samples: Samples) -> Float[np.ndarray, "
     """
     run = Run(store.root / "runs" / card.run)
     path = run.folder / "embeddings" / "test.npz"
+    if samples.fingerprint != card.samples and (not card.source or samples.source != card.source):
+        return None
     if not card.run or card.role != "best" or not path.is_file():
         return None
     try:
@@ -60,9 +59,7 @@ def _kept(store: Store, card: Card, samples: Samples, load: Callable[[], Classif
     facts = {"model": card.sha256, "images": samples.fingerprint, "num": len(samples.split)}
     found = look_up(store, KIND, facts)
     if found is None or found.get("preds", np.empty(0)).shape != (len(samples.split),):
-        fitted = comparison.fit(np.asarray(samples.split.images), card.image_size, card.in_chans)
-        rows = np.arange(len(fitted), dtype=np.int64)
-        preds = logits_of(load(), Split(fitted, np.zeros_like(rows), rows)).argmax(axis=1)
+        preds = logits_of(load().of(*samples.split.images.shape[2:]), samples.split).argmax(axis=1)
         found = {"preds": preds.astype(np.int64)}
         keep(store, KIND, facts, found)
     return found["preds"].astype(np.int64)

@@ -40,6 +40,8 @@ class Held(TypedDict):
 
     models: list[StoredModel]
     samples: list[StoredSamples]
+    sets: list[str]
+    """All samples, as NAME:vK: any model can be asked about them."""
 
 
 class Sample(TypedDict):
@@ -124,7 +126,7 @@ class Endpoints:
         """List stored test images of a dataset.
 
         Args:
-            dataset: One that `/models` lists under samples.
+            dataset: One that `/models` lists under samples, or a NAME or NAME:vK that it lists under sets.
             class_name: Only images of this class; empty means all.
             first: How many to leave out before the first.
             num: How many to list, at most 100.
@@ -137,13 +139,15 @@ class Endpoints:
         with _told():
             return script.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
 
-    def agreement(self, models: list[str], num: int = 200, measure: str = "") -> list[Agreement]:
-        """Say how alike the maps of two or more models of one dataset are, with ceiling and floors.
+    def agreement(self, models: list[str], num: int = 200, measure: str = "", samples: str = "") -> list[Agreement]:
+        """Say how alike the maps of two or more models of the same images are, with ceiling and floors.
 
         Args:
             models: References: NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN.
             num: How many stored test images to compare on, at most 1000.
             measure: spearman, spearman_signed, cosine, topk, ssim or hog; empty means all of them.
+            samples: NAME or NAME:vK of the images, of any dataset whose classes the models know; empty means the
+                models' own.
 
         Returns:
             One entry per pair, measure and condition (all, both_right, disagree): the mean over images with its 95 %
@@ -153,7 +157,7 @@ class Endpoints:
         from demo import script
 
         with _told():
-            return script.agreement(self._opening.shelf, models, num, measure)
+            return script.agreement(self._opening.shelf, models, num, measure, samples)
 
     def compare(
         self,
@@ -173,7 +177,7 @@ class Endpoints:
 
         Args:
             models: References: NAME, NAME:best, NAME:latest, NAME:v3 or NAME@RUN.
-            sample: DATASET:INDEX, a stored test image. Either this or an image.
+            sample: DATASET:INDEX, or NAME:vK:INDEX of any stored samples. Either this or an image.
             image: An image file of any kind and size.
             target: pred, label, runner_up (each model's second most probable class), difference (the predicted class's
                 score less the runner-up's), or the name of a class that every model knows.
@@ -186,7 +190,8 @@ class Endpoints:
             opacity: Of the map in the overlay, in percent.
 
         Returns:
-            Predictions, the unscaled heatmap, its scale, and PNG data URIs at the model's own resolution.
+            Predictions, the unscaled heatmap, its scale, and PNG data URIs: a sample at its own resolution, an image
+            at the model's.
         """
         from demo import script
 

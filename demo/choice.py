@@ -48,6 +48,8 @@ class Choice:
     datasets: tuple[str, ...] = ()
     models: tuple[str, ...] = ()
     source: str = "samples"
+    samples: str = ""
+    """`NAME:vK` of the samples that all models are asked about; empty: each dataset's own."""
     target: str = "pred"
     score: str = "logit"
     method: str = "gradient"
@@ -89,6 +91,8 @@ def read_link(pairs: Iterable[tuple[str, str]]) -> tuple[Choice, dict[str, Pick]
         kind, _, dataset = key.partition(".")
         if key in ("datasets", "models"):
             found[key] = (*found.get(key, ()), value)
+        elif key == "samples":
+            found[key] = value
         elif value in CHOICES.get(key, ()) or (key in RANGES and _lies_in(RANGES[key], value)):
             found[key] = float(value) if key in RANGES else value
         elif kind in KEYS and _fits(kind, value):

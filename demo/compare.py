@@ -26,6 +26,7 @@ TARGETS = [
     ("Predicted less runner-up", "difference"),
 ]
 SOURCES = [("Test samples", "samples"), ("My own image", "upload")]
+OWN = ("each model's own dataset", "")
 SCORES = [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
 METHODS = [
     ("Vanilla gradient", "gradient"),
@@ -77,6 +78,7 @@ class CompareTab:
         self.datasets = gr.CheckboxGroup(label="Datasets", elem_classes="cvx-ticks")
         self.models = gr.CheckboxGroup(label="Models", elem_classes="cvx-ticks cvx-many")
         self.source = gr.Radio(SOURCES, value="samples", label="Image", elem_classes="cvx-segments")
+        self.samples = gr.Dropdown([OWN], value="", label="Samples of")
         self.image = gr.Image(
             label="Your image",
             image_mode=None,
@@ -126,8 +128,8 @@ class CompareTab:
         received.then(self.draw, asked, self.grid, **quiet)
         self.opacity.input(None, self.opacity, None, js=SET_OPACITY)
         self.opacity.release(self.draw, asked, self.grid, **quiet)
-        shown = [self.models, self.image, self.limit, self.picker, self.target, self.grid]
-        for control in (self.datasets, self.source, self.target, self.scale):
+        shown = [self.models, self.image, self.samples, self.limit, self.picker, self.target, self.grid]
+        for control in (self.datasets, self.source, self.samples, self.target, self.scale):
             control.input(self.rearrange, asked, shown, **quiet)
         self.picker.pick(self.pick, asked, [self.picks, self.picker, self.grid], **quiet)
 
@@ -147,10 +149,12 @@ class CompareTab:
         updates["datasets"] = gr.update(value=list(choice.datasets), choices=list(listing.datasets))
         updates["models"] = gr.update(value=list(choice.models), choices=columns_of(listing, choice.datasets))
         updates["target"] = gr.update(value=choice.target, choices=_targets(choice))
+        sets = [OWN, *((name, name) for name in listing.sets)]
+        updates["samples"] = gr.update(value=choice.samples, choices=sets, visible=choice.source == "samples")
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
         now = (tuple(listing.datasets), tuple(listing.best))
         ask = asker(self._opening.shelf, choice.models)
-        strips = picker([listing.datasets[name] for name in choice.datasets], choice, picks, ask)
+        strips = picker(listing.rows(choice.datasets, choice.samples), choice, picks, ask)
         return [picks, now, gr.update(visible=choice.source == "upload"), strips, *updates.values()]
 
     def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
@@ -169,6 +173,7 @@ class CompareTab:
         return [
             gr.update(choices=columns_of(listing, choice.datasets), value=list(choice.models)),
             gr.update(visible=choice.source == "upload"),
+            gr.update(visible=choice.source == "samples"),
             gr.update(visible=choice.scale == "absolute"),
             picker,
             gr.update(choices=_targets(choice), value=choice.target),
@@ -182,7 +187,7 @@ class CompareTab:
 
         listing, choice = self._opening.shelf.listing(), self.choice(values)
         said = {name: str(event._data.get(name, "")) for name in ("dataset", "action", "value")}
-        if (shown := listing.datasets.get(said["dataset"])) is not None:
+        if shown := next(iter(listing.rows([said["dataset"]], choice.samples)), None):
             ask = asker(self._opening.shelf, choice.models)
             pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"], ask=ask)
             picks = {**picks, shown.name: pick}
@@ -199,7 +204,7 @@ class CompareTab:
         from demo import downloads, gallery, grid, looking, picker
         from demo.markup import notice
 
-        shown = [listing.datasets[name] for name in choice.datasets if name in listing.datasets]
+        shown = listing.rows(choice.datasets, choice.samples)
         strips = picker.picker(shown, choice, picks, gallery.asker(self._opening.shelf, choice.models))
         try:
             file = Path(upload) if upload else None
@@ -221,7 +226,8 @@ def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Se
     models = [name for name in columns if name in choice.models]
     news = [name for name in columns if name in listing.best and name not in (*old_models, *models)]
     models += news[: max(0, MAX_COLUMNS - len(models))]
-    return dataclasses.replace(_with_a_target(choice), datasets=datasets, models=tuple(models))
+    samples = choice.samples if choice.samples in listing.sets else ""
+    return dataclasses.replace(_with_a_target(choice), datasets=datasets, models=tuple(models), samples=samples)
 
 
 def with_models(listing: "Listing", choice: Choice) -> Choice:

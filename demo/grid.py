@@ -118,7 +118,7 @@ def _facts(view: View) -> str:
 def _pictures(cell: Cell, choice: Choice) -> str:
     view, scaled, signed = cell.view, cell.scaled, choice.reduction == "signed"
     assert view is not None and scaled is not None
-    image, size = render.gray_or_rgb(view.images[0]), view.card.image_size
+    image, size = render.gray_or_rgb(view.images[0]), view.images.shape[1]
     target = view.card.classes[int(view.targets[0])]
     colors = render.colorize(scaled.values, signed)
     gray = render.overlay(view.images[0], scaled.values, signed, opacity=0)

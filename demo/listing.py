@@ -1,7 +1,8 @@
 """What a store holds as the page offers it: datasets, their models as columns, and the images to look at."""
 
+import contextlib
 from collections.abc import Hashable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -24,11 +25,17 @@ class Shown:
     samples: Samples | None
     trouble: str = ""
     """Why there are no samples."""
+    asked: str = ""
+    """`NAME:vK` of samples that were chosen by name; empty for those that the models were trained beside."""
 
     @property
     def gallery(self) -> Split | None:
         """Return the images to choose from."""
         return None if self.samples is None else self.samples.split
+
+    def about(self, samples: Samples) -> "Shown":
+        """Return the same models, asked about other samples."""
+        return replace(self, samples=samples, classes=samples.classes, trouble="", asked=samples.reference)
 
     def subject(self, index: int) -> "Subject":
         """Return a sample by its place in the gallery.
@@ -44,6 +51,7 @@ class Shown:
         image, label = np.array(gallery.images[index]), int(gallery.labels[index])
         mask = None if gallery.masks is None else np.array(gallery.masks[index])
         key, caption = f"{self.samples.folder}:{index}", f"test sample {index + 1} of {len(gallery)}"
+        caption += f" of {self.asked}" if self.asked else ""
         source: dict[str, str | int] = {
             "samples_fingerprint": self.samples.fingerprint,
             "sample_index": index,
@@ -59,6 +67,22 @@ class Listing:
     stamp: Hashable
     datasets: dict[str, Shown] = field(default_factory=dict)
     broken: tuple[ModelEntry, ...] = ()
+    sets: dict[str, Samples] = field(default_factory=dict)
+    """All samples of the store by `NAME:vK`, the newest of each name first."""
+
+    def rows(self, datasets: Sequence[str], samples: str = "") -> list[Shown]:
+        """List datasets with their models, asked about their own samples or about those of this name."""
+        shown = [self.datasets[name] for name in datasets if name in self.datasets]
+        return [one.about(self.sets[samples]) for one in shown] if samples in self.sets else shown
+
+    def named(self, name: str) -> Shown | None:
+        """Return a dataset's own samples, or a set of samples by `NAME` or `NAME:vK`; None if there is neither."""
+        if name in self.datasets:
+            return self.datasets[name]
+        found = next((one for key, one in self.sets.items() if name and name in (key, key.rpartition(":")[0])), None)
+        if found is None:
+            return None
+        return Shown(found.reference, found.reference, {}, found.classes, found, asked=found.reference)
 
     @property
     def best(self) -> list[str]:
@@ -118,7 +142,17 @@ def read_listing(store: Store, stamp: Hashable) -> Listing:
     for name in names:
         own = [entry for entry in entries if entry.card and entry.card.dataset == name]
         datasets[name] = _shown(store, name, own, best)
-    return Listing(stamp, datasets, tuple(entry for entry in entries if entry.card is None))
+    return Listing(stamp, datasets, tuple(entry for entry in entries if entry.card is None), _sets(store))
+
+
+def _sets(store: Store) -> dict[str, Samples]:
+    """Open all samples that can be read and hold an image."""
+    found = {}
+    for name in store.sample_sets():
+        with contextlib.suppress(ValueError, OSError):
+            if len((samples := store.find_samples(name)).split):
+                found[name] = samples
+    return found
 
 
 def _shown(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str]) -> Shown:
@@ -140,9 +174,9 @@ def _column(entry: ModelEntry, dataset: str) -> str:
 def _samples(store: Store, dataset: str, entries: Sequence[ModelEntry]) -> tuple[Samples | None, str]:
     """Open the samples that the dataset's models were trained beside; the first that can be read."""
     trouble = ""
-    for fingerprint in dict.fromkeys(card_of(entry).samples for entry in entries if card_of(entry).samples):
+    for card in {(card.source, card.samples): card for entry in entries if (card := card_of(entry)).samples}.values():
         try:
-            samples = store.samples(dataset, fingerprint)
+            samples = store.samples_of(card)
             if len(samples.split):
                 return samples, ""
         except (ValueError, OSError) as error:

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvx.attribution import Scaled, to_heatmap
 from cvx.attribution.agreement import spearman, traits
-from cvx.comparison import View, fit, heatmaps
+from cvx.comparison import View, fit_masks, heatmaps
 from cvx.store import ModelEntry
 from demo.choice import Choice, Pick
 from demo.listing import Listing, Shown, Subject
@@ -52,7 +52,7 @@ def lines(
     Raises:
         ValueError: If more is asked than a page can show, or the upload is no image.
     """
-    rows = [listing.datasets[name] for name in choice.datasets if name in listing.datasets]
+    rows = listing.rows(choice.datasets, choice.samples)
     if len(rows) * len(choice.models) > MAX_CELLS:
         raise ValueError(f"{len(rows)} datasets × {len(choice.models)} models exceed {MAX_CELLS} cells; untick some")
     if choice.source == "samples":
@@ -159,7 +159,7 @@ def beside(cell: Cell, line: Line, choice: Choice) -> Beside:
         found = replace(found, first=first.column, spearman=alike)
     if line.subject is None or line.subject.mask is None:
         return found
-    mask = fit(line.subject.mask[None, ..., None].astype(np.uint8) * 255, view.card.image_size, 1)[0, ..., 0] > 127
+    mask = fit_masks(line.subject.mask[None], view.images.shape[1])[0]
     heat = np.abs(to_heatmap(view.attribution, choice.reduction)[0]).astype(np.float64)
     mass = float(heat[mask].sum() / heat.sum()) if heat.any() else float("nan")
     return replace(found, mass_on_mask=mass, mask_share=float(mask.mean()))

@@ -160,7 +160,7 @@ class Page:
         if dataset in listing.datasets and isinstance(row, int):
             pick = dataclasses.replace(picks.get(dataset, Pick()), index=row, shown="", page=row // PER_PAGE)
             datasets = (dataset, *(name for name in choice.datasets if name != dataset))
-            choice = dataclasses.replace(choice, datasets=datasets, source="samples")
+            choice = dataclasses.replace(choice, datasets=datasets, source="samples", samples="")
             if models := tuple(map(str, event._data.get("models") or ())):  # the clicked maps, of the true class
                 choice = dataclasses.replace(choice, datasets=(dataset,), models=models, target="label")
             choice, picks = with_models(listing, choice), {**picks, dataset: pick}

@@ -12,6 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cvx import render
 from cvx.attribution import rescale
+from cvx.data.splits import fit_image
 from cvx.figures import CLIP, percent
 from demo.history import History, Past, Reel
 from demo.shelf import Shelf
@@ -65,9 +66,14 @@ def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int
         raise ValueError(f"no samples of {runs[0].dataset} in {root}, so there are no images to put above the maps")
     reels = [history.reel(past, "max") for past in runs]
     rows = [_row(past, reel, images, side) for past, reel in zip(runs, reels, strict=True)]
-    tops = [render.enlarge(render.gray_or_rgb(np.array(shown.gallery.images[i])), side) for i in images]
+    tops = [render.enlarge(render.gray_or_rgb(_fitted(shown.gallery.images[i], reels[0])), side) for i in images]
     epochs = sorted({epoch for reel in reels for epoch in reel.epochs})
     return [_frame(epoch, epochs[-1], tops, reels, rows, history, runs) for epoch in epochs]
+
+
+def _fitted(image: UInt8[np.ndarray, "h w c"], reel: Reel) -> UInt8[np.ndarray, "h w c"]:
+    """Fit an image to the maps of a film, which older runs have at the size that they were trained at."""
+    return fit_image(np.array(image), reel.heatmaps.shape[-1])
 
 
 def _row(past: Past, reel: Reel, images: Sequence[int], side: int) -> list[list[UInt8[np.ndarray, "h w 3"]]]:

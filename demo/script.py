@@ -33,7 +33,7 @@ def held(listing: Listing) -> "Held":
         for shown in listing.datasets.values()
         if shown.gallery is not None
     ]
-    return {"models": models, "samples": samples}
+    return {"models": models, "samples": samples, "sets": list(listing.sets)}
 
 
 def _stored(entry: ModelEntry) -> "StoredModel":
@@ -57,9 +57,9 @@ def samples(listing: Listing, dataset: str, class_name: str, first: int, num: in
     Raises:
         ValueError: If there is no such dataset or class, or more than 100 are asked for.
     """
-    shown = listing.datasets.get(dataset)
+    shown = listing.named(dataset)
     if shown is None or shown.gallery is None:
-        known = [name for name, one in listing.datasets.items() if one.gallery is not None]
+        known = [name for name, one in listing.datasets.items() if one.gallery is not None] + list(listing.sets)
         raise ValueError(f"no samples of {dataset!r}; datasets with samples: {', '.join(known) or 'none'}")
     if class_name and class_name not in shown.classes:
         raise ValueError(f"{dataset} has no class {class_name!r}; known: {', '.join(shown.classes)}")
@@ -96,7 +96,7 @@ def compare(
     return {"image": subject.caption, "label": subject.name, "answers": answers}
 
 
-def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str) -> "list[Agreement]":
+def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str, samples: str = "") -> "list[Agreement]":
     """Say how alike models look.
 
     Raises:
@@ -104,7 +104,7 @@ def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str) -> "l
     """
     if not 1 <= num <= NUM_GALLERY:
         raise ValueError(f"num must be in 1…{NUM_GALLERY}, got {num}")
-    found = shelf.agreement(models, num, [measure] if measure else None)
+    found = shelf.agreement(models, num, [measure] if measure else None, samples)
     return [cast("Agreement", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
 
 
@@ -115,9 +115,9 @@ def _or_null(value: object) -> object:
 
 def _sample(listing: Listing, sample: str) -> Subject:
     dataset, _, index = sample.rpartition(":")
-    shown = listing.datasets.get(dataset)
+    shown = listing.named(dataset)
     if shown is None or not index.isdecimal():
-        known = ", ".join(listing.datasets) or "none"
+        known = ", ".join([*listing.datasets, *listing.sets]) or "none"
         raise ValueError(f"a sample is DATASET:INDEX, got {sample!r}; datasets: {known}")
     return shown.subject(int(index))
 

@@ -89,7 +89,10 @@ class Shelf:
             classifier, card = self._load(entry)
             labels = None if subject.label is None else np.array([subject.label], dtype=np.int64)
             asked = (target, labels, subject.classes or None, score, method)
-            view = comparison.look(entry.reference, classifier, card, subject.image[None], *asked)
+            image = subject.image[None]
+            if "file_sha256" in subject.source:  # a photograph has more pixels of its own than anyone wants to see
+                image = comparison.fit(image, card.image_size, card.in_chans)
+            view = comparison.look(entry.reference, classifier, card, image, *asked)
             return view, view.attribution.nbytes + view.images.nbytes
 
         found = self._kept(self._results, key, make)
@@ -141,13 +144,15 @@ class Shelf:
 
         return self._kept(self._answers, (card_of(entry).sha256, str(samples.folder)), make)
 
-    def agreement(self, references: Sequence[str], num: int, names: Sequence[str] | None = None) -> Agreement:
-        """Say how alike models look at `num` samples.
+    def agreement(
+        self, references: Sequence[str], num: int, names: Sequence[str] | None = None, samples: str = ""
+    ) -> Agreement:
+        """Say how alike models look at `num` samples, their own or those of a name.
 
         Raises:
             ValueError: If a model or measure does not exist or the models cannot be compared.
         """
-        options, runtime = measures.Options(num=num), measures.Runtime(device=self._device)
+        options, runtime = measures.Options(num=num, samples=samples), measures.Runtime(device=self._device)
         return self._surveying.do(lambda: measures.agreement(self.store, references, options, runtime, names))
 
     def _kept(self, cache: Bounded[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
@@ -167,6 +172,5 @@ class Shelf:
 
 def _relabel(samples: Samples, card: Card) -> Split:
     """Write the samples' labels in a model's own numbering; classes that it does not know become -1."""
-    index = np.array([card.classes.index(n) if n in card.classes else -1 for n in samples.classes], dtype=np.int64)
-    split = samples.split
+    index, split = comparison.places(card.classes, samples.classes), samples.split
     return Split(split.images, index[split.labels], split.ids, split.masks)
