@@ -62,7 +62,7 @@ def page_of(folder: Path) -> bytes:
 
 def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
     """Return the summary of a finished run of exactly this config and data whose model is still stored, or None."""
-    for run in reversed(records.runs(place.artifacts)):
+    for run in reversed(records.list_runs(place.artifacts)):
         try:
             summary = run.summary
             if summary and summary["key"] == config.key and _is_its_data(run, config, place):
@@ -75,7 +75,7 @@ def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
 
 def _resumable(config: TrainConfig, place: Place) -> Place:
     """Continue an unfinished run of exactly this config where there is one with a saved state."""
-    for run in reversed(records.runs(place.artifacts)):
+    for run in reversed(records.list_runs(place.artifacts)):
         try:
             unfinished = run.summary is None and run.config["key"] == config.key and _is_its_data(run, config, place)
         except (ValueError, KeyError):

@@ -252,7 +252,7 @@ class Run:
         return {int(path.stem): path for path in paths}
 
 
-def runs(root: Path) -> list[Run]:
+def list_runs(root: Path) -> list[Run]:
     """List the runs of a store, oldest first."""
     folder = root / "runs"
     return (

@@ -197,7 +197,7 @@ def stored_config(store: Store, run: str, given: TrainConfig) -> TrainConfig:
     """
     folder = store.root / "runs" / run
     if Path(run).name != run or not (folder / "config.json").is_file():
-        unfinished = [one.name for one in records.runs(store.root) if one.summary is None]
+        unfinished = [one.name for one in records.list_runs(store.root) if one.summary is None]
         raise ValueError(f"no run {run!r} in {store.root}; unfinished runs: {', '.join(unfinished) or 'none'}")
     if (folder / "summary.json").is_file():
         raise ValueError(f"run {run} is done; start another with other flags")

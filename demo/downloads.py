@@ -144,9 +144,9 @@ def _arrays(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
 
 def _picture(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
     """Put a panel per model below each other, with scale and small print."""
-    panels = [_panel(cell, line, choice, link) for cell in cells]
-    width = max(panel.shape[1] for panel in panels)
-    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in panels]
+    drawn = [_panel(cell, line, choice, link) for cell in cells]
+    width = max(panel.shape[1] for panel in drawn)
+    padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in drawn]
     return render.png_bytes(np.concatenate(padded))
 
 

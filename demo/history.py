@@ -186,7 +186,7 @@ def _stamp(folder: Path) -> Hashable:
 def _read(root: Path, stamp: Hashable) -> Chronicle:
     found, broken = [], {}
     sweeps = {file.stem: file.parents[1].name for file in root.glob("sweeps/*/logs/*.log")}
-    for run in records.runs(root):
+    for run in records.list_runs(root):
         try:
             found.append(_past(run, sweeps))
         except (ValueError, OSError) as error:

@@ -15,7 +15,7 @@ from unittest import mock
 import numpy as np
 
 from cvx.checkpoint import load
-from cvx.records import Run, runs
+from cvx.records import Run, list_runs
 from cvx.store import Store
 from cvx.upkeep import examine
 
@@ -175,7 +175,7 @@ def assert_never_half_written(root):
         if entry.aliases:
             load(entry.folder)
         assert entry.folder.name == f"v{entry.version}"
-    for run in runs(root):
+    for run in list_runs(root):
         run.rows(), run.summary, run.config
 
 
@@ -185,9 +185,9 @@ def train_with_kills(root, data_root, random, num_kills, longest_s):
     kills, deadline = 0, time.monotonic() + LONGEST_S
     while time.monotonic() < deadline:
         resumable = [
-            run for run in runs(root) if run.summary is None and (run.folder / "state/state.safetensors").is_file()
+            run for run in list_runs(root) if run.summary is None and (run.folder / "state/state.safetensors").is_file()
         ]
-        done = [run for run in runs(root) if run.summary is not None]
+        done = [run for run in list_runs(root) if run.summary is not None]
         if done:
             return done[0].name, kills
         flags = [f"--resume={resumable[0].name}"] if resumable else TRAIN

@@ -47,7 +47,7 @@ def result(place, name="toy"):
 
 
 def runs(place):
-    return records.runs(place / "artifacts")
+    return records.list_runs(place / "artifacts")
 
 
 def xs(place):

@@ -16,7 +16,7 @@ from small_store import break_card
 from cvx import data, models
 from cvx.__main__ import COMMANDS, main, usage
 from cvx.cli.flags import store_flag
-from cvx.records import runs
+from cvx.records import list_runs
 from cvx.store import Store
 
 QUICK = ["--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=1", "--batch_size=256", "--warmup_epochs=0"]
@@ -169,9 +169,9 @@ def test_a_pipeline_stopped_by_ctrl_c_goes_on_with_the_same_command(tmp_path, st
     threading.Thread(target=stop_when_training, daemon=True).start()
     assert main(["pipeline", preset]) == 130
     assert "--resume=" in (heard := capsys.readouterr().err) and "or with the command you just gave" in heard
-    [unfinished] = runs(store.root)
+    [unfinished] = list_runs(store.root)
     assert main(["pipeline", preset]) == 0
-    [finished] = runs(store.root)
+    [finished] = list_runs(store.root)
     assert finished.name == unfinished.name and finished.summary
 
 

@@ -40,7 +40,7 @@ def assert_the_rest_works(root, damaged):
             entry.load()
     if not damaged.is_relative_to(root / "samples"):
         assert len(store.samples("tiles").split) == 40
-    for run in records.runs(root):
+    for run in records.list_runs(root):
         if not damaged.is_relative_to(run.folder):
             assert run.summary and run.rows()
 

@@ -28,7 +28,7 @@ from small_store import add_model, make_splits
 from sweeping import PROGRAM, finished, write
 
 from cvx import data
-from cvx.records import runs
+from cvx.records import list_runs
 from cvx.store import Store
 
 
@@ -73,7 +73,7 @@ def test_training_that_is_killed_again_and_again_ends_bit_identical(tmp_path, da
     straight = start("-m", "cvx", "train", *TRAIN, f"--artifacts={tmp_path / 'straight'}", f"--data={data_root}")
     said, _ = straight.communicate(timeout=250)
     assert straight.returncode == 0, said
-    longest_s, (whole,) = time.monotonic() - begun, runs(tmp_path / "straight")
+    longest_s, (whole,) = time.monotonic() - begun, list_runs(tmp_path / "straight")
     random, kills, rounds = np.random.default_rng(4), 0, 0
     while kills < ROUNDS:
         root = tmp_path / f"killed-{rounds}"

@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cvx.records import MAX_FRAMES, RowReader, Run, RunWriter, frame_epochs, read_rows, runs
+from cvx.records import MAX_FRAMES, RowReader, Run, RunWriter, frame_epochs, read_rows, list_runs
 
 
 class Listener:
@@ -89,7 +89,7 @@ def test_a_run_without_a_summary_is_listed_as_unfinished_and_foreign_folders_are
     RunWriter.create(tmp_path / "runs" / "b", {"key": "1"})
     RunWriter.create(tmp_path / "runs" / "a", {"key": "2"}).finish({"x": 1})
     (tmp_path / "runs" / "foreign").mkdir()
-    found = runs(tmp_path)
+    found = list_runs(tmp_path)
     assert [run.name for run in found] == ["a", "b"]
     assert found[0].summary["x"] == 1 and found[1].summary is None
 

@@ -14,7 +14,7 @@ from small_store import break_card
 from cvx.__main__ import main
 from cvx.cli import starter
 from cvx.pipeline import run_preset
-from cvx.records import runs
+from cvx.records import list_runs
 from cvx.store import Store
 from cvx.upkeep import examine
 
@@ -75,15 +75,15 @@ def test_starter_models_that_were_interrupted_are_finished_by_the_next_call_and_
     files = write_starters(tmp_path, epochs=5)
     child = start_starters(files, *flags)
     folder = store.root / "runs"
-    wait_for(lambda: len(runs(store.root)) == 2 and any(folder.glob("*/state/state.safetensors")), child)
+    wait_for(lambda: len(list_runs(store.root)) == 2 and any(folder.glob("*/state/state.safetensors")), child)
     child.send_signal(signum)
     child.communicate(timeout=90)
-    first, second = runs(store.root)
+    first, second = list_runs(store.root)
     assert first.summary is not None and second.summary is None
     child = start_starters(files, *flags)
     said, _ = child.communicate(timeout=300)
     assert child.returncode == 0 and "was interrupted; this goes on with it" in said, said
-    assert [run.name for run in runs(store.root)] == [first.name, second.name], "one is done, the other is resumed"
+    assert [run.name for run in list_runs(store.root)] == [first.name, second.name], "one is done, the other is resumed"
     assert second.summary["epochs"] == 5
     assert [one for one in examine(store.root) if one.where.parent == store.root] == [], "the store knows the files"
     child = start_starters(files, *flags)
@@ -95,7 +95,7 @@ def test_a_second_starter_leaves_the_training_to_the_first(store, capsys):
     with FileLock(store.root / f"{starter.LEFT}.lock"):
         assert (main(["starter", "--if_empty"]), main(["starter"])) == (0, 1)
     assert "another process is training the starter models" in capsys.readouterr().err
-    assert not runs(store.root)
+    assert not list_runs(store.root)
 
 
 @pytest.mark.slow
@@ -105,14 +105,14 @@ def test_starters_leave_nothing_to_do_behind_and_deleted_ones_are_not_trained_ag
     with mock.patch.multiple(starter, PRESETS=("first", "second"), presets=lambda: files):
         with mock.patch("cvx.pipeline.run_preset", side_effect=[mock.DEFAULT, KeyboardInterrupt], wraps=run_preset):
             assert main(["starter", *flags]) == 130
-        (first,) = runs(store.root)
+        (first,) = list_runs(store.root)
         assert starter.left(store.root) == [("second", 0)]
         assert main(["starter", *flags]) == 0
-        assert [run.name for run in runs(store.root)][:-1] == [first.name]
+        assert [run.name for run in list_runs(store.root)][:-1] == [first.name]
         assert starter.left(store.root) == []
         last = store.models()[0]
         shutil.rmtree(last.folder)
-        assert store.models() and main(["starter", *flags]) == 0 and len(runs(store.root)) == 2
+        assert store.models() and main(["starter", *flags]) == 0 and len(list_runs(store.root)) == 2
 
 
 @pytest.mark.parametrize(

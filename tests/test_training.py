@@ -15,7 +15,7 @@ import torch
 from cvx import data
 from cvx.config import Place, TrainConfig
 from cvx.files import read_json, write_json
-from cvx.records import Run, frame_epochs, runs
+from cvx.records import Run, frame_epochs, list_runs
 from cvx.store import Store
 from cvx.training import DivergedError, InterruptedTraining, train
 
@@ -250,7 +250,7 @@ def test_a_killed_run_resumes_bit_identical(place):
         time.sleep(0.01)
     child.kill()
     child.communicate()
-    (run,) = runs(place.artifacts)
+    (run,) = list_runs(place.artifacts)
     assert run.summary is None
     resumed = train(TrainConfig(), dataclasses.replace(place, resume=run.name))
     straight_place = dataclasses.replace(place, artifacts=place.artifacts.parent / "straight")
@@ -262,7 +262,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(place):
     config = dataclasses.replace(QUICK, optimizer="sgd", lr=1e20, warmup_epochs=0, ema=0, epochs=3)
     with pytest.raises(DivergedError, match=r"not finite at step \d+ .*lower lr"):
         train(config, place)
-    (run,) = runs(place.artifacts)
+    (run,) = list_runs(place.artifacts)
     assert run.summary is None and Store(place.artifacts).models() == []
     assert all(np.isfinite(row.get("train/loss", 0)) for row in run.rows())
 
@@ -311,11 +311,11 @@ def test_two_processes_cannot_train_one_run(place):
 def test_what_does_not_fit_together_is_said_and_leaves_no_run(place, changes, said):
     with pytest.raises(ValueError, match=said):
         train(dataclasses.replace(QUICK, **changes), place)
-    assert runs(place.artifacts) == []
+    assert list_runs(place.artifacts) == []
 
 
 @pytest.mark.slow
 def test_saving_nothing_still_records_the_run(place):
     summary = train(dataclasses.replace(QUICK, epochs=1), dataclasses.replace(place, save="none"))
     assert "best" not in summary and Store(place.artifacts).models() == []
-    assert runs(place.artifacts)[0].summary["metrics"]["test/acc1"] > 0
+    assert list_runs(place.artifacts)[0].summary["metrics"]["test/acc1"] > 0

@@ -15,7 +15,7 @@ from safetensors.numpy import load_file, save_file
 
 from cvx.__main__ import main
 from cvx.files import FORMAT, read_json, write_json
-from cvx.records import runs
+from cvx.records import list_runs
 from cvx.resume import load_state
 from cvx.store import Store
 from cvx.sweeps.file import read
@@ -51,7 +51,7 @@ def test_an_older_store_is_whole(unpack, name):
 def test_an_older_model_gives_the_accuracy_that_its_run_recorded(unpack):
     store = Store(unpack("trained"))
     entries = {entry.reference: entry for entry in store.models()}
-    (run,) = runs(store.root)
+    (run,) = list_runs(store.root)
     best, card = entries[run.summary["best"]].load()
     samples = store.samples(card.dataset, card.samples)
     inputs = torch.from_numpy(samples.split.images.copy()).permute(0, 3, 1, 2).float() / 255
@@ -67,10 +67,10 @@ def test_an_older_model_gives_the_accuracy_that_its_run_recorded(unpack):
 
 def test_an_older_run_that_was_stopped_can_go_on_to_its_end(unpack, capsys, data_root):
     root = unpack("stopped")
-    (before,) = runs(root)
+    (before,) = list_runs(root)
     rows = before.rows()
     assert main(["train", f"--resume={before.name}", f"--artifacts={root}", f"--data={data_root}", "--device=cpu"]) == 0
-    (after,) = runs(root)
+    (after,) = list_runs(root)
     assert after.rows()[: len(rows)] == rows and after.rows()[-1]["epoch"] == 4 and after.summary["epochs"] == 4
     assert list(examine(root)) == []
 
@@ -111,7 +111,7 @@ def test_an_older_sweep_is_continued_with_the_points_it_had_not_tried(unpack, tm
     assert main(["sweep", str(path), "--resume", f"--artifacts={root}", f"--data={data_root}"]) == 0, capfd.readouterr()
     first, second = read_json(root / "sweeps/small/result.json")["trials"]
     assert [first] == before and (second["values"]["lr"], second["status"]) == (0.01, "finished")
-    assert second["run"] in {run.name for run in runs(root) if run.summary}
+    assert second["run"] in {run.name for run in list_runs(root) if run.summary}
     assert [one for one in examine(root) if one.level == "problem"] == []
 
 
@@ -123,7 +123,7 @@ def test_the_demo_lists_an_older_store_its_runs_and_how_alike_its_models_look(un
     root = unpack(name)
     shelf, history = Shelf(root), History(root)
     chronicle, listing = history.chronicle(), shelf.listing()
-    assert {past.name for past in chronicle.runs} == {run.name for run in runs(root)} and not chronicle.broken
+    assert {past.name for past in chronicle.runs} == {run.name for run in list_runs(root)} and not chronicle.broken
     assert all(history.rows(past) for past in chronicle.runs)
     assert listing.broken == () and len(listing.columns) == len(Store(root).models())
     for shown in listing.datasets.values():
@@ -171,7 +171,7 @@ def test_every_json_file_of_a_newer_cvx_is_named_with_what_to_do(tmp_path):
 
 
 def test_a_newer_state_is_refused_before_anything_is_changed(unpack):
-    (run,) = runs(unpack("stopped"))
+    (run,) = list_runs(unpack("stopped"))
     path = run.folder / "state" / "state.safetensors"
     with safe_open(path, framework="np") as stored:
         content = json.loads(stored.metadata()["json"])
@@ -185,7 +185,7 @@ def test_a_newer_state_is_refused_before_anything_is_changed(unpack):
 
 def test_a_newer_run_is_one_line_for_whoever_wants_to_go_on_with_it(unpack, capsys, data_root):
     root = unpack("stopped")
-    (run,) = runs(root)
+    (run,) = list_runs(root)
     bump(run.folder / "config.json")
     assert main(["train", f"--resume={run.name}", f"--artifacts={root}", f"--data={data_root}"]) == 2
     assert NEWER in capsys.readouterr().err

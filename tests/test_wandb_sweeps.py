@@ -9,7 +9,7 @@ from small_store import ROOT
 
 from cvx.__main__ import main
 from cvx.config import parse
-from cvx.records import runs
+from cvx.records import list_runs
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 SMALL = {"dataset": "digits", "epochs": 1, "warmup_epochs": 0, "val_fraction": 0.1}
@@ -32,7 +32,7 @@ def test_one_trial_of_every_sweep_file_trains_by_the_files_own_command(file, tmp
     (tmp_path / file.name).write_text(yaml.safe_dump(content), encoding="utf-8")
     monkeypatch.chdir(ROOT)
     assert main(["sweep", str(tmp_path / file.name), "--count=1", f"--artifacts={tmp_path / 'store'}"]) == 0
-    (run,) = runs(tmp_path / "store")
+    (run,) = list_runs(tmp_path / "store")
     assert run.summary is not None and any(metric in row for row in run.rows())
     config, preset = run.config["config"], dataclasses.asdict(parse([f"--config={presets[0]}"])[0])
     own = set(preset) - set(content["parameters"])

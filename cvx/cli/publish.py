@@ -51,7 +51,7 @@ def _chosen(flags: Flags) -> "list[Run]":
     """Find the runs that are named, or take all."""
     from cvx import records
 
-    known = {run.name: run for run in records.runs(flags.root)}
+    known = {run.name: run for run in records.list_runs(flags.root)}
     if unknown := [name for name in flags.runs if name not in known]:
         raise ValueError(f"no run {unknown[0]!r} in {flags.root}; runs: {', '.join(known) or 'none'}")
     if not known:

@@ -47,12 +47,12 @@ def main(argv: list[str]) -> int:
     defaults = dataclasses.asdict(config.TrainConfig())
     if flags.run:
         return _one_run(store, flags, defaults)
-    from cvx.records import runs
+    from cvx.records import list_runs
     from cvx.report import content, html
 
     html.page_path(store.root, flags.name)  # a wrong name is said before the work of a page
     filled: Sequence["Filled"] = content.EMPTY
-    if not flags.project or store.models() or runs(store.root):
+    if not flags.project or store.models() or list_runs(store.root):
         filled = _page(store, flags, defaults)
     else:
         print(f"the store {store.root} is empty: no page is written; W&B shows the project's own runs", file=sys.stderr)
@@ -86,10 +86,10 @@ def _page(store: "Store", flags: Flags, defaults: dict[str, Any]) -> "list[Fille
 def _one_run(store: "Store", flags: Flags, defaults: dict[str, Any]) -> int:
     """Write the page of one run."""
     from cvx.distributed import pick_device
-    from cvx.records import runs
+    from cvx.records import list_runs
     from cvx.report import html, run_page
 
-    known = {run.name: run for run in runs(store.root)}
+    known = {run.name: run for run in list_runs(store.root)}
     if flags.project:
         raise ValueError("--run writes a page here; on W&B a run has its page already, under `report`: leave one out")
     if flags.run not in known:

@@ -44,7 +44,7 @@ def read(
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
     problems: list[str] = []
-    pasts = _pasts(records.runs(store.root), problems)
+    pasts = _pasts(records.list_runs(store.root), problems)
     entries = _readable(store.best(), problems)
     if not pasts and not entries:
         told = f" that can be read ({'; '.join(problems)})" if problems else " yet"

@@ -11,7 +11,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cvx.records import runs
+from cvx.records import list_runs
 from cvx.store import Store
 from cvx.upkeep.finding import beneath, entries, is_held, is_idle, is_temporary, is_void
 from cvx.upkeep.rest import facts_of
@@ -69,7 +69,7 @@ def _versions(store: Store, keep: Keep) -> Iterator[Item]:
 
 
 def _named(store: Store) -> set[str]:
-    summaries = [run.summary or {} for run in runs(store.root)]
+    summaries = [run.summary or {} for run in list_runs(store.root)]
     return {str(summary[role]) for summary in summaries for role in ("best", "last") if role in summary}
 
 
@@ -83,7 +83,7 @@ def _leftovers(root: Path) -> Iterator[Item]:
     for folder in entries(root / "runs"):
         if not folder.is_symlink() and is_void(folder) and is_idle(folder):
             yield Item(folder, "a run that was killed before it recorded anything", 0)
-    for run in runs(root):
+    for run in list_runs(root):
         if (run.folder / "summary.json").is_file() and not is_held(run.folder / ".lock"):
             for path in entries(run.folder / "state"):
                 yield Item(path, "the state of a run that is done", _size(path), run.folder / ".lock")

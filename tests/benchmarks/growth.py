@@ -159,7 +159,7 @@ def _store() -> Iterator[Row]:
             store = _stored(Path(name), num)
             listed.append(_best(store.models))
             resolved.append(_best(lambda store=store: store.resolve("noise-net000000")))
-            ran.append(_best(lambda store=store: [run.summary for run in records.runs(store.root)]))
+            ran.append(_best(lambda store=store: [run.summary for run in records.list_runs(store.root)]))
             shown.append(page(store.root))
     yield _row("listing models, models", sizes, listed, "1")
     yield _row("finding one model, models", sizes, resolved, "0")
