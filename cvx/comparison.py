@@ -8,7 +8,7 @@ import numpy as np
 import torch
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from cvx import stopping
+from cvx import cancellation
 from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
 from cvx.attribution.description import center_bias
 from cvx.checkpoint import Card
@@ -88,7 +88,7 @@ def look(
     device = next(classifier.parameters()).device
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _chunks(len(own), max(side, card.image_size)):
-        stopping.check()
+        cancellation.check()
         inputs = torch.tensor(own[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
         targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
         try:

@@ -6,7 +6,7 @@ import torch.distributed as dist
 from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
-from cvx import stopping
+from cvx import cancellation
 from cvx.arithmetic import arithmetic
 from cvx.data.batches import to_inputs
 from cvx.data.splits import Split
@@ -62,7 +62,7 @@ def logits_of(
         def score(model: nn.Module) -> Float[Tensor, "n k"]:
             logits = torch.zeros(len(split), num_classes, device=place)
             for start in range(rank * size, len(split), world * size):
-                stopping.check()
+                cancellation.check()
                 rows = slice(start, start + size)
                 logits[rows] = model(_inputs(split.images[rows], place)).float()
             return logits

@@ -16,9 +16,10 @@ from cvx.checkpoint import Card
 from cvx.comparison import TARGETS, ClassView, View, class_index, look, sum_up
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
-from cvx.files import file_stems, swap_folder, whole_folder, write_json
+from cvx.files import swap_folder, whole_folder, write_json
 from cvx.image_set import ImageSet, images_of
 from cvx.models import Classifier
+from cvx.names import file_stems
 from cvx.question import Question
 from cvx.store import ModelEntry, Store, slug
 

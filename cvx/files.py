@@ -9,7 +9,7 @@ import os
 import re
 import shutil
 import tempfile
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -71,19 +71,6 @@ def swap_folder(folder: Path, final: Path) -> None:
         final.rename(old)
     folder.rename(final)
     shutil.rmtree(old, ignore_errors=True)
-
-
-def file_stems(classes: Sequence[str]) -> list[str]:
-    """Turn class names into file names that every file system takes and no two classes share."""
-    stems: list[str] = []
-    taken: set[str] = set()
-    for i, name in enumerate(classes):
-        stem = re.sub(r"[^\w.-]+", "-", name).strip("-.")[:60] or "class"
-        while stem.casefold() in taken:
-            stem = f"{stem}-{i}"
-        taken.add(stem.casefold())
-        stems.append(stem)
-    return stems
 
 
 def write_json(path: Path, content: dict[str, Any]) -> None:

@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cvx import stopping
+from cvx import cancellation
 from cvx.frozen import frozen, own_copy
 from cvx.tokens import spare
 
@@ -47,7 +47,7 @@ def sooner(
         try:
             return compute(twin)
         except Exception as error:  # noqa: BLE001 - of whatever kind: the model itself is right
-            stopping.check()
+            cancellation.check()
             _log.debug("the copy of %s failed, so the model itself is used: %r", type(model).__name__, error)
     return compute(model)
 

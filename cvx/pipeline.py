@@ -5,6 +5,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import cvx
 from cvx import data, records
 from cvx.config import Place, TrainConfig, parse
 from cvx.store import Store
@@ -94,3 +95,19 @@ def _is_its_data(run: records.Run, config: TrainConfig, place: Place) -> bool:
         return bool(data.load(config.dataset, place.data, config.image_size, config.val_fraction).source == known)
     except (ValueError, OSError):  # it is not here any more: what was trained on it is
         return True
+
+
+PRESETS = ("digits_resnet18", "digits_vit", "shapes32_resnet18", "shapes32_vit")
+
+
+def presets() -> list[Path]:
+    """Return the starter presets of the checkout that cvx is installed from.
+
+    Raises:
+        FileNotFoundError: If cvx was installed without its configs.
+    """
+    folder = Path(cvx.__file__).parent.parent / "configs"
+    files = [folder / f"{name}.yaml" for name in PRESETS]
+    if missing := [file.name for file in files if not file.is_file()]:
+        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; run from a checkout with `pip install -e .`")
+    return files

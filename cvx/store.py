@@ -10,10 +10,10 @@ from filelock import FileLock
 
 from cvx import checkpoint
 from cvx.checkpoint import Card
-from cvx.data import slug
 from cvx.data.splits import Splits
 from cvx.files import read_json, whole_folder, write_json
 from cvx.models import Classifier
+from cvx.names import slug
 from cvx.samples import Samples, copy_samples, read_samples, write_samples
 
 _VERSION = re.compile(r"v(\d+)")

@@ -7,7 +7,7 @@ from typing import Any
 import gradio as gr
 from gradio.queueing import Event, Queue
 
-from cvx.stopping import stopped_by
+from cvx.cancellation import stopped_by
 from demo.limits import address_of
 
 MOST_PAGES = 500

@@ -15,7 +15,7 @@ from typing import Any
 
 import yaml
 
-from cvx.cli import starter
+from cvx import pipeline
 
 EPOCH = re.compile(r"^(?P<title>\S+ \S+)  epoch (?P<epoch>[\d.]+)  (?P<numbers>.*)$")
 MINUTES = "a few minutes on two cores"
@@ -100,7 +100,7 @@ class StarterJob:
 
 def _presets() -> list[Path]:
     try:
-        return starter.presets()
+        return pipeline.presets()
     except FileNotFoundError:  # the process says so, too, and what it says is shown
         return []
 

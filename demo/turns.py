@@ -5,7 +5,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
-from cvx import stopping
+from cvx import cancellation
 from demo.memory import give_back
 
 Result = TypeVar("Result")
@@ -24,7 +24,7 @@ class Turns:
         """Do this when it is its turn, if somebody still waits for it then."""
 
         def wanted() -> Result:
-            stopping.check()
+            cancellation.check()
             try:
                 return work()
             finally:

@@ -9,6 +9,7 @@ from PIL import Image
 from cvx import data
 from cvx.data import split_source
 from cvx.data.splits import Info, Part, Source
+from cvx.names import slug
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
 
@@ -33,7 +34,7 @@ def test_every_registered_dataset_is_named_as_collections_are():
         "cifar100",
         "tiny_imagenet",
     ]
-    assert all(data.slug(name) == name for name in data.DATASETS)
+    assert all(slug(name) == name for name in data.DATASETS)
 
 
 @pytest.mark.parametrize(
@@ -50,7 +51,7 @@ def test_every_registered_dataset_is_named_as_collections_are():
     ],
 )
 def test_a_slug_has_only_what_a_collection_may_have(name, expected):
-    assert data.slug(name) == expected
+    assert slug(name) == expected
 
 
 @pytest.mark.parametrize(

@@ -14,8 +14,8 @@ from small_store import make_store
 
 from cvx.__main__ import main
 from cvx.attribution import SCORES, NotFiniteError, attribute_all, vanilla_gradient
+from cvx.cancellation import stopped_by
 from cvx.models import build
-from cvx.stopping import stopped_by
 
 IMAGE = torch.rand(1, 3, 16, 16, generator=torch.Generator().manual_seed(3))
 

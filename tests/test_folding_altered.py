@@ -11,7 +11,7 @@ from test_folding import images, trained
 from timm.layers.attention import Attention
 from torch import nn
 
-from cvx import folding, stopping
+from cvx import cancellation, folding
 from cvx.attribution import NotFiniteError, attribute, attribute_all
 from cvx.evaluation import logits_of
 from cvx.folding import folded
@@ -361,7 +361,7 @@ def test_who_is_not_waited_for_ends_at_once():
         if seen.count(TOGETHER) == 2:
             raise GoneError
 
-    with stopping.stopped_by(check), pytest.raises(GoneError):
+    with cancellation.stopped_by(check), pytest.raises(GoneError):
         attribute(model, images(NUM), batch_size=TOGETHER)
     assert seen.count(TOGETHER) == 2
 

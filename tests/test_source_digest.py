@@ -15,6 +15,7 @@ from cvx.config import Place, TrainConfig
 from cvx.data import cache, split_source
 from cvx.data.splits import Info, Part, Source
 from cvx.files import read_json, write_json
+from cvx.names import slug
 from cvx.records import RunWriter
 from cvx.store import Store
 
@@ -88,7 +89,7 @@ def test_other_content_under_the_same_name_has_another_source(tmp_path, change):
         (after / "left").rename(after / "links")
     else:
         (after / "left" / "3.png").unlink()
-    assert data.slug(f"folder:{before}") == data.slug(f"folder:{after}")
+    assert slug(f"folder:{before}") == slug(f"folder:{after}")
     assert splits_of(before, tmp_path).source != splits_of(after, tmp_path).source
 
 

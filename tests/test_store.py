@@ -12,7 +12,7 @@ from small_store import make_splits
 from test_checkpoint import make_card
 
 from cvx import checkpoint, data, models
-from cvx.data import slug
+from cvx.names import slug
 from cvx.store import Store, collection
 
 

@@ -7,7 +7,7 @@ import torch
 from jaxtyping import Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
-from cvx import stopping
+from cvx import cancellation
 from cvx.attribution.agreement import cosine, spearman, traits
 from cvx.attribution.every_class import attribute_all
 from cvx.attribution.gradient import SCORES, NotFiniteError, check, vanilla_gradient
@@ -99,7 +99,7 @@ def _in_batches(explain: Callable[[slice], tuple[Tensor, Tensor]], num: int, siz
     parts: list[tuple[Tensor, Tensor]] = []
     start = 0
     while start < num or not parts:
-        stopping.check()
+        cancellation.check()
         try:
             parts.append(explain(slice(start, start + size)))
             start += size

@@ -5,7 +5,7 @@ from jaxtyping import Float, Float32
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cvx import stopping
+from cvx import cancellation
 from cvx.attribution.gradient import check, finished, scores
 from cvx.attribution.memory import check_batch, check_room, fitting
 from cvx.folding import sooner
@@ -59,7 +59,7 @@ def _jacobian(values: Float[Tensor, "k"], leaf: Float[Tensor, "1 c h w"], size: 
     parts: list[Tensor] = []
     start = 0
     while start < len(picks):
-        stopping.check()
+        cancellation.check()
         some = picks[start : start + size]
         try:
             parts += torch.autograd.grad(values, leaf, some, retain_graph=True, is_grads_batched=True)

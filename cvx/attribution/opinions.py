@@ -6,7 +6,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cvx import stopping
+from cvx import cancellation
 from cvx.attribution.gradient import check, finished, pick, scores
 from cvx.frozen import frozen, own_copy
 
@@ -103,7 +103,7 @@ def _one_by_one(
         pick(logits, targets)
 
         def forward(x: Tensor) -> Tensor:
-            stopping.check()
+            cancellation.check()
             return scores(model(x), score)
 
         maps = [explain(forward, images[i : i + 1], targets[i : i + 1].clone()) for i in range(len(images))]

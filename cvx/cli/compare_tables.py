@@ -13,8 +13,9 @@ from rich.table import Table as Grid
 
 from cvx import measures
 from cvx.explain import joint_name
-from cvx.files import file_stems, whole_file
+from cvx.files import whole_file
 from cvx.measures import Options, Runtime, Table, drawing, writing
+from cvx.names import file_stems
 from cvx.store import Store
 from cvx.tracking.looking import Findings
 

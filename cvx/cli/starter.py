@@ -9,11 +9,11 @@ from typing import TYPE_CHECKING
 
 import cvx.cli
 from cvx.cli.flags import WithData
+from cvx.pipeline import PRESETS, presets
 
 if TYPE_CHECKING:
     from cvx.config import Place
 
-PRESETS = ("digits_resnet18", "digits_vit", "shapes32_resnet18", "shapes32_vit")
 LEFT = "starter.json"
 """In the store while the models are trained: those that are not done."""
 
@@ -82,19 +82,6 @@ def left(artifacts: Path) -> list[tuple[str, int]]:
         return [(str(name), int(seed)) for name, seed in read_json(file)["left"] if name in PRESETS]
     except (ValueError, KeyError, TypeError):
         raise ValueError(f"{file} is damaged; delete it, and `python -m cvx starter` trains what is missing") from None
-
-
-def presets() -> list[Path]:
-    """Return the starter presets of the checkout that cvx is installed from.
-
-    Raises:
-        FileNotFoundError: If cvx was installed without its configs.
-    """
-    folder = Path(cvx.__file__).parent.parent / "configs"
-    files = [folder / f"{name}.yaml" for name in PRESETS]
-    if missing := [file.name for file in files if not file.is_file()]:
-        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; run from a checkout with `pip install -e .`")
-    return files
 
 
 def print_spread(outcomes: Sequence) -> None:

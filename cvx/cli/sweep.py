@@ -62,7 +62,7 @@ def main(argv: list[str]) -> int:
 
 
 def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
-    from cvx.data import slug
+    from cvx.names import slug
     from cvx.sweeps import running
 
     for name, lowest in (("count", 0), ("jobs", 1)):

@@ -21,6 +21,7 @@ from cvx.data import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_ima
 from cvx.data.cache import CachedPart, content_digest, fingerprint_of, materialize
 from cvx.data.decoding import read_rows
 from cvx.data.splits import NUM_POINTS, OwnSize, Source, Split, Splits, carve, check_source, stratified_order
+from cvx.names import slug
 
 DATASETS: dict[str, Callable[[Path], Source]] = {
     "digits": digits.source,
@@ -79,14 +80,6 @@ def source_of(name: str, root: Path) -> Source:
     near = difflib.get_close_matches(name, DATASETS, n=1)
     hint = f"; did you mean {near[0]!r}?" if near else ";"
     raise ValueError(f"unknown dataset {name!r}{hint} known: {', '.join(DATASETS)}, folder:PATH, hub:ORG/NAME")
-
-
-def slug(name: str) -> str:
-    """Turn a dataset's or model's name into letters, digits, `_ . -`: `folder:~/my birds` into `folder-my-birds`."""
-    kind, colon, rest = name.partition(":")
-    if kind == "folder" and colon:
-        rest = Path(rest).name or "root"
-    return re.sub(r"[^A-Za-z0-9_.-]+", "-", f"{kind}-{rest}" if colon else name).strip("-.").lower() or "unnamed"
 
 
 def split_source(source: Source, name: str, root: Path, image_size: int = 0, val_fraction: float = 0.1) -> Splits:

@@ -12,12 +12,12 @@ from cvx.attribution.agreement import MEASURES, compare, traits
 from cvx.attribution.controls import random_maps, sobel
 from cvx.checkpoint import Card
 from cvx.comparison import View, look, places
-from cvx.data import slug
 from cvx.embedding import cka
 from cvx.measures.alike import FLOORS, Agreement
-from cvx.measures.progress import ticking
 from cvx.measures.question import HERE, Asked, Options, Runtime, ask, facts_of, keep, look_up
 from cvx.models import Classifier
+from cvx.names import slug
+from cvx.progress import ticking
 from cvx.store import Store
 
 

@@ -16,9 +16,9 @@ from cvx.attribution.stability import max_sensitivity
 from cvx.comparison import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, view_of
-from cvx.measures.progress import Ticks, ticking
 from cvx.measures.question import HERE, Asked, Options, Runtime, ask, facts_of, keep, look_up
 from cvx.models import Classifier
+from cvx.progress import Ticks, ticking
 from cvx.store import Store
 
 Values = dict[str, np.ndarray]

@@ -3,7 +3,7 @@
 import hashlib
 import re
 
-from cvx.data import slug
+from cvx.names import slug
 
 LONGEST = 128
 """Characters of an artifact's name."""
