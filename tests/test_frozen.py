@@ -138,7 +138,7 @@ def test_threads_that_share_a_model_do_not_disturb_each_other(resnet):
 
 
 def test_measuring_what_fits_leaves_nothing_in_memory(resnet):
-    from cvx.attribution.memory import fitting
+    from cvx.attribution.batch_size import fitting
 
     left = []
     hooks = [

@@ -230,7 +230,7 @@ def test_a_batch_that_exceeds_the_memory_is_halved_until_it_fits():
 
 
 def test_the_chosen_batch_holds_as_many_images_as_the_budget_has_room_for(monkeypatch):
-    from cvx.attribution import memory
+    from cvx.attribution import batch_size
 
     sizes = []
 
@@ -243,19 +243,19 @@ def test_the_chosen_batch_holds_as_many_images_as_the_budget_has_room_for(monkey
             sizes.append(len(inputs))
             return self.layer(inputs.flatten(1).exp())  # keeps exp's 12 floats an image for the backward pass
 
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 2 * (4 * 12 * 4 + 7))
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 2 * (4 * 12 * 4 + 7))
     attribute(Watching(), images(9, 3, 2), torch.zeros(9).long())
     assert sizes == [1, 4, 4, 1]
 
 
 @pytest.mark.parametrize("explain", [attribute, attribute_all])
 def test_an_image_whose_map_would_not_fit_is_refused_before_anything_is_computed(explain, monkeypatch):
-    from cvx.attribution import memory
+    from cvx.attribution import batch_size
 
     devices = []
     model, inputs = build("resnet10t", 2, 1024, stem="timm").eval(), torch.zeros(1, 3, 1024, 1024)
     model.register_forward_pre_hook(lambda _, given: devices.append(given[0].device.type))
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 10**8)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 10**8)
     with pytest.raises(ValueError, match=r"1024 × 1024 pixels needs 0\.\d GB of memory .* and 0\.1 GB are free"):
         explain(model, inputs)
     assert devices == ["meta"]
@@ -263,31 +263,31 @@ def test_an_image_whose_map_would_not_fit_is_refused_before_anything_is_computed
 
 @pytest.mark.parametrize("name", ["resnet10t", "vit_tiny"])
 def test_what_a_map_is_said_to_need_is_what_it_does_need(name, monkeypatch):
-    from cvx.attribution import memory
+    from cvx.attribution import batch_size
 
     model, inputs, said = build(name, 2, 128).eval().requires_grad_(False), images(1, 3, 128), []
     leaf = inputs.clone().requires_grad_()
     with frozen(model, torch.device("cpu")):  # as maps are computed
-        needed = memory._left(model.parameters(), lambda: model(leaf))
-    monkeypatch.setattr(memory, "LARGE", 1)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: said.append(device) or 0.95 * needed)
+        needed = batch_size._left(model.parameters(), lambda: model(leaf))
+    monkeypatch.setattr(batch_size, "LARGE", 1)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: said.append(device) or 0.95 * needed)
     with pytest.raises(ValueError, match="pixels needs"):
-        memory.check_room(model, inputs)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1.05 * needed)
-    memory.check_room(model, inputs)
+        batch_size.check_room(model, inputs)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 1.05 * needed)
+    batch_size.check_room(model, inputs)
     assert needed > 2**20 and said
 
 
 def test_a_model_that_looks_at_values_is_not_asked_what_it_needs(monkeypatch):
-    from cvx.attribution import memory
+    from cvx.attribution import batch_size
 
     class Looking(Linear):
         def forward(self, inputs):
             return super().forward(inputs) * float(inputs.mean() > 0)
 
-    monkeypatch.setattr(memory, "LARGE", 1)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 0)
-    memory.check_room(Looking(), images(1, 3, 2))
+    monkeypatch.setattr(batch_size, "LARGE", 1)
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 0)
+    batch_size.check_room(Looking(), images(1, 3, 2))
 
 
 def test_an_unknown_method_or_a_negative_batch_is_refused(resnet):

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cvx.attribution import SCORES, NotFiniteError, attribute, integrated_gradients, smoothgrad, vanilla_gradient
-from cvx.attribution.opinions import NOISE, NUM_SAMPLES
+from cvx.attribution.captum_methods import NOISE, NUM_SAMPLES
 from cvx.models import build
 
 

@@ -11,7 +11,7 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from small_store import make_store
 
-from cvx.attribution import attribute, memory, rounding_error
+from cvx.attribution import attribute, batch_size, rounding_error
 from cvx.explain import explain
 from cvx.models import build
 from cvx.question import Question
@@ -71,19 +71,19 @@ def test_rounded_maps_get_a_folder_of_their_own_and_say_how_far_off_they_are(tmp
 
 def test_the_batch_keeps_within_the_memory_that_is_free(monkeypatch):
     model, one = build("test_vit", 10, 16), images(1)
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 1)
-    assert memory.fitting(model, one) == 1
-    monkeypatch.setattr(memory, "free_bytes", lambda device: 2**40)
-    assert memory.fitting(model, one) == memory.MOST["cpu"]
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 1)
+    assert batch_size.fitting(model, one) == 1
+    monkeypatch.setattr(batch_size, "free_bytes", lambda device: 2**40)
+    assert batch_size.fitting(model, one) == batch_size.MOST["cpu"]
 
 
 def test_a_limit_of_the_container_counts_as_well_as_what_the_machine_has_left(monkeypatch):
     cpu = torch.device("cpu")
-    assert memory.free_bytes(cpu) > 0
-    monkeypatch.setattr(memory, "_available", lambda: 1000)
+    assert batch_size.free_bytes(cpu) > 0
+    monkeypatch.setattr(batch_size, "_available", lambda: 1000)
     for limit, expected in (([300], 300), ([], 1000), ([2000], 1000)):
-        monkeypatch.setattr(memory, "_within_limit", lambda limit=limit: limit)
-        assert memory.free_bytes(cpu) == expected
-    monkeypatch.setattr(memory, "_available", lambda: None)
-    monkeypatch.setattr(memory, "_within_limit", list)
-    assert memory.free_bytes(cpu) == memory.FALLBACK
+        monkeypatch.setattr(batch_size, "_within_limit", lambda limit=limit: limit)
+        assert batch_size.free_bytes(cpu) == expected
+    monkeypatch.setattr(batch_size, "_available", lambda: None)
+    monkeypatch.setattr(batch_size, "_within_limit", list)
+    assert batch_size.free_bytes(cpu) == batch_size.FALLBACK

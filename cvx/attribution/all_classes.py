@@ -6,8 +6,8 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cvx import cancellation
+from cvx.attribution.batch_size import check_batch, check_room, fitting
 from cvx.attribution.gradient import check, finished, scores
-from cvx.attribution.memory import check_batch, check_room, fitting
 from cvx.folding import sooner
 from cvx.frozen import frozen, own_copy
 
