@@ -7,8 +7,8 @@ import numpy as np
 
 from cvx import data
 from cvx.checkpoint import Card
-from cvx.comparison import label_targets
 from cvx.data.splits import Split
+from cvx.maps.explanation import label_targets
 from cvx.models import Classifier
 from cvx.store import Store
 

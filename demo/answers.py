@@ -5,10 +5,10 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int64
 
-from cvx import comparison
 from cvx.checkpoint import Card
 from cvx.evaluation import logits_of
 from cvx.frames import read_frame
+from cvx.maps import explanation
 from cvx.measures.question import keep, look_up
 from cvx.models import Classifier
 from cvx.records import Run
@@ -28,7 +28,7 @@ def predictions(store: Store, card: Card, samples: Samples, load: Callable[[], C
         ValueError: If the model is damaged.
         OSError: If its files cannot be read.
     """
-    own = comparison.places(samples.classes, card.classes)
+    own = explanation.places(samples.classes, card.classes)
     logits = _recorded(store, card, samples)
     return own[_kept(store, card, samples, load) if logits is None else logits.argmax(axis=1)]
 

@@ -6,8 +6,8 @@ import numpy as np
 
 from cvx import render
 from cvx.attribution import rescale
-from cvx.comparison import ClassView
-from cvx.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
+from cvx.maps.class_summary import ClassView
+from cvx.maps.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
 from demo.listing import Shown
 from demo.markup import color_bar, legend, notice, picture, text
 from demo.shelf import Shelf

@@ -10,7 +10,7 @@ import numpy as np
 
 from cvx import render
 from cvx.attribution import to_heatmap
-from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
+from cvx.maps.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.records import provenance
 from demo.bounded import Bounded
 from demo.choice import Choice

@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 
 from cvx import render
 from cvx.attribution import Scaled, rescale
-from cvx.figures import CLIP, REDUCTION_WORDS
+from cvx.maps.figures import CLIP, REDUCTION_WORDS
 from demo.history import History, Past, Reel
 from demo.listing import Shown
 from demo.markup import data_uri, legend, notice, picture, text

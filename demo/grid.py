@@ -7,8 +7,8 @@ import numpy as np
 
 from cvx import render
 from cvx.attribution import to_heatmap
-from cvx.comparison import View, top_classes
-from cvx.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
+from cvx.maps.explanation import View, top_classes
+from cvx.maps.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.choice import Choice
 from demo.looking import Cell, Line, beside, largest, norm, runner_up
 from demo.markup import color_bar, legend, notice, picture, text

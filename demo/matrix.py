@@ -8,8 +8,8 @@ import numpy as np
 
 from cvx import measures, render
 from cvx.attribution import rescale, to_heatmap
-from cvx.comparison import View
-from cvx.figures import CLIP
+from cvx.maps.explanation import View
+from cvx.maps.figures import CLIP
 from cvx.measures import AGREEMENT_WORDS, FLOORS, Agreement, Interval
 from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
 from demo.listing import Shown

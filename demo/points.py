@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int64
 
 from cvx.embedding import align
-from cvx.figures import percent
+from cvx.maps.figures import percent
 from demo.history import History, Past, Points
 from demo.listing import Shown
 from demo.markup import notice, text

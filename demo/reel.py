@@ -13,7 +13,7 @@ from PIL import Image, ImageDraw, ImageFont
 from cvx import render
 from cvx.attribution import rescale
 from cvx.data.splits import fit_image
-from cvx.figures import CLIP, percent
+from cvx.maps.figures import CLIP, percent
 from demo.history import History, Past, Reel
 from demo.shelf import Shelf
 

@@ -9,9 +9,9 @@ import numpy as np
 
 from cvx import render
 from cvx.attribution import to_heatmap
-from cvx.comparison import top_classes
 from cvx.data.splits import NUM_GALLERY
-from cvx.figures import unit
+from cvx.maps.explanation import top_classes
+from cvx.maps.figures import unit
 from cvx.store import ModelEntry
 from demo import gallery, looking
 from demo.choice import Choice, Pick

@@ -10,12 +10,14 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from cvx import comparison, measures
+from cvx import measures
 from cvx.checkpoint import Card
-from cvx.comparison import ClassView, View
 from cvx.data.image_file import read_header, read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
+from cvx.maps import class_summary, explanation
+from cvx.maps.class_summary import ClassView
+from cvx.maps.explanation import View
 from cvx.measures import Agreement
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Samples, Store
@@ -91,8 +93,8 @@ class Shelf:
             asked = (target, labels, subject.classes or None, score, method)
             image = subject.image[None]
             if "file_sha256" in subject.source:  # a photograph has more pixels of its own than anyone wants to see
-                image = comparison.fit(image, card.image_size, card.in_chans)
-            view = comparison.look(entry.reference, classifier, card, image, *asked)
+                image = explanation.fit(image, card.image_size, card.in_chans)
+            view = explanation.look(entry.reference, classifier, card, image, *asked)
             return view, view.attribution.nbytes + view.images.nbytes
 
         found = self._kept(self._results, key, make)
@@ -119,9 +121,9 @@ class Shelf:
 
         def make() -> tuple[ClassView, int]:
             classifier, card = self._load(entry)
-            index = comparison.class_index(card, class_name)
+            index = explanation.class_index(card, class_name)
             split = samples.split if samples.classes == card.classes else _relabel(samples, card)
-            view = comparison.class_view(
+            view = class_summary.class_view(
                 entry.reference, classifier, card, split, index, num, 8, reduction, score, method
             )
             return view, view.images.nbytes + view.maps.nbytes + view.mean_map.nbytes
@@ -172,5 +174,5 @@ class Shelf:
 
 def _relabel(samples: Samples, card: Card) -> Split:
     """Write the samples' labels in a model's own numbering; classes that it does not know become -1."""
-    index, split = comparison.places(card.classes, samples.classes), samples.split
+    index, split = explanation.places(card.classes, samples.classes), samples.split
     return Split(split.images, index[split.labels], split.ids, split.masks)

@@ -3,7 +3,7 @@
 import numpy as np
 
 from cvx.checkpoint import Card
-from cvx.comparison import View
+from cvx.maps.explanation import View
 
 NAMES = ("cat", "dog", "owl")
 

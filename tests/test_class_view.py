@@ -7,11 +7,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from small_looks import NAMES, card_of, maps, noise, spot, view_of
 
-from cvx import figures, models
+from cvx import models
 from cvx.attribution.description import describe
 from cvx.cli import attribute
-from cvx.comparison import class_view, look, sum_up
 from cvx.data.splits import Split
+from cvx.maps import figures
+from cvx.maps.class_summary import class_view, sum_up
+from cvx.maps.explanation import look
 from cvx.report import pictures
 from demo import classes
 

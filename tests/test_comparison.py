@@ -5,10 +5,11 @@ import pytest
 import torch
 from small_looks import NAMES, card_of, noise, view_of
 
-from cvx import comparison, models
+from cvx import models
 from cvx.attribution import NotFiniteError
-from cvx.comparison import look
 from cvx.data.splits import fit_image
+from cvx.maps import explanation
+from cvx.maps.explanation import look
 
 
 @pytest.fixture(scope="module")
@@ -137,7 +138,7 @@ def test_two_classes_of_one_name_keep_their_places(net):
 def test_a_look_at_many_images_is_that_at_each(net, monkeypatch):
     images = noise(5, 16, 16, 3)
     whole = look("a:v0", net, card_of(net), images)
-    monkeypatch.setattr(comparison, "PIXELS", 2 * 16 * 16)
+    monkeypatch.setattr(explanation, "PIXELS", 2 * 16 * 16)
     parts = look("a:v0", net, card_of(net), images)
     assert np.allclose(whole.logits, parts.logits, atol=1e-5)
     assert np.allclose(whole.attribution, parts.attribution, atol=1e-5 * np.abs(whole.attribution).max())
@@ -153,7 +154,7 @@ def test_weights_that_diverged_are_an_error_that_names_the_image(monkeypatch):
         head.weight[1] = float(np.finfo(np.float32).max / np.sort(sums)[-2:].mean())  # overflows for the last alone
         finite = torch.isfinite(broken(inputs_of(images))).all(dim=1).tolist()
     assert finite == [True, True, True, True, False]
-    monkeypatch.setattr(comparison, "PIXELS", 2 * 8 * 8)
+    monkeypatch.setattr(explanation, "PIXELS", 2 * 8 * 8)
     with pytest.raises(NotFiniteError, match="^image 4: .*logits"):
         look("a:v0", broken, card_of(broken, image_size=8), images, "cat")
 
@@ -181,22 +182,22 @@ def test_probabilities_are_the_softmax_even_of_huge_logits():
 
 def test_the_top_classes_are_the_most_probable_best_first():
     view = view_of(np.ones((1, 1, 4, 4)), [[0.0, 2.0, 1.0]])
-    names, probs = zip(*comparison.top_classes(view, 0), strict=True)
+    names, probs = zip(*explanation.top_classes(view, 0), strict=True)
     assert names == ("dog", "owl", "cat")
     assert np.allclose(probs, np.exp([2, 1, 0]) / np.exp([2, 1, 0]).sum())
-    assert [name for name, _ in comparison.top_classes(view, 0, 1)] == ["dog"]
+    assert [name for name, _ in explanation.top_classes(view, 0, 1)] == ["dog"]
 
 
 def test_a_shared_scale_keeps_the_ratio_of_two_models_maps_and_each_its_own_does_not():
     base = np.random.default_rng(0).uniform(0.5, 1, (1, 1, 6, 6))
     views = [view_of(base), view_of(base / 4)]
-    strong, weak = comparison.heatmaps(views, 0, mode="shared", clip=1.0)
+    strong, weak = explanation.heatmaps(views, 0, mode="shared", clip=1.0)
     assert np.allclose(weak.values * 4, strong.values, atol=1e-6) and np.isclose(strong.values.max(), 1)
-    strong, weak = comparison.heatmaps(views, 0, mode="each", clip=1.0)
+    strong, weak = explanation.heatmaps(views, 0, mode="each", clip=1.0)
     assert np.allclose(weak.values, strong.values, atol=1e-6)
 
 
 def test_maps_of_different_sizes_stand_in_one_row():
     views = [view_of(np.ones((2, 3, 6, 6))), view_of(2 * np.ones((2, 1, 9, 9)))]
-    first, second = comparison.heatmaps(views, 1)
+    first, second = explanation.heatmaps(views, 1)
     assert first.values.shape[-2:] == (6, 6) and second.values.shape[-2:] == (9, 9)

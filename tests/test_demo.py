@@ -201,7 +201,7 @@ def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store
 
 
 def test_a_class_view_shows_the_facts_that_comparison_computes(shelf, store):
-    from cvx.comparison import class_view
+    from cvx.maps.class_summary import class_view
 
     shown = shelf.listing().datasets["tiles"]
     html = classes.cards(shelf, shown, "green", ["resnet10t", "vit_tiny"], 6, "max", "logit", "gradient")

@@ -11,11 +11,12 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 
-from cvx import figures, models
+from cvx import models
 from cvx.checkpoint import describe
 from cvx.data.splits import NUM_GALLERY, Info, Split, Splits
-from cvx.explain import explain, file_stems, folder_name, side_by_side
-from cvx.question import Question
+from cvx.maps import figures
+from cvx.maps.map_folder import explain, file_stems, folder_name, side_by_side
+from cvx.maps.request import Question
 from cvx.store import ModelEntry, Store, collection
 
 NAMES = ("cat", "a/b: c", "A-B-c", "owl")

@@ -5,8 +5,9 @@ import pytest
 from small_looks import maps, spot, view_of
 from test_render import holds
 
-from cvx import figures, render
-from cvx.comparison import sum_up
+from cvx import render
+from cvx.maps import figures
+from cvx.maps.class_summary import sum_up
 
 
 @pytest.mark.parametrize(

@@ -12,10 +12,10 @@ from small_store import add_model, make_splits
 from cvx import measures, models
 from cvx.__main__ import main
 from cvx.data.splits import OwnSize, fit_channels, fit_image
-from cvx.explain import explain, side_by_side
 from cvx.image_set import images_of
+from cvx.maps.map_folder import explain, side_by_side
+from cvx.maps.request import Question
 from cvx.models import fit_inputs
-from cvx.question import Question
 from cvx.store import Store
 
 SOURCE = "5ca1ab1e00000000"

@@ -73,7 +73,7 @@ def test_undefined_images_are_left_out_and_counted():
 
 
 def test_agreement_is_that_of_the_two_models_maps(store, found):
-    from cvx.comparison import look
+    from cvx.maps.explanation import look
 
     samples = store.samples("tiles")
     views = []

@@ -26,7 +26,7 @@ def store(tmp_path_factory):
 
 def test_localization_is_that_of_the_maps_with_its_chance(store):
     from cvx.attribution import localization, to_heatmap
-    from cvx.comparison import look
+    from cvx.maps.explanation import look
 
     table = measures.localization(store, PAIR, Options(num=20))
     classifier, card = store.resolve(PAIR[1]).load()

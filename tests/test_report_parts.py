@@ -16,7 +16,7 @@ from torch import nn
 from cvx import config
 from cvx.attribution import vanilla_gradient
 from cvx.checkpoint import Card
-from cvx.comparison import View
+from cvx.maps.explanation import View
 from cvx.models import Classifier
 from cvx.records import Run
 from cvx.render import colorize

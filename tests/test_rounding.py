@@ -12,9 +12,9 @@ sys.path.insert(0, str(Path(__file__).parent))
 from small_store import make_store
 
 from cvx.attribution import attribute, batch_size, rounding_error
-from cvx.explain import explain
+from cvx.maps.map_folder import explain
+from cvx.maps.request import Question
 from cvx.models import build
-from cvx.question import Question
 
 
 def images(num, side=16):

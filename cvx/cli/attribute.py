@@ -11,12 +11,12 @@ import tyro
 
 import cvx.cli
 from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
-from cvx.question import Question
+from cvx.maps.request import Question
 
 if TYPE_CHECKING:
-    from cvx.comparison import ClassView
     from cvx.distributed import Ranks
-    from cvx.explain import Answer
+    from cvx.maps.class_summary import ClassView
+    from cvx.maps.map_folder import Answer
     from cvx.store import Store
     from cvx.tracking import Findings
 
@@ -53,7 +53,7 @@ def main(argv: list[str]) -> int:
 def _maps(flags: Flags) -> int:
     """Draw the maps of one target per image."""
     from cvx.distributed import ranks
-    from cvx.explain import explain, side_by_side
+    from cvx.maps.map_folder import explain, side_by_side
     from cvx.store import Store
     from cvx.tracking import looking
 
@@ -76,7 +76,7 @@ def _maps(flags: Flags) -> int:
 def _sheets(flags: Flags) -> int:
     """Draw all classes of a few images: little work, so the first rank does it alone."""
     from cvx.distributed import ranks
-    from cvx.every_class import draw_every_class
+    from cvx.maps.all_classes import draw_every_class
     from cvx.store import Store
 
     if flags.wandb == "on":
@@ -117,7 +117,7 @@ def _ended(failures: Sequence[str], here: "Ranks") -> int:
 
 def _gather(findings: "Findings", store: "Store", answers: Sequence["Answer"]) -> None:
     """Hand over what the maps say, class by class, and each class's page with its mean map."""
-    from cvx.explain import file_stems
+    from cvx.maps.map_folder import file_stems
 
     columns = ("model", "class", "images", "recognized", "center bias", "mass on mask", "chance", "zero maps")
     rows: list[list[object]] = []
@@ -156,7 +156,7 @@ def _print(answers: Sequence["Answer"], together: Sequence[Path], artifacts: str
 
 def _numbers(views: Sequence["ClassView"]) -> list[str]:
     """Average the classes' numbers, each class weighing as many images as its number is of."""
-    from cvx.figures import percent
+    from cvx.maps.figures import percent
 
     num, zero = sum(view.num for view in views), sum(view.num_zero for view in views)
     recognized = sum(view.accuracy * view.num for view in views) / num

@@ -12,8 +12,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from cvx import measures
-from cvx.explain import joint_name
 from cvx.files import whole_file
+from cvx.maps.map_folder import joint_name
 from cvx.measures import Options, Runtime, Table, drawing, writing
 from cvx.names import file_stems
 from cvx.store import Store

@@ -14,11 +14,11 @@ import torch
 
 from cvx.attribution import METHODS, SCORES
 from cvx.checkpoint import Card
-from cvx.comparison import PIXELS, SPLITS
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.files import whole_file
 from cvx.frames import read_frame
 from cvx.image_set import ImageSet, images_of
+from cvx.maps.explanation import PIXELS, SPLITS
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 

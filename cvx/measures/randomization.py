@@ -12,7 +12,7 @@ from cvx.attribution import METHODS, to_heatmap
 from cvx.attribution import sanity as cascading
 from cvx.attribution.agreement import Traits, compare, traits
 from cvx.attribution.controls import random_maps
-from cvx.comparison import View
+from cvx.maps.explanation import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, next_image
 from cvx.measures.question import HERE, Asked, Options, Runtime, ask

@@ -13,7 +13,7 @@ from cvx.attribution import METHODS, description, to_heatmap
 from cvx.attribution.localization import MEASURES as PLACES
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import max_sensitivity
-from cvx.comparison import View
+from cvx.maps.explanation import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of, view_of
 from cvx.measures.question import HERE, Asked, Options, Runtime, ask, facts_of, keep, look_up

@@ -12,7 +12,7 @@ from cvx import models
 from cvx.attribution import METHODS, to_heatmap
 from cvx.attribution import faithfulness as removal
 from cvx.attribution.controls import blurred, random_maps, sobel
-from cvx.comparison import View
+from cvx.maps.explanation import View
 from cvx.measures.interval import Interval, interval
 from cvx.measures.pairs import columns_of
 from cvx.measures.question import HERE, Asked, Options, Runtime, ask

@@ -8,8 +8,8 @@ from pathlib import Path
 import jinja2
 from markupsafe import Markup
 
-from cvx.figures import percent
 from cvx.files import whole_file
+from cvx.maps.figures import percent
 from cvx.report.blocks import Text, data_uri
 from cvx.report.content import Filled
 from cvx.report.study import Part, Study

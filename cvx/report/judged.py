@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Int64
 
 from cvx import render
-from cvx.figures import percent
 from cvx.frames import read_frame
+from cvx.maps.figures import percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
 from cvx.report.study import Part, Past, Study, placeless

@@ -9,8 +9,8 @@ from jaxtyping import Float32
 
 from cvx import render
 from cvx.attribution import frozen, rescale, to_heatmap
-from cvx.comparison import View, top_classes
-from cvx.figures import CLIP, percent
+from cvx.maps.explanation import View, top_classes
+from cvx.maps.figures import CLIP, percent
 from cvx.models import Classifier
 from cvx.report.blocks import Block, Command, Heading, Listing, Step, Steps, Table, Text, data_uri
 from cvx.report.study import Looker, Part, Study

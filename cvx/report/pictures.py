@@ -7,8 +7,9 @@ from jaxtyping import Int64, UInt8
 
 from cvx import measures, render
 from cvx.attribution import rescale, to_heatmap
-from cvx.comparison import ClassView, View, sum_up, top_classes
-from cvx.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, percent, unit
+from cvx.maps.class_summary import ClassView, sum_up
+from cvx.maps.explanation import View, top_classes
+from cvx.maps.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, percent, unit
 from cvx.report.blocks import (
     Block,
     Heading,

@@ -11,7 +11,7 @@ import torch
 
 from cvx import records
 from cvx.checkpoint import Card
-from cvx.comparison import look
+from cvx.maps.explanation import look
 from cvx.records import Run
 from cvx.report.afford import afford
 from cvx.report.study import Looker, Part, Past, Recipe, Study, number, placeless

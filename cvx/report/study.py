@@ -9,8 +9,8 @@ import numpy as np
 import torch
 
 from cvx.checkpoint import Card
-from cvx.comparison import View
 from cvx.data.splits import NUM_FILM
+from cvx.maps.explanation import View
 from cvx.measures import Runtime, Settling, through_training
 from cvx.records import Run
 from cvx.report.afford import Afforded

@@ -7,7 +7,8 @@ from jaxtyping import Float32, UInt8
 
 from cvx import render
 from cvx.attribution import rescale, to_heatmap
-from cvx.comparison import ClassView, View, top_classes
+from cvx.maps.class_summary import ClassView
+from cvx.maps.explanation import View, top_classes
 
 SCORE_WORDS = {"logit": "logit", "logprob": "log-probability", "margin": "centered logit"}
 METHOD_WORDS = {

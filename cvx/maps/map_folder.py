@@ -10,17 +10,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from cvx import figures, render
+from cvx import render
 from cvx.attribution import rounding_error
 from cvx.checkpoint import Card
-from cvx.comparison import TARGETS, ClassView, View, class_index, look, sum_up
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.image_set import ImageSet, images_of
+from cvx.maps import figures
+from cvx.maps.class_summary import ClassView, sum_up
+from cvx.maps.explanation import TARGETS, View, class_index, look
+from cvx.maps.request import Question
 from cvx.models import Classifier
 from cvx.names import file_stems
-from cvx.question import Question
 from cvx.store import ModelEntry, Store, slug
 
 ROUNDED = 16

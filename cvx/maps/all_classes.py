@@ -7,13 +7,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cvx import figures, render
+from cvx import render
 from cvx.attribution import attribute_all, rescale, to_heatmap
 from cvx.checkpoint import Card
 from cvx.data.batches import to_inputs
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.image_set import ImageSet, images_of
-from cvx.question import Question
+from cvx.maps import figures
+from cvx.maps.request import Question
 from cvx.store import Store, slug
 
 PER_ROW = 10

@@ -30,7 +30,7 @@ class Question:
 
     def __post_init__(self) -> None:
         from cvx.attribution import METHODS, PRECISIONS, REDUCTIONS, SCORES
-        from cvx.comparison import SPLITS
+        from cvx.maps.explanation import SPLITS
 
         choices = {"split": SPLITS, "score": SCORES, "method": METHODS, "reduction": REDUCTIONS}
         choices["precision"] = PRECISIONS

@@ -1,0 +1,1 @@
+"""Maps of stored models over sets of images: explanations, class summaries, folders of figures."""
