@@ -13,11 +13,11 @@ from torch import Tensor
 from cvx import embedding, metrics, models, records
 from cvx.attribution import attribute
 from cvx.checkpoint import Card, describe, write_tensors
+from cvx.comparison.map_convergence import frame_numbers
 from cvx.config import Place, TrainConfig
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.evaluation import logits_of
-from cvx.measures.film import frame_numbers
 from cvx.records import Sink
 from cvx.resume import FILE, save_state
 from cvx.session import Session, open_session, stop_on_signals

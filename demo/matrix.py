@@ -6,12 +6,12 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvx import measures, render
+from cvx import comparison, render
 from cvx.attribution import rescale, to_heatmap
+from cvx.comparison import AGREEMENT_WORDS, FLOORS, Agreement, Interval
+from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
 from cvx.maps.explanation import View
 from cvx.maps.figures import CLIP
-from cvx.measures import AGREEMENT_WORDS, FLOORS, Agreement, Interval
-from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
 from demo.listing import Shown
 from demo.markup import notice, picture, text
 from demo.shelf import Shelf
@@ -148,7 +148,7 @@ def _card(
     subject = shown.subject(row)
     views = [shelf.look(shown.columns[models[k]], subject, "label", "logit", "gradient") for k in pair]
     signed = measure in SIGNED
-    value = measures.decimal(float(found.values[measure][pair[0], pair[1], row]))
+    value = comparison.decimal(float(found.values[measure][pair[0], pair[1], row]))
     maps = "".join(_map(view, models[k], signed, subject.name) for view, k in zip(views, pair, strict=True))
     image = picture(render.gray_or_rgb(views[0].images[0]), "")
     said = f"sample {row + 1}, label {subject.name}, agreement {value}: compare"

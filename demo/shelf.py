@@ -10,15 +10,15 @@ import numpy as np
 import torch
 from jaxtyping import Int64
 
-from cvx import measures
+from cvx import comparison
 from cvx.checkpoint import Card
+from cvx.comparison import Agreement
 from cvx.data.image_file import read_header, read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
 from cvx.maps import class_summary, explanation
 from cvx.maps.class_summary import ClassView
 from cvx.maps.explanation import View
-from cvx.measures import Agreement
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Samples, Store
 from demo.answers import predictions
@@ -154,8 +154,8 @@ class Shelf:
         Raises:
             ValueError: If a model or measure does not exist or the models cannot be compared.
         """
-        options, runtime = measures.Options(num=num, samples=samples), measures.Runtime(device=self._device)
-        return self._surveying.do(lambda: measures.agreement(self.store, references, options, runtime, names))
+        options, runtime = comparison.Options(num=num, samples=samples), comparison.Runtime(device=self._device)
+        return self._surveying.do(lambda: comparison.agreement(self.store, references, options, runtime, names))
 
     def _kept(self, cache: Bounded[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
         """Return at once what was made before; make it when it is this visitor's turn, if they are still there."""

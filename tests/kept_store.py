@@ -8,9 +8,9 @@ from PIL import Image
 from small_runs import add_run
 from small_store import add_model, make_splits
 
+from cvx.comparison.result_cache import keep
+from cvx.comparison.tables import write_table
 from cvx.files import read_json, write_json
-from cvx.measures.question import keep
-from cvx.measures.writing import write_table
 from cvx.report.html import write
 from cvx.store import Store
 from cvx.sweeps.file import read

@@ -9,9 +9,9 @@ from PIL import Image
 from recorded_run import record
 from small_store import make_store
 
-from cvx import measures
+from cvx import comparison
 from cvx.__main__ import main
-from cvx.measures import writing
+from cvx.comparison import tables
 from cvx.store import Store
 from cvx.tracking import Patience, Target, WandbSink
 
@@ -36,7 +36,7 @@ def test_two_models_give_tables_a_figure_and_findings(root, capsys):
     assert {"agreement.csv", "agreement.md", "agreement.tex", "agreement.png", "findings.md"} <= names
     assert {"properties.csv", "localization.csv"} <= names and "sanity.csv" not in names
     rows = list(csv.DictReader(io.StringIO((folder / "agreement.csv").read_text())))
-    found = measures.agreement(Store(root), ["tiles-resnet10t", "tiles-vit_tiny"], measures.Options(num=6))
+    found = comparison.agreement(Store(root), ["tiles-resnet10t", "tiles-vit_tiny"], comparison.Options(num=6))
     assert float(rows[0]["mean"]) == found.interval("spearman", 0, 1).mean and rows[0]["ceiling"] == ""
     with Image.open(folder / "agreement.png") as figure:
         assert min(figure.size) > 300 and len(figure.convert("RGB").getcolors(10**6)) > 20
@@ -101,8 +101,8 @@ def test_what_is_undefined_for_one_image_is_a_dash(root, capsys):
 
 def test_markdown_and_latex_escape_what_would_end_a_cell():
     head, rows = ["a|b", "c"], [["x_1 & 5 %", "–"]]
-    assert writing.markdown(head, rows).splitlines()[0] == "| a\\|b | c |"
-    text = writing.latex(head, rows)
+    assert tables.markdown(head, rows).splitlines()[0] == "| a\\|b | c |"
+    text = tables.latex(head, rows)
     assert "x\\_1 \\& 5 \\% & -- \\\\" in text and text.startswith("\\begin{tabular}{ll}")
 
 
@@ -120,11 +120,11 @@ def test_on_wandb_are_tables_numbers_and_figures_and_the_models_they_are_of(wand
     told = json.loads(compared.fields["config"])["compare"]["value"]
     assert (told["models"], told["num"], told["num_often"]) == (two, 6, 2)
     (row,) = wandb_server.history("maps", compared.name)
-    options = measures.Options(num=6)
+    options = comparison.Options(num=6)
     check_table(
-        wandb_server, compared, row["compare/agreement"], measures.agreement(Store(tmp_path), two, options).rows()
+        wandb_server, compared, row["compare/agreement"], comparison.agreement(Store(tmp_path), two, options).rows()
     )
-    places = measures.localization(Store(tmp_path), two, options)
+    places = comparison.localization(Store(tmp_path), two, options)
     assert row["compare/localization/mass/test_resnet_v1"] == pytest.approx(places.interval("mass", 1).mean)
     assert json.loads(compared.fields["summaryMetrics"]).keys() >= {key for key in row if key.startswith("compare/")}
     for kind in ("agreement", "faithfulness"):

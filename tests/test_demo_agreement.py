@@ -8,9 +8,9 @@ from browsing import PHONE
 from playwright.sync_api import expect
 from small_store import add_model, bare_tab, cut_weights, make_splits, make_store, served
 
-from cvx import measures
+from cvx import comparison
 from cvx.attribution import agreement as library
-from cvx.measures import Options
+from cvx.comparison import Options
 from demo import matrix
 from demo.agreement import CONDITIONS, MEASURES, AgreementTab
 from demo.link import Link
@@ -37,12 +37,12 @@ def draw(shelf, models=("resnet10t", "vit_tiny"), pair=(), measure="spearman", c
 
 def test_the_tab_offers_what_the_library_measures():
     assert [value for _, value in MEASURES] == list(library.MEASURES)
-    assert [value for _, value in CONDITIONS] == list(measures.CONDITIONS)
+    assert [value for _, value in CONDITIONS] == list(comparison.CONDITIONS)
 
 
 def test_the_matrix_holds_the_librarys_numbers(store, shelf):
     references = [shelf.listing().datasets["tiles"].columns[name].reference for name in ("resnet10t", "vit_tiny")]
-    found = measures.agreement(store, references, Options(num=50))
+    found = comparison.agreement(store, references, Options(num=50))
     for measure in found.names:
         page = draw(shelf, measure=measure)
         mean = found.interval(measure, 0, 1).text().partition(" ")[0]
@@ -53,7 +53,7 @@ def test_the_matrix_holds_the_librarys_numbers(store, shelf):
 def test_the_images_shown_are_those_on_which_the_two_differ_most(store, shelf):
     columns = shelf.listing().datasets["tiles"].columns
     pair = ("vit_tiny", "resnet10t")
-    found = measures.agreement(store, [columns[name].reference for name in pair[::-1]], Options(num=50))
+    found = comparison.agreement(store, [columns[name].reference for name in pair[::-1]], Options(num=50))
     page = draw(shelf, pair=pair, measure="ssim")
     rows = [int(row) for row in re.findall(r'data-row="(\d+)"', page)]
     assert rows == found.most_different(0, 1, "ssim", 8).tolist()
@@ -63,7 +63,7 @@ def test_the_images_shown_are_those_on_which_the_two_differ_most(store, shelf):
 def test_without_a_choice_the_least_alike_pair_is_shown(store, shelf):
     models = tuple(shelf.listing().datasets["tiles"].columns)
     page = draw(shelf, models=models)
-    found = measures.agreement(
+    found = comparison.agreement(
         store, [shelf.listing().datasets["tiles"].columns[name].reference for name in models], Options(num=50)
     )
     means = found.matrix("spearman")
@@ -74,12 +74,12 @@ def test_without_a_choice_the_least_alike_pair_is_shown(store, shelf):
 
 
 def test_a_condition_that_no_image_meets_is_said(store, shelf):
-    found = measures.agreement(
+    found = comparison.agreement(
         store,
         [shelf.listing().datasets["tiles"].columns[n].reference for n in ("resnet10t", "vit_tiny")],
         Options(num=50),
     )
-    for condition in measures.CONDITIONS:
+    for condition in comparison.CONDITIONS:
         page = draw(shelf, condition=condition)
         rows = [int(row) for row in re.findall(r'data-row="(\d+)"', page)]
         mask = found.mask(0, 1, condition)

@@ -15,7 +15,7 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from small_store import CLASSES, ROOT, make_store, served
 
-from cvx import attribution, measures, render
+from cvx import attribution, comparison, render
 
 
 @pytest.fixture(scope="module")
@@ -83,7 +83,7 @@ def test_the_endpoint_compare_answers_with_the_models_own_gradients(client, stor
 def test_the_endpoint_agreement_answers_what_the_measures_say(client, store):
     names = ["tiles-resnet10t", "tiles-vit_tiny"]
     rows = client.predict(names, num=20, measure="ssim", api_name="/agreement")
-    expected = measures.agreement(store, names, measures.Options(num=20), names=["ssim"]).interval("ssim", 0, 1)
+    expected = comparison.agreement(store, names, comparison.Options(num=20), names=["ssim"]).interval("ssim", 0, 1)
     assert [row["condition"] for row in rows] == ["all", "both_right", "disagree"]
     assert rows[0]["mean"] == pytest.approx(expected.mean) and rows[0]["ceiling"] is None
     for asked, said in (({"num": 0}, "num must be in 1…1000"), ({"measure": "mse"}, "unknown measure 'mse'")):

@@ -9,7 +9,7 @@ import torch
 from PIL import Image
 from small_store import add_model, make_splits
 
-from cvx import measures, models
+from cvx import comparison, models
 from cvx.__main__ import main
 from cvx.data.splits import OwnSize, fit_channels, fit_image
 from cvx.image_set import images_of
@@ -78,14 +78,14 @@ def test_models_of_two_sizes_of_one_dataset_share_its_samples_at_its_own_size(st
 
 
 def test_agreement_is_measured_across_input_sizes_on_one_grid(store):
-    found = measures.agreement(store, [f"tiles-{SMALL}", "tiles-test_vit"], measures.Options(num=12))
+    found = comparison.agreement(store, [f"tiles-{SMALL}", "tiles-test_vit"], comparison.Options(num=12))
     assert found.dataset == "tiles" and np.isfinite(found.values["spearman"]).all()
     assert found.values["spearman"].shape == (2, 2, 12)
 
 
 def test_models_of_other_datasets_can_be_asked_about_samples_by_name(store):
-    options = measures.Options(num=12, samples="tiles", target="pred")
-    found = measures.agreement(store, [f"tiles-{SMALL}", f"dots-{SMALL}"], options)
+    options = comparison.Options(num=12, samples="tiles", target="pred")
+    found = comparison.agreement(store, [f"tiles-{SMALL}", f"dots-{SMALL}"], options)
     assert found.dataset == "tiles" and found.classes == ("red", "green", "blue", "gray")
     assert np.isfinite(found.values["cosine"]).all()
     assert (found.preds[1] == -1).all()  # its classes are none of the images'
@@ -93,7 +93,7 @@ def test_models_of_other_datasets_can_be_asked_about_samples_by_name(store):
 
 def test_a_label_that_a_model_lacks_is_said_with_what_can_be_asked(store):
     with pytest.raises(ValueError, match=r"no class 'red', 'green', 'blue', 'gray'.*--target=pred") as told:
-        measures.agreement(store, [f"tiles-{SMALL}", f"dots-{SMALL}"], measures.Options(samples="tiles:v0"))
+        comparison.agreement(store, [f"tiles-{SMALL}", f"dots-{SMALL}"], comparison.Options(samples="tiles:v0"))
     assert "dots" in str(told.value)
     with pytest.raises(ValueError, match=r"--targets=pred"):
         explain(store, [f"dots-{SMALL}"], Question(samples="tiles", num=4))
@@ -109,7 +109,7 @@ def test_samples_that_are_not_there_or_named_beside_a_split_are_refused(store):
 
 def test_without_a_common_source_models_are_not_compared_unasked(store):
     with pytest.raises(ValueError, match=r"did not get the same images.*--samples=NAME"):
-        measures.agreement(store, [f"tiles-{SMALL}", f"dots-{SMALL}"])
+        comparison.agreement(store, [f"tiles-{SMALL}", f"dots-{SMALL}"])
 
 
 def test_models_from_before_there_were_digests_can_be_compared_when_asked_about_the_same(tmp_path):
@@ -120,23 +120,23 @@ def test_models_from_before_there_were_digests_can_be_compared_when_asked_about_
         add_model(store, splits, {8: SMALL, 16: "test_vit"}[size])
     names = [f"tiles-{SMALL}", "tiles-test_vit"]
     with pytest.raises(ValueError, match=r"tiles at 8 px.*tiles at 16 px"):
-        measures.agreement(store, names, measures.Options(num=6))
-    found = measures.agreement(store, names, measures.Options(num=6, samples="tiles:v1"), names=["cosine"])
+        comparison.agreement(store, names, comparison.Options(num=6))
+    found = comparison.agreement(store, names, comparison.Options(num=6, samples="tiles:v1"), names=["cosine"])
     assert np.isfinite(found.values["cosine"]).all()
 
 
 @pytest.mark.parametrize("kind", ["properties", "localization", "faithfulness", "sanity", "stability"])
 def test_every_measure_takes_a_model_of_another_size(store, kind):
-    found = getattr(measures, kind)(store, ["tiles-test_vit"], measures.Options(num=4, samples="tiles"))
+    found = getattr(comparison, kind)(store, ["tiles-test_vit"], comparison.Options(num=4, samples="tiles"))
     rows = [row for row in found.rows() if row["num"]]
     assert rows and all(np.isfinite(row["mean"]) for row in rows)
 
 
 def test_what_is_kept_does_not_depend_on_how_the_images_were_named(store):
-    options = measures.Options(num=5)
-    measures.properties(store, [f"tiles-{SMALL}"], options)
+    options = comparison.Options(num=5)
+    comparison.properties(store, [f"tiles-{SMALL}"], options)
     before = set(store.root.glob("measures/properties/*.npz"))
-    measures.properties(store, [f"tiles-{SMALL}"], dataclasses.replace(options, samples="tiles:v0"))
+    comparison.properties(store, [f"tiles-{SMALL}"], dataclasses.replace(options, samples="tiles:v0"))
     assert set(store.root.glob("measures/properties/*.npz")) == before
 
 

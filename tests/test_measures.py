@@ -6,9 +6,9 @@ import numpy as np
 import pytest
 from small_store import add_model, make_splits, make_store
 
-from cvx import measures
+from cvx import comparison
 from cvx.attribution import agreement as maps_agreement
-from cvx.measures import Options
+from cvx.comparison import Options
 from cvx.store import Store
 
 PAIR = ("tiles-resnet10t", "tiles-vit_tiny")
@@ -38,12 +38,12 @@ def store(root):
 
 @pytest.fixture(scope="module")
 def found(root):
-    return measures.agreement(Store(root), PAIR, Options(num=30))
+    return comparison.agreement(Store(root), PAIR, Options(num=30))
 
 
 def test_a_mean_is_bracketed_as_the_normal_law_says():
     values = np.random.default_rng(0).standard_normal(500) + 2
-    one = measures.interval(values)
+    one = comparison.interval(values)
     half = 1.96 * values.std(ddof=1) / np.sqrt(500)
     assert one.mean == pytest.approx(values.mean())
     assert one.low == pytest.approx(values.mean() - half, abs=0.02)
@@ -52,7 +52,7 @@ def test_a_mean_is_bracketed_as_the_normal_law_says():
 
 def test_intervals_hold_the_truth_about_as_often_as_they_say():
     random = np.random.default_rng(1)
-    held = [one.low <= 0 <= one.high for one in (measures.interval(random.standard_normal(60)) for _ in range(200))]
+    held = [one.low <= 0 <= one.high for one in (comparison.interval(random.standard_normal(60)) for _ in range(200))]
     assert 0.89 < np.mean(held) < 0.99
 
 
@@ -64,12 +64,12 @@ def test_a_floor_that_is_undefined_for_one_model_is_said_of_the_other(found, pai
 
 
 def test_undefined_images_are_left_out_and_counted():
-    one = measures.interval(np.array([np.nan, 1.0, 3.0, np.nan]))
+    one = comparison.interval(np.array([np.nan, 1.0, 3.0, np.nan]))
     assert (one.mean, one.num, one.num_undefined) == (2.0, 2, 2)
-    assert measures.interval(np.array([np.nan])).text() == "–"
-    single = measures.interval(np.array([0.5]))
+    assert comparison.interval(np.array([np.nan])).text() == "–"
+    single = comparison.interval(np.array([0.5]))
     assert single.text() == "0.50" and np.isnan(single.low)
-    assert measures.interval(np.full(9, -1e-9)).text() == "0.00 [0.00, 0.00]"
+    assert comparison.interval(np.full(9, -1e-9)).text() == "0.00 [0.00, 0.00]"
 
 
 def test_agreement_is_that_of_the_two_models_maps(store, found):
@@ -107,7 +107,7 @@ def test_conditions_split_the_images_by_what_the_models_say(found):
 
 def test_the_ceiling_is_the_same_recipe_from_another_seed(store, found):
     assert found.siblings == (("tiles-resnet10t:v0",), ()) or found.siblings == (("tiles-resnet10t:v1",), ())
-    both = measures.agreement(store, ["tiles-resnet10t:v0", "tiles-resnet10t:v1"], Options(num=30))
+    both = comparison.agreement(store, ["tiles-resnet10t:v0", "tiles-resnet10t:v1"], Options(num=30))
     assert both.columns == ("resnet10t:v0", "resnet10t:v1")
     assert found.ceiling("ssim", 0).mean == pytest.approx(both.matrix("ssim")[0, 1])
     assert found.ceiling("ssim", 1) is None
@@ -145,19 +145,19 @@ def test_what_was_computed_once_needs_no_weights_again(root, tmp_path):
 
     shutil.copytree(root, tmp_path / "copy")
     store = Store(tmp_path / "copy")
-    first = measures.agreement(store, PAIR, Options(num=12))
+    first = comparison.agreement(store, PAIR, Options(num=12))
     for weights in store.root.glob("models/*/*/model.safetensors"):
         weights.unlink()
-    again = measures.agreement(store, PAIR[::-1], Options(num=12), names=["ssim"])
+    again = comparison.agreement(store, PAIR[::-1], Options(num=12), names=["ssim"])
     np.testing.assert_array_equal(again.values["ssim"][1, 0], first.values["ssim"][0, 1])
     with pytest.raises(ValueError, match="holds no model.safetensors"):
-        measures.agreement(store, PAIR, Options(num=12, target="pred"))
+        comparison.agreement(store, PAIR, Options(num=12, target="pred"))
 
 
 def test_a_damaged_kept_file_is_made_anew(store, found):
     for path in (store.root / "measures" / "pairs").glob("*.npz"):
         path.write_bytes(path.read_bytes()[:40])
-    again = measures.agreement(store, PAIR, Options(num=30))
+    again = comparison.agreement(store, PAIR, Options(num=30))
     np.testing.assert_array_equal(again.values["hog"], found.values["hog"])
 
 
@@ -172,7 +172,7 @@ def test_a_damaged_kept_file_is_made_anew(store, found):
 )
 def test_what_cannot_be_compared_says_what_can(store, references, told):
     with pytest.raises(ValueError, match=told):
-        measures.agreement(store, references)
+        comparison.agreement(store, references)
 
 
 def test_options_are_checked():
@@ -184,34 +184,34 @@ def test_options_are_checked():
 
 def test_an_unknown_measure_lists_the_known_ones(store):
     with pytest.raises(ValueError, match="unknown measure 'mse'; known: spearman"):
-        measures.agreement(store, PAIR, names=["mse"])
+        comparison.agreement(store, PAIR, names=["mse"])
 
 
 def test_a_model_whose_images_outnumber_a_chunk_gives_the_same_numbers(store, found, monkeypatch):
-    monkeypatch.setattr("cvx.measures.question.PIXELS", 16 * 16 * 8)
+    monkeypatch.setattr("cvx.comparison.request.PIXELS", 16 * 16 * 8)
     other = dataclasses.replace(Options(num=30), seed=5)  # another seed is not kept yet
-    small = measures.agreement(store, PAIR, other)
+    small = comparison.agreement(store, PAIR, other)
     for name in found.names:
         # batches of other sizes round differently, which swaps the ranks of pixels that are all but tied
         np.testing.assert_allclose(small.values[name], found.values[name], atol=2e-4, err_msg=name)
 
 
 def test_properties_are_compared_between_datasets(store):
-    table = measures.properties(store, ["tiles-vit_tiny", "dots-resnet10t"], Options(num=24))
+    table = comparison.properties(store, ["tiles-vit_tiny", "dots-resnet10t"], Options(num=24))
     assert table.datasets == ("tiles", "dots") and table.columns == ("tiles-vit_tiny", "dots-resnet10t")
     assert all(table.interval("gini", i).num == 24 for i in range(2))
     assert table.interval("mass_on_mask", 0).num == 24 and table.interval("mass_on_mask", 1).num == 0
     assert 0 < table.chance("mass_on_mask", 0) < 1 and np.isnan(table.chance("gini", 0))
-    assert "pixel" in measures.WHY_NOT_PIXELWISE
+    assert "pixel" in comparison.WHY_NOT_PIXELWISE
 
 
 def test_results_of_an_older_version_are_computed_anew(tmp_path, monkeypatch):
-    from cvx.measures import question
+    from cvx.comparison import result_cache
     from cvx.store import Store
 
     facts, arrays = {"model": "a"}, {"values": np.arange(3.0)}
-    monkeypatch.setattr(question, "VERSION", 2)  # when maps of single images could be wrong
-    question.keep(Store(tmp_path), "single", facts, arrays)
-    np.testing.assert_array_equal(question.look_up(Store(tmp_path), "single", facts)["values"], arrays["values"])
+    monkeypatch.setattr(result_cache, "VERSION", 2)  # when maps of single images could be wrong
+    result_cache.keep(Store(tmp_path), "single", facts, arrays)
+    np.testing.assert_array_equal(result_cache.look_up(Store(tmp_path), "single", facts)["values"], arrays["values"])
     monkeypatch.undo()
-    assert question.look_up(Store(tmp_path), "single", facts) is None
+    assert result_cache.look_up(Store(tmp_path), "single", facts) is None

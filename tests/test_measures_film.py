@@ -3,8 +3,8 @@
 import numpy as np
 import pytest
 
-from cvx import measures
-from cvx.measures.film import FRAME_NUMBERS, MASK_NUMBERS, frame_numbers
+from cvx import comparison
+from cvx.comparison.map_convergence import FRAME_NUMBERS, MASK_NUMBERS, frame_numbers
 from cvx.records import Run, RunWriter
 
 
@@ -15,7 +15,7 @@ def test_a_film_says_when_its_maps_settle(tmp_path):
     for epoch, (maps, accuracy) in enumerate([(first, 0.1), (first, 0.9), (last, 0.9), (last, 0.9)]):
         writer.film(epoch, np.zeros(8, np.int64), np.zeros((8, 2), np.float32), maps)
         writer.log(epoch, epoch, {"val/acc1": accuracy})
-    found = measures.through_training(Run(tmp_path / "run"))
+    found = comparison.through_training(Run(tmp_path / "run"))
     assert found.epochs == (0, 1, 2, 3) and found.accuracy == (0.1, 0.9, 0.9, 0.9)
     assert found.settled_at() == 1
     assert found.curve()[2:] == pytest.approx([1, 1]) and abs(found.curve()[1]) < 0.3
@@ -30,10 +30,10 @@ def test_a_film_tells_where_its_maps_lie_epoch_by_epoch(tmp_path):
     for epoch, maps in enumerate([~masks, masks]):
         noise = np.random.default_rng(epoch).random((3, 1, 6, 6), dtype=np.float32)
         writer.film(epoch, np.zeros(3, np.int64), np.zeros((3, 2), np.float32), maps[:, None] * (1 + noise))
-    found = measures.through_training(Run(tmp_path / "run"), masks)
+    found = comparison.through_training(Run(tmp_path / "run"), masks)
     np.testing.assert_allclose(found.on_mask["mass"], [[0] * 3, [1] * 3])
     assert found.settled_at() == -1 and "no accuracy" in found.sentence()
-    assert measures.through_training(Run(tmp_path / "run")).on_mask == {}
+    assert comparison.through_training(Run(tmp_path / "run")).on_mask == {}
 
 
 def test_a_frames_numbers_leave_out_what_is_undefined_and_need_the_frame_before(tmp_path):
@@ -55,9 +55,9 @@ def test_a_frames_numbers_leave_out_what_is_undefined_and_need_the_frame_before(
 
 def test_a_run_without_a_film_says_nothing_and_a_damaged_frame_is_named(tmp_path):
     writer = RunWriter.create(tmp_path / "run", {})
-    assert measures.through_training(Run(tmp_path / "run")) is None
+    assert comparison.through_training(Run(tmp_path / "run")) is None
     for epoch in range(2):
         writer.film(epoch, np.zeros(2, np.int64), np.zeros((2, 2), np.float32), np.ones((2, 1, 4, 4), np.float32))
     (tmp_path / "run" / "film" / "0001.npz").write_bytes(b"PK")
     with pytest.raises(ValueError, match=r"0001.npz is damaged"):
-        measures.through_training(Run(tmp_path / "run"))
+        comparison.through_training(Run(tmp_path / "run"))

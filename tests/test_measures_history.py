@@ -9,7 +9,7 @@ from scipy.stats import spearmanr
 from sklearn.metrics import silhouette_score
 from small_store import make_store
 
-from cvx import measures
+from cvx import comparison
 from cvx.__main__ import main
 from cvx.store import Store
 
@@ -24,7 +24,7 @@ def store(tmp_path_factory):
 
 
 def test_a_history_has_a_row_per_frame_with_accuracy_maps_masks_and_classes(store):
-    [found] = measures.training(store, [MODEL, f"{MODEL}:best"])
+    [found] = comparison.training(store, [MODEL, f"{MODEL}:best"])
     rows = found.rows()
     assert [row["epoch"] for row in rows] == [0, 1, 2]
     assert [row["val/acc1"] for row in rows] == [0.375, 0.5, 0.375]
@@ -43,7 +43,7 @@ def test_a_history_has_a_row_per_frame_with_accuracy_maps_masks_and_classes(stor
 
 
 def test_every_layout_of_the_test_logits_is_judged(store):
-    rows = measures.embeddings(store, [MODEL])
+    rows = comparison.embeddings(store, [MODEL])
     assert [row["layout"] for row in rows] == ["pca", "tsne", "umap"]
     assert rows[0].keys() == {"model", "layout", "silhouette", "knn", "trustworthiness"}
 
@@ -63,10 +63,10 @@ def two_runs(tmp_path):
 
 
 def test_models_of_the_same_images_are_compared_by_logits_and_by_aligned_layouts(two_runs):
-    [row] = measures.alignment(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"])
+    [row] = comparison.alignment(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"])
     assert (row["first"], row["second"]) == (f"{MODEL}:v0", f"{MODEL}:v1")
     assert row["cka"] == pytest.approx(1) and row["pca"] == pytest.approx(1) and row["umap"] < 0.5
-    first, second = measures.layouts(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"])
+    first, second = comparison.layouts(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"])
     np.testing.assert_allclose(second.points["pca"], first.points["pca"], atol=1e-4)
     assert not np.allclose(second.points["umap"], first.points["umap"], atol=0.1)
 
@@ -76,8 +76,8 @@ def test_models_of_other_images_are_not_aligned(two_runs):
     with np.load(path) as stored:
         arrays = {name: stored[name] for name in stored.files}
     np.savez(path, **{**arrays, "ids": arrays["ids"] + 1})
-    assert measures.alignment(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"]) == []
-    _, second = measures.layouts(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"])
+    assert comparison.alignment(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"]) == []
+    _, second = comparison.layouts(two_runs, [f"{MODEL}:v0", f"{MODEL}:v1"])
     np.testing.assert_array_equal(second.points["pca"], arrays["pca"])
 
 
@@ -112,4 +112,4 @@ def test_a_run_that_did_not_end_has_no_embeddings_of_test(tmp_path):
     recorded_run.record(tmp_path)
     (tmp_path / "runs" / "run-a" / "embeddings" / "test.npz").unlink()
     with pytest.raises(ValueError, match="no embeddings of the test images"):
-        measures.embeddings(Store(tmp_path), [MODEL])
+        comparison.embeddings(Store(tmp_path), [MODEL])

@@ -6,10 +6,10 @@ import torch
 from scipy.stats import spearmanr
 from small_store import make_store
 
-from cvx import measures
+from cvx import comparison
 from cvx.attribution.controls import random_maps
-from cvx.measures import Options
-from cvx.measures.trials import untrained
+from cvx.comparison import Options
+from cvx.comparison.faithfulness import untrained
 
 PAIR = ("tiles-resnet10t", "tiles-vit_tiny")
 NUM = 12
@@ -47,7 +47,7 @@ def ranked(first, second, signed=False):
 
 @pytest.mark.parametrize("score", ["logit", "logprob"])
 def test_agreement_is_of_the_score_that_is_asked_for_and_its_floor_that_of_noise(store, score):
-    found = measures.agreement(store, PAIR, Options(num=NUM, score=score), names=["spearman", "spearman_signed"])
+    found = comparison.agreement(store, PAIR, Options(num=NUM, score=score), names=["spearman", "spearman_signed"])
     inputs, labels, ids = samples(store)
     maps = [differentiate(store.resolve(one).load()[0], inputs, labels, score)[1] for one in PAIR]
     noise = random_maps(np.asarray(ids), maps[0].shape[1:])
@@ -59,7 +59,7 @@ def test_agreement_is_of_the_score_that_is_asked_for_and_its_floor_that_of_noise
 
 @pytest.mark.parametrize("score", ["logit", "logprob"])
 def test_class_sensitivity_is_between_the_class_and_the_most_probable_other(store, score):
-    found = measures.sanity(store, PAIR[:1], Options(num=NUM, score=score))
+    found = comparison.sanity(store, PAIR[:1], Options(num=NUM, score=score))
     inputs, labels, _ = samples(store)
     classifier = store.resolve(PAIR[0]).load()[0]
     logits, own = differentiate(classifier, inputs, labels, score)
@@ -74,7 +74,7 @@ def test_class_sensitivity_is_between_the_class_and_the_most_probable_other(stor
 
 
 def test_what_randomization_leaves_is_of_the_score_too_and_its_floor_that_of_noise(store):
-    found = measures.sanity(store, PAIR[:1], Options(num=NUM, score="logprob"))
+    found = comparison.sanity(store, PAIR[:1], Options(num=NUM, score="logprob"))
     inputs, labels, ids = samples(store)
     classifier = store.resolve(PAIR[0]).load()[0]
     own, blank = (differentiate(one, inputs, labels, "logprob")[1] for one in (classifier, untrained(classifier, 0)))

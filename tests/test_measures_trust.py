@@ -7,13 +7,13 @@ import pytest
 import torch
 from small_store import add_model, make_splits, make_store
 
-from cvx import measures
+from cvx import comparison
 from cvx.attribution import METHODS, to_heatmap
 from cvx.attribution.agreement import compare, traits
 from cvx.attribution.faithfulness import curves
 from cvx.attribution.stability import max_sensitivity
-from cvx.measures import Options, Sanity
-from cvx.measures.trials import untrained
+from cvx.comparison import Options, Sanity
+from cvx.comparison.faithfulness import untrained
 from cvx.store import Store
 
 PAIR = ("tiles-resnet10t", "tiles-vit_tiny")
@@ -28,7 +28,7 @@ def test_localization_is_that_of_the_maps_with_its_chance(store):
     from cvx.attribution import localization, to_heatmap
     from cvx.maps.explanation import look
 
-    table = measures.localization(store, PAIR, Options(num=20))
+    table = comparison.localization(store, PAIR, Options(num=20))
     classifier, card = store.resolve(PAIR[1]).load()
     split = store.samples("tiles").split.head(20)
     view = look(PAIR[1], classifier, card, np.array(split.images), "label", np.array(split.labels))
@@ -40,15 +40,15 @@ def test_localization_is_that_of_the_maps_with_its_chance(store):
 
 def test_localization_without_masks_is_an_error(store):
     with pytest.raises(ValueError, match="dots-resnet10t:v0 have no masks"):
-        measures.localization(store, ["dots-resnet10t"])
+        comparison.localization(store, ["dots-resnet10t"])
 
 
 def test_faithfulness_holds_every_test_beside_every_control(store):
-    found = measures.faithfulness(store, ["dots-resnet10t"], Options(num=3))
-    assert len(found.rows()) == len(found.tests) * len(measures.MAPS)
+    found = comparison.faithfulness(store, ["dots-resnet10t"], Options(num=3))
+    assert len(found.rows()) == len(found.tests) * len(comparison.MAPS)
     curve = found.curve(0, "deletion_mean", "own")
     assert curve.shape == found.shares("deletion_mean").shape and (curve >= 0).all() and (curve <= 1).all()
-    starts = [found.curve(0, "road_most", name)[0] for name in measures.MAPS]
+    starts = [found.curve(0, "road_most", name)[0] for name in comparison.MAPS]
     assert starts == pytest.approx([starts[0]] * len(starts))
     assert found.lead(0, "deletion_mean", "own").mean == 0
     assert "of 6 removal tests" in found.verdict(0)
@@ -56,7 +56,7 @@ def test_faithfulness_holds_every_test_beside_every_control(store):
 
 @pytest.mark.slow
 def test_sanity_ends_at_the_untrained_model_and_says_so(store):
-    found = measures.sanity(store, PAIR, Options(num=4))
+    found = comparison.sanity(store, PAIR, Options(num=4))
     assert found.blocks(0)[0] == "fc" and found.blocks(1)[0] == "head"
     for i in range(2):
         last = found.after(i, "spearman", found.blocks(i)[-1])
@@ -112,17 +112,17 @@ def test_sanity_stability_and_controls_are_of_the_method_that_is_asked_for(tmp_p
     inputs, targets = torch.tensor(split.images).permute(0, 3, 1, 2) / 255, torch.tensor(split.labels)
     own, last = (explain(one, inputs, targets)[1].numpy() for one in (classifier, untrained(classifier, 0)))
     asked = Options(**options, method=method)
-    sanity = measures.sanity(store, [name], asked)
+    sanity = comparison.sanity(store, [name], asked)
     left = sanity.after(0, "spearman", sanity.blocks(0)[-1])
     assert left.mean == pytest.approx(compare(traits(own), traits(last))["spearman"].mean(), abs=1e-3)
     steady, plain = (
-        measures.stability(store, [name], one).values["max_sensitivity"][0] for one in (asked, Options(**options))
+        comparison.stability(store, [name], one).values["max_sensitivity"][0] for one in (asked, Options(**options))
     )
     expected = max_sensitivity(classifier, inputs, targets, explain=explain)
     np.testing.assert_allclose(steady, expected, rtol=1e-3)
     assert not np.allclose(steady, plain, rtol=1e-2), "each method's numbers are kept by themselves"
     control = curves(classifier, inputs, targets, to_heatmap(last, "max"), "deletion_mean")
-    found = measures.faithfulness(store, [name], asked).curve(0, "deletion_mean", "randomized_model")
+    found = comparison.faithfulness(store, [name], asked).curve(0, "deletion_mean", "randomized_model")
     np.testing.assert_allclose(found, control.mean(axis=0), atol=1e-3)
 
 
@@ -145,5 +145,5 @@ def test_an_untrained_model_has_its_branches_on_and_leaves_the_random_state_alon
 
 
 def test_stability_is_of_the_first_images(store):
-    table = measures.stability(store, ["tiles-vit_tiny"], Options(num=2))
+    table = comparison.stability(store, ["tiles-vit_tiny"], Options(num=2))
     assert table.interval("max_sensitivity", 0).num == 2 and table.interval("max_sensitivity", 0).mean > 0

@@ -12,8 +12,8 @@ from kept_store import make_kept_store, state_of
 from small_store import add_model, make_splits
 
 from cvx.__main__ import main
+from cvx.comparison.result_cache import keep as keep_result
 from cvx.files import whole_folder
-from cvx.measures.question import keep as keep_result
 from cvx.store import Store
 from cvx.upkeep import Keep, examine, plan, remove, rest
 from cvx.upkeep.written import outputs

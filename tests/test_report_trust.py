@@ -7,7 +7,7 @@ import pytest
 from recorded_run import EPOCHS, record
 from small_store import make_store
 
-from cvx import measures
+from cvx import comparison
 from cvx.__main__ import main
 from cvx.report import content, html, reading
 from cvx.report.afford import PASSES, afford
@@ -22,7 +22,7 @@ def store(tmp_path_factory):
     """Three models, none trained, of two datasets; only one dataset has masks. Kept are two images' stability."""
     store = make_store(tmp_path_factory.mktemp("trust") / "artifacts")
     for reference in ("tiles-resnet10t", "tiles-vit_tiny"):
-        measures.stability(store, [reference], measures.Options(num=2))
+        comparison.stability(store, [reference], comparison.Options(num=2))
     return store
 
 
@@ -66,11 +66,11 @@ def test_what_is_kept_costs_nothing_and_the_rest_must_fit_into_the_budget(store)
 
 def test_the_most_images_that_are_kept_are_taken(store):
     models = {"dots": [("dots-resnet10t", 1.0)]}
-    measures.stability(store, ["dots-resnet10t"], measures.Options(num=3))
-    assert afford(store, models, 3, 0.0)["stability", "dots"].options == measures.Options(num=3)
-    measures.stability(store, ["dots-resnet10t"], measures.Options(num=50))  # as many as `compare` takes by default
+    comparison.stability(store, ["dots-resnet10t"], comparison.Options(num=3))
+    assert afford(store, models, 3, 0.0)["stability", "dots"].options == comparison.Options(num=3)
+    comparison.stability(store, ["dots-resnet10t"], comparison.Options(num=50))  # as many as `compare` takes by default
     for num in (0, 3):
-        assert afford(store, models, num, 0.0)["stability", "dots"].options == measures.Options(num=50)
+        assert afford(store, models, num, 0.0)["stability", "dots"].options == comparison.Options(num=50)
 
 
 @pytest.mark.slow
@@ -87,16 +87,16 @@ def test_what_is_left_out_names_the_command_after_which_it_is_there(store):
 
 
 def test_faithfulness_shows_every_area_beside_its_controls(recorded, filled):
-    asked = measures.faithfulness(recorded.store, ["tiles-test_resnet"], measures.Options(num=2))
+    asked = comparison.faithfulness(recorded.store, ["tiles-test_resnet"], comparison.Options(num=2))
     table, figures = only(filled["faithfulness"], Table), only(filled["faithfulness"], Figures)
     assert [row[3] for row in table.rows] == [asked.interval(0, test, "own").text() for test in asked.tests]
     assert [row[4] for row in table.rows] == [asked.interval(0, test, "random").text() for test in asked.tests]
-    assert len(figures.legend) == len(measures.MAPS) and len(figures.figures) == 3
+    assert len(figures.legend) == len(comparison.MAPS) and len(figures.figures) == 3
     assert only(filled["faithfulness"], Text).text == asked.verdict(0)
 
 
 def test_sanity_shows_the_likeness_after_each_block_and_the_verdict(recorded, filled):
-    asked = measures.sanity(recorded.store, ["tiles-test_resnet"], measures.Options(num=2))
+    asked = comparison.sanity(recorded.store, ["tiles-test_resnet"], comparison.Options(num=2))
     table = only(filled["sanity"], Table)
     blocks = asked.blocks(0)
     assert [row[1:3] for row in table.rows[: len(blocks)]] == [
@@ -106,9 +106,9 @@ def test_sanity_shows_the_likeness_after_each_block_and_the_verdict(recorded, fi
 
 
 def test_stability_puts_noise_beside_what_training_still_changed(recorded, filled):
-    settling = measures.through_training(recorded.runs[0].run)
+    settling = comparison.through_training(recorded.runs[0].run)
     (row,) = only(filled["stability"], Table).rows
-    steady = measures.stability(recorded.store, ["tiles-test_resnet"], measures.Options(num=2))
+    steady = comparison.stability(recorded.store, ["tiles-test_resnet"], comparison.Options(num=2))
     assert row[1] == steady.interval("max_sensitivity", 0).text()
     assert row[2] == settling.interval("spearman", 0).text()
     assert row[4] == settling.interval("spearman", EPOCHS - 1).text()

@@ -7,9 +7,9 @@ import pytest
 from recorded_run import record
 
 from cvx.__main__ import main
+from cvx.comparison.map_convergence import FRAME_NUMBERS, MASK_NUMBERS
 from cvx.config import TrainConfig
 from cvx.files import read_json
-from cvx.measures.film import FRAME_NUMBERS, MASK_NUMBERS
 from cvx.records import Run
 from cvx.report import content, reading, run_page, workspace
 from cvx.report.panels import metric_keys

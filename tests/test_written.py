@@ -3,7 +3,7 @@
 import pytest
 from kept_store import make_kept_store
 
-from cvx.measures.writing import write_table
+from cvx.comparison.tables import write_table
 from cvx.upkeep import examine
 
 

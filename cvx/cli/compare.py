@@ -11,7 +11,7 @@ import cvx.cli
 from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
 
 if TYPE_CHECKING:
-    from cvx.measures import Options, Runtime
+    from cvx.comparison import Options, Runtime
     from cvx.store import Store
 
 KINDS = ("agreement", "properties", "localization", "faithfulness", "sanity", "stability", "training", "embeddings")
@@ -56,8 +56,8 @@ def main(argv: list[str]) -> int:
     if flags.num_often < 1:
         raise ValueError(f"num_often must be 1 image or more, got {flags.num_often}")
     from cvx.cli.compare_tables import Tables
+    from cvx.comparison import Options, Runtime
     from cvx.distributed import pick_device
-    from cvx.measures import Options, Runtime
     from cvx.store import Store
     from cvx.tracking.looking import looking
 
@@ -98,10 +98,10 @@ def _kinds(
 
 def _why_not(kind: str, store: "Store", references: Sequence[str], options: "Options", runtime: "Runtime") -> str:
     """Say why these models cannot have a measure; nothing if they can."""
-    from cvx import measures
+    from cvx import comparison
 
     try:
-        measures.check(kind, store, references, options, runtime)
+        comparison.check(kind, store, references, options, runtime)
     except ValueError as error:
         return str(error)
     return ""

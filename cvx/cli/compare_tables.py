@@ -11,10 +11,10 @@ from rich.box import SIMPLE_HEAD
 from rich.console import Console
 from rich.table import Table as Grid
 
-from cvx import measures
+from cvx import comparison
+from cvx.comparison import Options, Runtime, Table, figures, tables
 from cvx.files import whole_file
 from cvx.maps.map_folder import joint_name
-from cvx.measures import Options, Runtime, Table, drawing, writing
 from cvx.names import file_stems
 from cvx.store import Store
 from cvx.tracking.looking import Findings
@@ -46,48 +46,48 @@ class Tables:
 
     def agreement(self) -> None:
         """How alike the models of one dataset look."""
-        found = measures.agreement(self._store, self._references, self._options, runtime=self._runtime)
-        self._table("agreement", "How alike the models look", found.rows(), *writing.agreement_table(found))
-        self._figure("agreement", drawing.matrix_figure(found))
+        found = comparison.agreement(self._store, self._references, self._options, runtime=self._runtime)
+        self._table("agreement", "How alike the models look", found.rows(), *tables.agreement_table(found))
+        self._figure("agreement", figures.matrix_figure(found))
         self._findings += [found.sentence(i, j) for i, j in found.pairs()]
         for i, j in found.pairs():
             numbers = {name: found.interval(name, i, j).mean for name in found.names}
             self._numbers("agreement", f"{found.columns[i]}--{found.columns[j]}", {**numbers, "cka": found.cka[i, j]})
         told = ", ".join(
-            f"{found.columns[i]} – {found.columns[j]} {measures.decimal(found.cka[i, j])}" for i, j in found.pairs()
+            f"{found.columns[i]} – {found.columns[j]} {comparison.decimal(found.cka[i, j])}" for i, j in found.pairs()
         )
         self._findings.append(f"How alike the models arrange the images by their logits (linear CKA): {told}.")
 
     def properties(self) -> None:
         """What the maps are like by themselves."""
-        found = self._single("properties", measures.properties, self._options, "What the maps are like by themselves")
+        found = self._single("properties", comparison.properties, self._options, "What the maps are like by themselves")
         if len(set(found.datasets)) > 1:
-            self._findings.append(measures.WHY_NOT_PIXELWISE)
+            self._findings.append(comparison.WHY_NOT_PIXELWISE)
 
     def localization(self) -> None:
         """How much of the maps lies on masks."""
-        self._single("localization", measures.localization, self._options, "How much of the maps lies on the masks")
+        self._single("localization", comparison.localization, self._options, "How much of the maps lies on the masks")
 
     def stability(self) -> None:
         """How much the maps change under a little noise."""
-        self._single("stability", measures.stability, self._often, "How much the maps change under a little noise")
+        self._single("stability", comparison.stability, self._often, "How much the maps change under a little noise")
 
     def faithfulness(self) -> None:
         """What the model says while pixels go or come."""
-        found = measures.faithfulness(self._store, self._references, self._often, self._runtime)
+        found = comparison.faithfulness(self._store, self._references, self._often, self._runtime)
         title = "Probability of the class while pixels go or come: area under the curve"
-        self._table("faithfulness", title, found.rows(), *writing.faithfulness_table(found))
-        self._figure("faithfulness", drawing.removal_figure(found))
+        self._table("faithfulness", title, found.rows(), *tables.faithfulness_table(found))
+        self._figure("faithfulness", figures.removal_figure(found))
         self._findings += [found.verdict(i) for i in range(len(found.references))]
         for i, column in enumerate(found.columns):
             self._numbers("faithfulness", column, {test: found.interval(i, test, "own").mean for test in found.tests})
 
     def sanity(self) -> None:
         """What randomization leaves of the maps."""
-        found = measures.sanity(self._store, self._references, self._often, self._runtime)
+        found = comparison.sanity(self._store, self._references, self._often, self._runtime)
         title = "What is left of the maps when blocks are randomized from the output"
-        self._table("sanity", title, found.rows(), *writing.sanity_table(found))
-        self._figure("sanity", drawing.sanity_figure(found))
+        self._table("sanity", title, found.rows(), *tables.sanity_table(found))
+        self._figure("sanity", figures.sanity_figure(found))
         self._findings += [found.verdict(i) for i in range(len(found.references))]
         for i, column in enumerate(found.columns):
             left = {f"{name}_left": found.after(i, name, found.blocks(i)[-1]).mean for name in found.names}
@@ -95,26 +95,26 @@ class Tables:
 
     def training(self) -> None:
         """What the models' runs recorded while they trained."""
-        found = measures.training(self._store, self._references)
+        found = comparison.training(self._store, self._references)
         flat = [row for one in found for row in one.rows()]
-        self._table("training", "While they trained", flat, *writing.history_table(found))
-        self._figure("training", drawing.training_figure(found))
+        self._table("training", "While they trained", flat, *tables.history_table(found))
+        self._figure("training", figures.training_figure(found))
         self._findings += [one.settling.sentence() for one in found]
 
     def embeddings(self) -> None:
         """How well layouts of the test logits separate the classes."""
-        flat = measures.embeddings(self._store, self._references)
+        flat = comparison.embeddings(self._store, self._references)
         title = "How well layouts of the test logits separate the classes"
-        self._table("embeddings", title, flat, *writing.embeddings_table(flat))
-        if pairs := measures.alignment(self._store, self._references):
+        self._table("embeddings", title, flat, *tables.embeddings_table(flat))
+        if pairs := comparison.alignment(self._store, self._references):
             title = "How alike two models arrange the test images (1 is the same but for turning, moving, scaling)"
-            self._table("alignment", title, pairs, *writing.embeddings_table(pairs))
-        self._figure("embeddings", drawing.layouts_figure(measures.layouts(self._store, self._references)))
-        self._findings.append(measures.LAYOUT_NOTE)
+            self._table("alignment", title, pairs, *tables.embeddings_table(pairs))
+        self._figure("embeddings", figures.layouts_figure(comparison.layouts(self._store, self._references)))
+        self._findings.append(comparison.LAYOUT_NOTE)
 
     def _single(self, kind: str, measure: Callable[..., Table], options: Options, title: str) -> Table:
         found = measure(self._store, self._references, options, self._runtime)
-        self._table(kind, title, found.rows(), *writing.single_table(found))
+        self._table(kind, title, found.rows(), *tables.single_table(found))
         for i, column in enumerate(found.columns):
             self._numbers(kind, column, {name: found.interval(name, i).mean for name in found.names})
         return found
@@ -129,7 +129,7 @@ class Tables:
         self._folder.mkdir(parents=True, exist_ok=True)
         names = list(dict.fromkeys(name for row in flat for name in row))
         self._told.tables[kind] = names, [[row.get(name) for name in names] for row in flat]
-        self._written += writing.write_table(self._folder / kind, flat, head, rows)
+        self._written += tables.write_table(self._folder / kind, flat, head, rows)
         caption, padding = None, (0, 1)
         if _width(head, rows) > self._console.width:
             padding = (0, 0)

@@ -3,9 +3,10 @@
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from cvx.measures import Options
-from cvx.measures.question import ask, facts_of, look_up
-from cvx.measures.trials import NUM_IMAGES
+from cvx.comparison import Options
+from cvx.comparison.faithfulness import NUM_IMAGES
+from cvx.comparison.request import ask
+from cvx.comparison.result_cache import facts_of, look_up
 from cvx.store import Store
 
 PASSES = {"stability": 20, "sanity": 30, "faithfulness": 200}

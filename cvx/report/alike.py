@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cvx import measures
-from cvx.measures import AGREEMENT_WORDS, Agreement
+from cvx import comparison
+from cvx.comparison import AGREEMENT_WORDS, Agreement
 from cvx.report.blocks import Block, Heading, Matrices, Matrix, Text
 from cvx.report.pictures import map_grid
 from cvx.report.study import Part, Study, placeless
@@ -20,13 +20,13 @@ def agreement(study: Study) -> list[Block]:
         if part.lookers:
             blocks += [Heading(part.dataset), *_of_dataset(study, part)]
     blocks = blocks or [Text("No model of this store can look at its samples.", "note")]
-    return [*blocks, Text(measures.WHY_NOT_PIXELWISE, "note")] if len(study.parts) > 1 else blocks
+    return [*blocks, Text(comparison.WHY_NOT_PIXELWISE, "note")] if len(study.parts) > 1 else blocks
 
 
 def _of_dataset(study: Study, part: Part) -> list[Block]:
     references = [one.entry.reference for one in part.lookers]
     try:
-        found = measures.agreement(study.store, references, measures.Options(num=study.num), study.runtime, SHOWN)
+        found = comparison.agreement(study.store, references, comparison.Options(num=study.num), study.runtime, SHOWN)
     except ValueError as error:
         return [Text(placeless(str(error), study.store), "note")]
     blocks: list[Block] = [Text(found.sentence(i, j), "finding") for i, j in found.pairs()[:6]]
@@ -49,13 +49,13 @@ def _matrix(found: Agreement, name: str) -> Matrix:
         means = [found.interval(name, i, j).mean for j in range(num)]
         means[i] = float("nan") if ceiling is None else ceiling.mean
         means += [found.floor(name, i, kind).mean for kind in FLOOR_WORDS]
-        rows.append(tuple((measures.decimal(value), float(np.clip(value, 0, 1))) for value in means))
+        rows.append(tuple((comparison.decimal(value), float(np.clip(value, 0, 1))) for value in means))
     note = f"{words[:1].upper()}{words[1:]}. On the diagonal: other seeds of the same recipe."
     return Matrix(title, "", found.columns, (*found.columns, *FLOOR_WORDS.values()), tuple(rows), note, num)
 
 
 def _cka(found: Agreement) -> Matrix:
     """Put models against models by how they arrange the images, whatever they look at (Kornblith et al., 2019)."""
-    rows = tuple(tuple((measures.decimal(value), float(value)) for value in line) for line in found.cka)
+    rows = tuple(tuple((comparison.decimal(value), float(value)) for value in line) for line in found.cka)
     note = "How alike the models arrange the same images by their logits (Kornblith et al., 2019, arXiv:1905.00414)."
     return Matrix("Linear CKA of the logits", "", found.columns, found.columns, rows, note)

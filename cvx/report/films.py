@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cvx import measures, render
+from cvx import comparison, render
 from cvx.attribution import rescale, to_heatmap
 from cvx.embedding import METHODS, align
 from cvx.frames import read_frame
@@ -55,7 +55,7 @@ def _film(part: Part, reels: Sequence[Reel]) -> Film:
     return Film(f"film-{part.dataset}", images, labels, tuple(reels))
 
 
-def _settling_figure(name: str, settling: measures.Settling, salt: str) -> Figure:
+def _settling_figure(name: str, settling: comparison.Settling, salt: str) -> Figure:
     curve = settling.curve()
     low = float(np.nanmin([*curve, 0.0]))
     shown = [plots.Line(settling.epochs, settling.accuracy, 0), plots.Line(settling.epochs, curve, 1)]

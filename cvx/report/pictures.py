@@ -5,7 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from cvx import measures, render
+from cvx import comparison, render
 from cvx.attribution import rescale, to_heatmap
 from cvx.maps.class_summary import ClassView, sum_up
 from cvx.maps.explanation import View, top_classes
@@ -193,9 +193,9 @@ def _mean_image(part: Part, label: int) -> UInt8[np.ndarray, "h w c"]:
 
 
 def _properties(study: Study, references: Sequence[str]) -> list[Block]:
-    options = measures.Options(num=study.num)
+    options = comparison.Options(num=study.num)
     try:
-        found = measures.properties(study.store, references, options, study.runtime)
+        found = comparison.properties(study.store, references, options, study.runtime)
     except (ValueError, OSError) as error:
         return [Text(placeless(f"the maps cannot be put in numbers: {error}", study.store), "problem")]
     names = [name for name in found.names if any(found.interval(name, i).num for i in range(len(references)))]
@@ -203,10 +203,10 @@ def _properties(study: Study, references: Sequence[str]) -> list[Block]:
     by_chance = [name for name in names if any(not np.isnan(found.chance(name, i)) for i in range(len(references)))]
     for i, reference in enumerate(found.references):
         told = [found.interval(name, i).text() for name in names]
-        told += [measures.decimal(found.chance(name, i)) for name in by_chance]
+        told += [comparison.decimal(found.chance(name, i)) for name in by_chance]
         rows.append((reference, *told))
     titles = tuple(name.replace("_", " ") for name in names)
-    words = "; ".join(f"{title}: {measures.TABLE_WORDS[name]}" for title, name in zip(titles, names, strict=True))
+    words = "; ".join(f"{title}: {comparison.TABLE_WORDS[name]}" for title, name in zip(titles, names, strict=True))
     caption = f"Mean over up to {study.num} images with 95 % bootstrap interval. {words}."
     columns = ("model", *titles, *(f"{name.replace('_', ' ')} by chance" for name in by_chance))
     return [Heading("In numbers"), Table(columns, tuple(rows), caption=caption)]

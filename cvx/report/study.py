@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from cvx.checkpoint import Card
+from cvx.comparison import Runtime, Settling, through_training
 from cvx.data.splits import NUM_FILM
 from cvx.maps.explanation import View
-from cvx.measures import Runtime, Settling, through_training
 from cvx.records import Run
 from cvx.report.afford import Afforded
 from cvx.store import ModelEntry, Samples, Store

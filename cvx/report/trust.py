@@ -6,8 +6,8 @@ from typing import Any, TypeVar
 
 import numpy as np
 
-from cvx import measures
-from cvx.measures import AGREEMENT_WORDS, MAPS, Faithfulness, Options, Sanity, writing
+from cvx import comparison
+from cvx.comparison import AGREEMENT_WORDS, MAPS, Faithfulness, Options, Sanity, tables
 from cvx.report import plots
 from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text
 from cvx.report.study import Part, Study, placeless
@@ -38,13 +38,13 @@ def localization(study: Study) -> list[Block]:
 
 
 def _on_masks(study: Study, part: Part) -> list[Block]:
-    found, trouble = _ask(study, part, measures.localization, Options(num=study.num))
+    found, trouble = _ask(study, part, comparison.localization, Options(num=study.num))
     if found is None:
         return trouble
     models = range(len(found.references))
     rows = [(found.references[i], *(found.interval(name, i).text() for name in found.names)) for i in models]
-    rows.append(("chance", *(measures.decimal(found.chance(name, 0)) for name in found.names)))
-    words = "; ".join(f"{name}: {measures.TABLE_WORDS[name]}" for name in found.names)
+    rows.append(("chance", *(comparison.decimal(found.chance(name, 0)) for name in found.names)))
+    words = "; ".join(f"{name}: {comparison.TABLE_WORDS[name]}" for name in found.names)
     caption = f"Mean and 95 % bootstrap interval over up to {study.num} images. {words}."
     return [Table(("model", *found.names), tuple(rows), caption=caption)]
 
@@ -71,7 +71,7 @@ def _mask_curves(part: Part) -> list[Block]:
     return [Heading("By epoch", "maps of the film's images"), Figures(tuple(figures), legend, layout="pairs")]
 
 
-def _settling(part: Part, past: Any) -> measures.Settling | None:
+def _settling(part: Part, past: Any) -> comparison.Settling | None:
     try:
         return part.settling(past)
     except (ValueError, OSError):  # the film's section names it
@@ -80,7 +80,7 @@ def _settling(part: Part, past: Any) -> measures.Settling | None:
 
 def faithfulness(study: Study) -> list[Block]:
     """Draw what models say while pixels go or come, in their maps' order and in the controls'."""
-    return _of_parts(study, "faithfulness", measures.faithfulness, _removal)
+    return _of_parts(study, "faithfulness", comparison.faithfulness, _removal)
 
 
 def _removal(part: Part, found: Faithfulness) -> list[Block]:
@@ -93,7 +93,7 @@ def _removal(part: Part, found: Faithfulness) -> list[Block]:
         for test, title in TESTS.items()
     )
     legend = tuple((plots.css_color(_map_color(k)), MAP_WORDS[name]) for k, name in enumerate(MAPS))
-    head, rows = writing.faithfulness_table(found)
+    head, rows = tables.faithfulness_table(found)
     caption = (
         "Area under the curve of the explained class's probability, mean and 95 % bootstrap interval over"
         f" {found.options.num} images; ROAD imputes removed pixels from their neighbors."
@@ -118,7 +118,7 @@ def _map_color(k: int) -> int:
 
 def sanity(study: Study) -> list[Block]:
     """Draw what is left of the maps when blocks are randomized from the output, and give the verdict."""
-    return _of_parts(study, "sanity", measures.sanity, _randomized)
+    return _of_parts(study, "sanity", comparison.sanity, _randomized)
 
 
 def _randomized(part: Part, found: Sanity) -> list[Block]:
@@ -133,7 +133,7 @@ def _randomized(part: Part, found: Sanity) -> list[Block]:
         drawn = plots.lines(lines, "% of blocks randomized", f"sanity-{part.dataset}-{name}", y_range=(-0.25, 1))
         figures.append(Figure(AGREEMENT_WORDS[name][0], drawn, "Short lines: its own maps of other images."))
     legend = tuple((plots.css_color(i), name) for i, name in enumerate(found.columns))
-    head, rows = writing.sanity_table(found)
+    head, rows = tables.sanity_table(found)
     caption = (
         "Likeness to the trained model's maps with everything from the output down to this block at random weights;"
         f" mean and 95 % bootstrap interval over {found.options.num} images."
@@ -143,10 +143,10 @@ def _randomized(part: Part, found: Sanity) -> list[Block]:
 
 def stability(study: Study) -> list[Block]:
     """Tell how much noise moves the maps, and how much training still did."""
-    return _of_parts(study, "stability", measures.stability, _steadiness)
+    return _of_parts(study, "stability", comparison.stability, _steadiness)
 
 
-def _steadiness(part: Part, found: measures.Table) -> list[Block]:
+def _steadiness(part: Part, found: comparison.Table) -> list[Block]:
     settled = {past.run.name: _settling(part, past) for _, past in part.judged()}
     rows = []
     for i, one in enumerate(part.lookers):
@@ -160,14 +160,14 @@ def _steadiness(part: Part, found: measures.Table) -> list[Block]:
         "epoch before last",
     )
     caption = (
-        f"Max-sensitivity: {measures.TABLE_WORDS['max_sensitivity']}, mean over {found.options.num} images. Likeness:"
+        f"Max-sensitivity: {comparison.TABLE_WORDS['max_sensitivity']}, mean over {found.options.num} images. Likeness:"
         " Spearman of magnitudes over the film's images; accuracy has settled when it stays within a tenth of its way"
         " to the end."
     )
     return [Table(columns, tuple(rows), caption=caption)]
 
 
-def _epochs(settling: measures.Settling | None) -> tuple[str, str, str]:
+def _epochs(settling: comparison.Settling | None) -> tuple[str, str, str]:
     if settling is None:
         return ("–", "–", "–")
     frame = settling.settled_at()

@@ -14,7 +14,7 @@ from batches import KINDS, noise
 from measuring import Row
 from startup import page
 
-from cvx import embedding, measures, models, records
+from cvx import comparison, embedding, models, records
 from cvx.attribution import attribute
 from cvx.checkpoint import Card
 from cvx.data.batches import Batches
@@ -125,8 +125,8 @@ def _agreements() -> Iterator[Row]:
             return compare(num_models, num_images)
 
         def compare(num_models: int, num_images: int) -> float:
-            options = measures.Options(num=num_images)
-            return _best(lambda: measures.agreement(store, references[:num_models], options), 1)
+            options = comparison.Options(num=num_images)
+            return _best(lambda: comparison.agreement(store, references[:num_models], options), 1)
 
         yield _row("agreement of 2 models, images", sizes := (250, 500, 1000), [first(2, n) for n in sizes], "1")
         pairs = "2: every pair of models"

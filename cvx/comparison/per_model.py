@@ -13,10 +13,11 @@ from cvx.attribution import METHODS, description, to_heatmap
 from cvx.attribution.localization import MEASURES as PLACES
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import max_sensitivity
+from cvx.comparison.agreement import columns_of, view_of
+from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
+from cvx.comparison.result_cache import facts_of, keep, look_up
 from cvx.maps.explanation import View
 from cvx.measures.interval import Interval, interval
-from cvx.measures.pairs import columns_of, view_of
-from cvx.measures.question import HERE, Asked, Options, Runtime, ask, facts_of, keep, look_up
 from cvx.models import Classifier
 from cvx.progress import Ticks, ticking
 from cvx.store import Store

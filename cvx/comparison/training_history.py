@@ -6,11 +6,11 @@ from typing import Any
 
 import numpy as np
 
+from cvx.comparison.embeddings import entries_of, judged, run_of
+from cvx.comparison.map_convergence import Settling, through_training
 from cvx.data.splits import NUM_FILM
 from cvx.frames import read_frame
-from cvx.measures.film import Settling, through_training
 from cvx.measures.interval import interval
-from cvx.measures.layouts import entries_of, judged, run_of
 from cvx.records import Run
 from cvx.store import ModelEntry, Store
 

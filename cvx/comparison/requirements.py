@@ -2,11 +2,11 @@
 
 from collections.abc import Sequence
 
-from cvx.measures.history import filmed_run
-from cvx.measures.layouts import entries_of, final_frame
-from cvx.measures.pairs import check_comparable
-from cvx.measures.question import HERE, Options, Runtime, ask
-from cvx.measures.single import check_masked
+from cvx.comparison.agreement import check_comparable
+from cvx.comparison.embeddings import entries_of, final_frame
+from cvx.comparison.per_model import check_masked
+from cvx.comparison.request import HERE, Options, Runtime, ask
+from cvx.comparison.training_history import filmed_run
 from cvx.store import Store
 
 

@@ -12,11 +12,11 @@ from cvx import models
 from cvx.attribution import METHODS, to_heatmap
 from cvx.attribution import faithfulness as removal
 from cvx.attribution.controls import blurred, random_maps, sobel
+from cvx.comparison.agreement import columns_of
+from cvx.comparison.per_model import Values, each, inputs_of
+from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
 from cvx.maps.explanation import View
 from cvx.measures.interval import Interval, interval
-from cvx.measures.pairs import columns_of
-from cvx.measures.question import HERE, Asked, Options, Runtime, ask
-from cvx.measures.single import Values, each, inputs_of
 from cvx.models import Classifier
 from cvx.store import Store
 

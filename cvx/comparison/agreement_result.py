@@ -8,8 +8,8 @@ import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
 from cvx.attribution.agreement import TOP_SHARE
+from cvx.comparison.request import Options
 from cvx.measures.interval import Interval, decimal, interval
-from cvx.measures.question import Options
 
 CONDITIONS = ("all", "both_right", "disagree")
 """Images that count: all, those that both models classify rightly, or those they classify differently."""

@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from cvx.measures.alike import AGREEMENT_WORDS, FLOORS, Agreement
-from cvx.measures.history import History
+from cvx.comparison.agreement_result import AGREEMENT_WORDS, FLOORS, Agreement
+from cvx.comparison.embeddings import Layout
+from cvx.comparison.faithfulness import MAPS, Faithfulness
+from cvx.comparison.randomization import Sanity
+from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
+from cvx.comparison.training_history import History
 from cvx.measures.interval import decimal
-from cvx.measures.layouts import Layout
-from cvx.measures.randomization import Sanity
-from cvx.measures.trials import MAPS, Faithfulness
-from cvx.measures.writing import CONDITION_WORDS, FLOOR_WORDS
 from cvx.render import class_colors
 
 COLORS = ("#3b1f9e", "#8a8f98", "#c9a227", "#2a9d8f", "#d1495b")

@@ -14,17 +14,17 @@ drawing      figures as PNG
 progress     how far a long computation is
 """
 
-from cvx.measures.alike import AGREEMENT_WORDS, CONDITIONS, FLOORS, WHY_NOT_PIXELWISE, Agreement
-from cvx.measures.film import Settling, through_training
-from cvx.measures.history import History, training
+from cvx.comparison.agreement import agreement
+from cvx.comparison.agreement_result import AGREEMENT_WORDS, CONDITIONS, FLOORS, WHY_NOT_PIXELWISE, Agreement
+from cvx.comparison.embeddings import LAYOUT_NOTE, Layout, alignment, embeddings, layouts
+from cvx.comparison.faithfulness import MAPS, Faithfulness, faithfulness
+from cvx.comparison.map_convergence import Settling, through_training
+from cvx.comparison.per_model import TABLE_WORDS, Table, localization, properties, stability
+from cvx.comparison.randomization import Sanity, sanity
+from cvx.comparison.request import Options, Runtime
+from cvx.comparison.requirements import check
+from cvx.comparison.training_history import History, training
 from cvx.measures.interval import Interval, decimal, interval
-from cvx.measures.layouts import LAYOUT_NOTE, Layout, alignment, embeddings, layouts
-from cvx.measures.pairs import agreement
-from cvx.measures.preconditions import check
-from cvx.measures.question import Options, Runtime
-from cvx.measures.randomization import Sanity, sanity
-from cvx.measures.single import TABLE_WORDS, Table, localization, properties, stability
-from cvx.measures.trials import MAPS, Faithfulness, faithfulness
 
 __all__ = [
     "AGREEMENT_WORDS",

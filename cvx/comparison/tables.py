@@ -9,13 +9,13 @@ from typing import Any
 
 import numpy as np
 
+from cvx.comparison.agreement_result import AGREEMENT_WORDS, CONDITIONS, FLOORS, Agreement
+from cvx.comparison.faithfulness import MAPS, Faithfulness
+from cvx.comparison.per_model import Table
+from cvx.comparison.randomization import LEVELS, Sanity
+from cvx.comparison.training_history import History
 from cvx.files import whole_file
-from cvx.measures.alike import AGREEMENT_WORDS, CONDITIONS, FLOORS, Agreement
-from cvx.measures.history import History
 from cvx.measures.interval import decimal
-from cvx.measures.randomization import LEVELS, Sanity
-from cvx.measures.single import Table
-from cvx.measures.trials import MAPS, Faithfulness
 
 FLOOR_WORDS = {"sobel": "edges", "random": "noise", "other_image": "other image"}
 CONDITION_WORDS = {"all": "all images", "both_right": "both right", "disagree": "disagree"}
