@@ -14,7 +14,8 @@ from filelock import FileLock, Timeout
 
 from cvx import data, models, records
 from cvx.config import Place, TrainConfig
-from cvx.data.batches import Augmentation, Batches
+from cvx.data.augment import Augmentation
+from cvx.data.batches import Batches
 from cvx.data.splits import NUM_FILM, Split, Splits
 from cvx.distributed import Ranks
 from cvx.learner import Learner, make_learner

@@ -8,7 +8,8 @@ import numpy as np
 
 from cvx.attribution import Scaled, to_heatmap
 from cvx.attribution.agreement import spearman, traits
-from cvx.maps.explanation import View, fit_masks, heatmaps
+from cvx.data.transforms import fit_masks
+from cvx.maps.explanation import View, heatmaps
 from cvx.store import ModelEntry
 from demo.choice import Choice, Pick
 from demo.listing import Listing, Shown, Subject

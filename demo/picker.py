@@ -8,7 +8,7 @@ from jaxtyping import Int64
 
 from cvx import render
 from cvx.data.splits import NUM_FILM
-from cvx.maps.explanation import fit
+from cvx.data.transforms import fit
 from demo import gallery
 from demo.choice import PER_PAGE, WHICH, Choice, Pick
 from demo.gallery import Ask, ask_nobody

@@ -12,7 +12,7 @@ from PIL import Image, ImageDraw, ImageFont
 
 from cvx import render
 from cvx.attribution import rescale
-from cvx.data.splits import fit_image
+from cvx.data.transforms import fit_image
 from cvx.maps.figures import CLIP, percent
 from demo.history import History, Past, Reel
 from demo.shelf import Shelf

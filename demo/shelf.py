@@ -13,6 +13,7 @@ from jaxtyping import Int64
 from cvx import comparison
 from cvx.checkpoint import Card
 from cvx.comparison import Agreement
+from cvx.data import transforms
 from cvx.data.image_file import read_header, read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
@@ -93,7 +94,7 @@ class Shelf:
             asked = (target, labels, subject.classes or None, score, method)
             image = subject.image[None]
             if "file_sha256" in subject.source:  # a photograph has more pixels of its own than anyone wants to see
-                image = explanation.fit(image, card.image_size, card.in_chans)
+                image = transforms.fit(image, card.image_size, card.in_chans)
             view = explanation.look(entry.reference, classifier, card, image, *asked)
             return view, view.attribution.nbytes + view.images.nbytes
 

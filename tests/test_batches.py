@@ -8,7 +8,8 @@ import pytest
 import torch
 import torch.nn.functional as F
 
-from cvx.data.batches import Augmentation, Batches, Mix, crop_and_flip, draw, draw_mix, erase, mix_images
+from cvx.data.augment import Augmentation, Mix, crop_and_flip, draw, draw_mix, erase, mix_images
+from cvx.data.batches import Batches
 from cvx.data.splits import Split
 
 EVERYTHING = Augmentation(crop=True, flip=True, erase=0.5, mixup=0.4, cutmix=1.0)

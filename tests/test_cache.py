@@ -14,9 +14,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cvx.data.appending import Growing
 from cvx.data.cache import fingerprint_of, materialize
-from cvx.data.splits import Info, Part, Source, fit_image, fit_mask, stratified_order
+from cvx.data.npy_writer import Growing
+from cvx.data.splits import Info, Part, Source
+from cvx.data.stratify import stratified_order
+from cvx.data.transforms import fit_image, fit_mask
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
 

@@ -7,7 +7,7 @@ from small_looks import NAMES, card_of, noise, view_of
 
 from cvx import models
 from cvx.attribution import NotFiniteError
-from cvx.data.splits import fit_image
+from cvx.data.transforms import fit_image
 from cvx.maps import explanation
 from cvx.maps.explanation import look
 

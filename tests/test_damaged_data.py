@@ -8,7 +8,7 @@ import pytest
 from damage import DAMAGES, SECRET, flip, folder, garbage, link, loop
 
 from cvx import data
-from cvx.data import appending
+from cvx.data import npy_writer
 from cvx.data.cache import NUM_LOOKED_AT
 from cvx.data.splits import Info, Part, Source
 
@@ -63,7 +63,7 @@ def whole(tmp_path_factory):
 @pytest.fixture
 def half(tmp_path, monkeypatch):
     """A cache whose writing was stopped after its first 64 images."""
-    monkeypatch.setattr(appending, "SAVE_EVERY_S", 0)
+    monkeypatch.setattr(npy_writer, "SAVE_EVERY_S", 0)
     with pytest.raises(KeyboardInterrupt):
         load(tmp_path / "half", num=150, stop_at=100)
     (building,) = (tmp_path / "half/cache").glob(".*.building")

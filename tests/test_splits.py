@@ -7,20 +7,9 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from cvx.data.splits import (
-    NUM_POINTS,
-    Info,
-    Part,
-    Source,
-    Split,
-    Splits,
-    carve,
-    check_source,
-    fit_channels,
-    fit_image,
-    fit_mask,
-    stratified_order,
-)
+from cvx.data.splits import NUM_POINTS, Info, Part, Source, Split, Splits
+from cvx.data.stratify import carve, check_source, stratified_order
+from cvx.data.transforms import fit_channels, fit_image, fit_mask
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
 LABELS = hnp.arrays(np.int64, st.integers(1, 150), elements=st.integers(0, 12))

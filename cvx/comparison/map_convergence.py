@@ -10,8 +10,8 @@ from cvx.attribution import to_heatmap
 from cvx.attribution.agreement import compare, traits
 from cvx.attribution.localization import chance, localize
 from cvx.attribution.stability import settled, through_epochs
+from cvx.data.transforms import fit_masks
 from cvx.frames import read_frame
-from cvx.maps.explanation import fit_masks
 from cvx.measures.interval import Interval, interval
 from cvx.records import Run
 

@@ -17,7 +17,6 @@ from jaxtyping import Int64, UInt8
 from rich.console import Console
 from rich.progress import Progress
 
-from cvx.data.appending import Growing
 from cvx.data.decoding import (
     DIGEST,
     NUM_THREADS,
@@ -29,7 +28,9 @@ from cvx.data.decoding import (
     read_all_digests,
     read_image_of,
 )
-from cvx.data.splits import Part, Source, Split, stratified_order
+from cvx.data.npy_writer import Growing
+from cvx.data.splits import Part, Source, Split
+from cvx.data.stratify import stratified_order
 from cvx.files import read_json, write_json
 
 LAYOUT = 1

@@ -12,7 +12,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from cvx.data.splits import Lazy, Part, Source, Split, fit_image, fit_mask
+from cvx.data.splits import Lazy, Part, Source, Split
+from cvx.data.transforms import fit_image, fit_mask
 
 NUM_THREADS = min(8, os.cpu_count() or 1)
 DIGEST = 16

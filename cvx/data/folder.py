@@ -12,7 +12,8 @@ from jaxtyping import UInt8
 
 from cvx.data.class_folders import ClassFolders, Ignored, find, is_hidden
 from cvx.data.image_file import Images, extensions, read_header, read_image, survey, warn_of_few_levels
-from cvx.data.splits import Info, Part, Source, fit_channels
+from cvx.data.splits import Info, Part, Source
+from cvx.data.transforms import fit_channels
 
 __all__ = ["read_image", "source"]
 

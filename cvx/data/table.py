@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Int64, UInt8
 
 from cvx.data.image_file import Header, Images, Survey, read_header, read_image, survey, warn_of_few_levels
-from cvx.data.splits import Info, Part, Source, fit_channels
+from cvx.data.splits import Info, Part, Source
+from cvx.data.transforms import fit_channels
 from cvx.files import sound_text
 
 READER = "table-1"

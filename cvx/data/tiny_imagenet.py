@@ -15,7 +15,8 @@ from jaxtyping import UInt8
 
 from cvx.data.download import DownloadError, check_zip, download, unavailable
 from cvx.data.image_file import Images, read_image
-from cvx.data.splits import Info, Part, Source, fit_channels
+from cvx.data.splits import Info, Part, Source
+from cvx.data.transforms import fit_channels
 
 READER = "tiny-imagenet-1"
 URL = "http://cs231n.stanford.edu/tiny-imagenet-200.zip"

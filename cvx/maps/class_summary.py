@@ -9,7 +9,8 @@ from cvx.attribution import to_heatmap
 from cvx.attribution.description import center_bias
 from cvx.checkpoint import Card
 from cvx.data.splits import Split
-from cvx.maps.explanation import View, fit_masks, look, places
+from cvx.data.transforms import fit_masks
+from cvx.maps.explanation import View, look, places
 from cvx.models import Classifier
 
 

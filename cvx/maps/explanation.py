@@ -6,12 +6,12 @@ from unicodedata import normalize
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float32, Int64, UInt8
+from jaxtyping import Float32, Int64, UInt8
 
 from cvx import cancellation
 from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
 from cvx.checkpoint import Card
-from cvx.data.splits import fit_channels, fit_image
+from cvx.data.transforms import fit
 from cvx.models import Classifier
 
 TARGETS = ("pred", "label")
@@ -164,18 +164,6 @@ def class_index(card: Card, name: str) -> int:
 def _listed(names: Sequence[str], limit: int = 20) -> str:
     more = f", … ({len(names)} in all)" if len(names) > limit else ""
     return ", ".join(map(repr, names[:limit])) + more
-
-
-def fit(images: UInt8[np.ndarray, "n h w c"], image_size: int, in_chans: int) -> UInt8[np.ndarray, "n h2 w2 c2"]:
-    """Fit images to a model: short side resized, center crop; luminance or replication; or as they are."""
-    if images.shape[1:3] != (image_size, image_size):
-        images = np.stack([fit_image(np.asarray(image), image_size) for image in images])
-    return np.ascontiguousarray(fit_channels(np.asarray(images), in_chans))
-
-
-def fit_masks(masks: Bool[np.ndarray, "n a b"], image_size: int) -> Bool[np.ndarray, "n h w"]:
-    """Fit masks as the images are fitted; a pixel counts where the mask covers at least half of it."""
-    return fit(masks[..., None].astype(np.uint8) * 255, image_size, 1)[..., 0] > 127
 
 
 def top_classes(view: View, i: int, k: int = 5) -> list[tuple[str, float]]:

@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from cvx import metrics
 from cvx.attribution import rescale, to_heatmap
-from cvx.data.splits import fit_image
+from cvx.data.transforms import fit_image
 from cvx.lettering import letters
 from cvx.render import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes, shorten
 

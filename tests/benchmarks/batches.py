@@ -8,7 +8,8 @@ import torch
 from measuring import Row, in_turns
 from torchvision.transforms import v2
 
-from cvx.data.batches import Augmentation, Batches
+from cvx.data.augment import Augmentation
+from cvx.data.batches import Batches
 from cvx.data.splits import Split
 
 NUM, SIZE = 12_800, 128

@@ -19,7 +19,8 @@ from cvx.attribution import attribute
 from cvx.checkpoint import Card
 from cvx.data.batches import Batches
 from cvx.data.cache import materialize
-from cvx.data.splits import Info, Part, Source, Splits, stratified_order
+from cvx.data.splits import Info, Part, Source, Splits
+from cvx.data.stratify import stratified_order
 from cvx.evaluation import logits_of
 from cvx.records import RunWriter
 from cvx.store import ModelEntry, Store

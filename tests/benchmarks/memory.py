@@ -16,7 +16,8 @@ from PIL import Image
 
 from cvx import data, models
 from cvx.config import TrainConfig
-from cvx.data.batches import Augmentation, Batches
+from cvx.data.augment import Augmentation
+from cvx.data.batches import Batches
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.learner import make_learner

@@ -1,0 +1,100 @@
+"""Order images so that every prefix is stratified, and carve splits out of train."""
+
+import heapq
+
+import numpy as np
+from jaxtyping import Int64
+
+from cvx.data.splits import Source, _help_test, _help_val
+
+
+def stratified_order(labels: Int64[np.ndarray, "n"], seed: int = 0) -> Int64[np.ndarray, "n"]:
+    """Order a dataset so that every prefix is stratified.
+
+    Each of the first m images of a class with share p lies in the window that keeps the class's count within 1 of
+    p * m; the earliest deadline goes first, which one processor always meets (Baruah, Cohen, Plaxton and Varvel,
+    1996, Proportionate progress). Ties and the order within a class are random.
+    """
+    random = np.random.default_rng(seed)
+    rows = random.permutation(len(labels))
+    by_class = rows[np.argsort(labels[rows], kind="stable")]
+    counts = np.unique(labels, return_counts=True)[1].tolist()
+    starts = np.cumsum([0, *counts])
+    index, place = _proportionate_slots(counts, random)
+    return by_class[starts[index] + place]
+
+
+def _proportionate_slots(counts: list[int], random: np.random.Generator) -> Int64[np.ndarray, "2 n"]:
+    """Return for every slot its class and how many of it came before; job j may run in slots (j n/c, (j + 1) n/c]."""
+    total = sum(counts)
+    slots = np.empty((2, total), np.int64)
+    waiting = {0: list(range(len(counts)))}
+    done = [0] * len(counts)
+    ready: list[tuple[int, float, int]] = []
+    for slot in range(total):
+        for index in waiting.pop(slot, ()):
+            deadline = -(-(done[index] + 1) * total // counts[index])
+            heapq.heappush(ready, (deadline, random.random(), index))
+        index = heapq.heappop(ready)[2]
+        slots[:, slot] = index, done[index]
+        done[index] += 1
+        if done[index] < counts[index]:
+            waiting.setdefault(max(done[index] * total // counts[index], slot + 1), []).append(index)
+    return slots
+
+
+def check_source(source: Source, name: str) -> None:
+    """Refuse a source that no model can be trained on.
+
+    Raises:
+        ValueError: If images or labels are missing or do not fit each other; the message names part and class.
+    """
+    num_classes = len(source.classes)
+    if num_classes < 2:
+        raise ValueError(f"{name!r} has {num_classes} class(es); a classifier needs at least 2")
+    if "train" not in source.parts:
+        raise ValueError(f"{name!r} has no train part; found: {', '.join(source.parts) or 'nothing'}")
+    for part_name, part in source.parts.items():
+        place = f"the {part_name} part of {name!r}"
+        if not len(part.images) == len(part.labels) == len(part.labels if part.masks is None else part.masks):
+            raise ValueError(f"{place} has {len(part.images)} images, but {len(part.labels)} labels, or other masks")
+        if len(part.labels) == 0:
+            raise ValueError(f"{place} holds no image; add some, or remove the part")
+        low, high = part.labels.min(), part.labels.max()
+        if low < 0 or high >= num_classes:
+            raise ValueError(
+                f"{place} has labels {low}…{high}; allowed with {num_classes} classes: 0…{num_classes - 1}"
+            )
+    counts = np.bincount(source.parts["train"].labels, minlength=num_classes)
+    if empty := [source.classes[index] for index in np.flatnonzero(counts == 0)]:
+        names = ", ".join(map(repr, empty[:5])) + (", …" if len(empty) > 5 else "")
+        raise ValueError(f"the train part of {name!r} has no image of {names}; add images or remove the class")
+
+
+def carve(labels: Int64[np.ndarray, "n"], classes: tuple[str, ...], shares: dict[str, float]) -> dict[str, slice]:
+    """Cut splits from the front of a train part in stratified order; what is left is `train`.
+
+    Args:
+        labels: In stratified order, so that every slice is stratified too.
+        shares: Of what the splits before it left, the share of `test`, `val` or both.
+
+    Raises:
+        ValueError: If a split would be without an image of some class; names the class and what helps.
+    """
+    slices, start = {}, 0
+    for name, share in shares.items():
+        stop = start + round((len(labels) - start) * share)
+        slices[name] = slice(start, stop)
+        start = stop
+    slices["train"] = slice(start, len(labels))
+    totals = np.bincount(labels, minlength=len(classes))
+    for name, rows in slices.items():
+        missing = np.bincount(labels[rows], minlength=len(classes)) == 0
+        if missing.any():
+            index = int(np.where(missing, totals, len(labels) + 1).argmin())
+            raise ValueError(
+                f"class {classes[index]!r} has too few training images ({totals[index]}) to be in "
+                f"{', '.join([*shares, 'train'])}: none is left for {name}; "
+                + (_help_test(totals, shares) if name == "test" else _help_val(labels, slices, shares))
+            )
+    return slices
