@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from small_cifar import ARCHIVES, FOLDERS, NAMES, batch, official_set, python2, write_archive, write_folder
 
-from cvx.data import cifar, load
+from cvx.data import load
+from cvx.data.readers import cifar
 
 
 @pytest.fixture(params=[10, 100])

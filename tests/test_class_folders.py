@@ -10,7 +10,8 @@ import sys
 import pytest
 from test_folder import _birds, _save
 
-from cvx.data import class_folders, folder, load
+from cvx.data import class_folders, load
+from cvx.data.readers import folder
 
 
 @pytest.mark.parametrize("val", ["val", "Val", "valid", "validation", "VALID", "dev", "val_set", "Validation-Set"])

@@ -4,7 +4,7 @@ import numpy as np
 from sklearn.datasets import load_digits
 
 from cvx import data
-from cvx.data import digits
+from cvx.data.readers import digits
 
 
 def test_every_scanned_digit_is_there_with_its_label():

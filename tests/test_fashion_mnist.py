@@ -5,7 +5,8 @@ import huggingface_hub.constants
 import numpy as np
 import pytest
 
-from cvx.data import fashion_mnist, load
+from cvx.data import load
+from cvx.data.readers import fashion_mnist
 
 TRAIN, TEST = 100, 40
 NOWHERE = fashion_mnist.DEBIAN / "not-there"

@@ -5,7 +5,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvx.data import folder, load
+from cvx.data import load
+from cvx.data.readers import folder
 
 
 def _save(path, color="red", size=(8, 8), mode="RGB"):

@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from small_cifar import official_set, python2
 from test_tiny_imagenet import _official as official_tiny
 
-from cvx.data import cifar, fashion_mnist, tiny_imagenet
+from cvx.data.readers import cifar, fashion_mnist, tiny_imagenet
 
 IDX = struct.pack(">HBB3I", 0, 8, 3, 5, 4, 4) + bytes(range(80))
 

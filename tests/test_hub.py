@@ -9,8 +9,9 @@ import pytest
 from datasets import ClassLabel, Dataset, Features, Image
 from PIL import Image as Picture
 
-from cvx.data import cifar, hub, load
-from cvx.data.table import Columns
+from cvx.data import load
+from cvx.data.readers import cifar, hub
+from cvx.data.readers.hub_table import Columns
 
 
 @pytest.fixture(autouse=True)

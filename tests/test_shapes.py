@@ -9,8 +9,8 @@ import numpy as np
 import pytest
 
 from cvx import data
-from cvx.data import shapes
-from cvx.data.shapes import SHAPES, draw
+from cvx.data.readers import shapes
+from cvx.data.readers.shapes import SHAPES, draw
 
 
 @pytest.fixture(scope="module")

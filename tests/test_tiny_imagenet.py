@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from cvx.data import load, tiny_imagenet
+from cvx.data import load
+from cvx.data.readers import tiny_imagenet
 
 # As in the official files: not sorted, several synonyms, and one first synonym twice.
 WNIDS = ["n02124075", "n01443537", "n02012849", "n03126707"]

@@ -7,8 +7,9 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cvx.data import _own_size, cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
+from cvx.data import _own_size
 from cvx.data.cache import CachedPart, content_digest, fingerprint_of, materialize
+from cvx.data.readers import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
 from cvx.data.splits import NUM_POINTS, Source, Splits
 from cvx.data.stratify import carve, check_source, stratified_order
 from cvx.names import slug

@@ -1,0 +1,1 @@
+"""One reader a dataset: files as they are published, to a `Source`."""
