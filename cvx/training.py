@@ -10,7 +10,7 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cvx import embedding, metrics, models, records
+from cvx import models, records
 from cvx.attribution import attribute
 from cvx.checkpoint import Card, describe, write_tensors
 from cvx.comparison.map_convergence import frame_numbers
@@ -18,6 +18,7 @@ from cvx.config import Place, TrainConfig
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.evaluation import logits_of
+from cvx.metrics import classification, embedding
 from cvx.records import Sink
 from cvx.resume import FILE, save_state
 from cvx.session import Session, open_session, stop_on_signals
@@ -110,7 +111,7 @@ def look(session: Session, epoch: int) -> None:
     logits = logits_of(
         model, session.splits.val, device=here.device, rank=here.rank, world=here.world, autocast_dtype=precision
     )
-    numbers = metrics.summarize(logits, session.splits.val.labels)
+    numbers = classification.summarize(logits, session.splits.val.labels)
     if epoch and (numbers["acc1"], -numbers["loss"]) > (session.best_acc1, -session.best_loss):
         session.best_epoch, session.best_acc1, session.best_loss = epoch, numbers["acc1"], numbers["loss"]
         if here.is_main:
@@ -145,9 +146,9 @@ def finish(session: Session) -> dict[str, Any]:
     last = {key: value.clone() for key, value in learner.judged.state_dict().items()}
     best = learner.judged
     best.load_state_dict(load_file(session.state / "best.safetensors"))
-    val = metrics.summarize(logits_of(best, splits.val, device=here.device), splits.val.labels)
+    val = classification.summarize(logits_of(best, splits.val, device=here.device), splits.val.labels)
     logits = logits_of(best, splits.test, device=here.device)
-    test = metrics.summarize(logits, splits.test.labels)
+    test = classification.summarize(logits, splits.test.labels)
     points, shown = splits.samples, logits[: len(splits.samples)]
     layouts = {method: embedding.project(shown, method) for method in embedding.METHODS}
     arrays = {"ids": points.ids, "labels": points.labels, "logits": shown, **layouts}
@@ -159,7 +160,7 @@ def finish(session: Session) -> dict[str, Any]:
     }
     numbers = {f"val/{k}": v for k, v in val.items()} | {f"test/{k}": v for k, v in test.items()}
     stored = store_models(session, numbers, last)
-    per_class = metrics.per_class_accuracy(logits, splits.test.labels)
+    per_class = classification.per_class_accuracy(logits, splits.test.labels)
     summary = {
         "run": session.run,
         "key": session.config.key,
@@ -168,7 +169,7 @@ def finish(session: Session) -> dict[str, Any]:
         "best_epoch": session.best_epoch,
         "metrics": numbers,
         "per_class_accuracy": dict(zip(splits.classes, per_class.tolist(), strict=True)),
-        "confusion": metrics.confusion(logits, splits.test.labels).tolist(),
+        "confusion": classification.confusion(logits, splits.test.labels).tolist(),
         "separability": separability,
         "time_s": round(writer.elapsed_s(), 2),
     }
@@ -188,7 +189,7 @@ def store_models(session: Session, numbers: dict[str, float], last: dict[str, Te
     if session.place.save == "best_last" and session.best_epoch < session.config.epochs:
         model.load_state_dict(last)
         val = session.splits.val
-        final = metrics.summarize(logits_of(model, val, device=session.here.device), val.labels)
+        final = classification.summarize(logits_of(model, val, device=session.here.device), val.labels)
         final = {f"val/{name}": value for name, value in final.items()}
         card = card_of(session, "last", session.config.epochs, final)
         stored["last"] = session.store.add_model(model, card).reference

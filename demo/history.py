@@ -13,8 +13,8 @@ from jaxtyping import Float32, Int64
 
 from cvx import records
 from cvx.attribution import to_heatmap
-from cvx.embedding import METHODS
 from cvx.frames import read_frame
+from cvx.metrics.embedding import METHODS
 from cvx.records import Run
 from cvx.tracking.account import without_credentials
 from cvx.tracking.connection import read_link

@@ -7,9 +7,9 @@ from pathlib import Path
 import numpy as np
 
 from cvx.attribution import Scaled, to_heatmap
-from cvx.attribution.agreement import spearman, traits
 from cvx.data.transforms import fit_masks
 from cvx.maps.explanation import View, heatmaps
+from cvx.metrics.agreement import spearman, traits
 from cvx.store import ModelEntry
 from demo.choice import Choice, Pick
 from demo.listing import Listing, Shown, Subject

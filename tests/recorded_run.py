@@ -8,7 +8,7 @@ from small_store import make_splits
 
 from cvx import models
 from cvx.checkpoint import describe
-from cvx.embedding import METHODS
+from cvx.metrics.embedding import METHODS
 from cvx.records import RunWriter
 from cvx.store import Store
 

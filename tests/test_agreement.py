@@ -7,8 +7,8 @@ from skimage.feature import hog as skimage_hog
 from skimage.filters import sobel as skimage_sobel
 from skimage.metrics import structural_similarity
 
-from cvx.attribution import agreement, controls
-from cvx.attribution.agreement import MEASURES, compare, traits
+from cvx.metrics import agreement, control_maps
+from cvx.metrics.agreement import MEASURES, compare, traits
 
 SIZES = (5, 8, 28, 32, 33, 64)
 
@@ -160,19 +160,19 @@ def test_maps_of_different_sizes_are_refused():
 def test_sobel_is_scikit_images_of_the_mean_channel():
     images = np.random.default_rng(0).integers(0, 256, (3, 9, 9, 3), dtype=np.uint8)
     expected = [skimage_sobel(image.mean(axis=2) / 255) for image in images]
-    np.testing.assert_allclose(controls.sobel(images), expected, atol=1e-6)
-    assert not controls.sobel(np.full((1, 4, 4, 1), 77, np.uint8)).any()
+    np.testing.assert_allclose(control_maps.sobel(images), expected, atol=1e-6)
+    assert not control_maps.sobel(np.full((1, 4, 4, 1), 77, np.uint8)).any()
 
 
 def test_an_images_noise_does_not_depend_on_its_neighbors():
     ids = np.array([4, 9, 2])
-    together = controls.random_maps(ids, (3, 5, 5))
-    np.testing.assert_array_equal(together[1:2], controls.random_maps(ids[1:2], (3, 5, 5)))
-    assert (together != controls.random_maps(ids, (3, 5, 5), seed=1)).all()
+    together = control_maps.random_maps(ids, (3, 5, 5))
+    np.testing.assert_array_equal(together[1:2], control_maps.random_maps(ids[1:2], (3, 5, 5)))
+    assert (together != control_maps.random_maps(ids, (3, 5, 5), seed=1)).all()
 
 
 def test_noise_is_normal_and_every_image_has_its_own():
-    draws = controls.random_maps(np.arange(4), (3, 64, 64)).reshape(4, -1)
+    draws = control_maps.random_maps(np.arange(4), (3, 64, 64)).reshape(4, -1)
     np.testing.assert_allclose(np.cov(draws.astype(np.float64)), np.eye(4), atol=0.05)
     np.testing.assert_allclose(np.quantile(draws, [0.025, 0.5, 0.975]), [-1.96, 0, 1.96], atol=0.05)
 
@@ -180,6 +180,6 @@ def test_noise_is_normal_and_every_image_has_its_own():
 def test_blurring_keeps_a_map_flat_and_its_images_apart():
     maps = np.zeros((2, 16, 16), np.float32)
     maps[0] = 3
-    found = controls.blurred(maps)
+    found = control_maps.blurred(maps)
     np.testing.assert_allclose(found[0], 3, rtol=1e-6)
     assert not found[1].any()

@@ -8,12 +8,12 @@ from hypothesis import strategies as st
 from small_looks import NAMES, card_of, maps, noise, spot, view_of
 
 from cvx import models
-from cvx.attribution.description import describe
 from cvx.cli import attribute
 from cvx.data.splits import Split
 from cvx.maps import figures
 from cvx.maps.class_summary import class_view, sum_up
 from cvx.maps.explanation import look
+from cvx.metrics.complexity import describe
 from cvx.report import pictures
 from demo import classes
 

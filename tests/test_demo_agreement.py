@@ -9,8 +9,8 @@ from playwright.sync_api import expect
 from small_store import add_model, bare_tab, cut_weights, make_splits, make_store, served
 
 from cvx import comparison
-from cvx.attribution import agreement as library
 from cvx.comparison import Options
+from cvx.metrics import agreement as library
 from demo import matrix
 from demo.agreement import CONDITIONS, MEASURES, AgreementTab
 from demo.link import Link

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from scipy.stats import entropy
 
-from cvx.attribution.description import describe
+from cvx.metrics.complexity import describe
 
 
 def test_one_pixel_is_as_concentrated_and_certain_as_can_be():

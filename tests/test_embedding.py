@@ -13,7 +13,7 @@ from sklearn.metrics import silhouette_score
 from sklearn.model_selection import LeaveOneOut, cross_val_score
 from sklearn.neighbors import KNeighborsClassifier
 
-from cvx.embedding import METHODS, align, cka, likeness, project, separability
+from cvx.metrics.embedding import METHODS, align, cka, likeness, project, separability
 
 
 def make_logits(num=150, num_classes=5, gap=8.0, seed=0):

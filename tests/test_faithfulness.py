@@ -7,8 +7,8 @@ from scipy.sparse import lil_matrix
 from scipy.sparse.linalg import spsolve
 from torch import nn
 
-from cvx.attribution import faithfulness
-from cvx.attribution.faithfulness import TESTS, area, curves, impute, shares
+from cvx.metrics import faithfulness
+from cvx.metrics.faithfulness import TESTS, area, curves, impute, shares
 
 SIDE = 6
 

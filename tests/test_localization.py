@@ -7,7 +7,7 @@ from sklearn.metrics import roc_auc_score
 
 from cvx import models
 from cvx.attribution import to_heatmap, vanilla_gradient
-from cvx.attribution.localization import MEASURES, chance, localize
+from cvx.metrics.localization import MEASURES, chance, localize
 
 
 def square(num, side, size):

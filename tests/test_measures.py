@@ -7,8 +7,8 @@ import pytest
 from small_store import add_model, make_splits, make_store
 
 from cvx import comparison
-from cvx.attribution import agreement as maps_agreement
 from cvx.comparison import Options
+from cvx.metrics import agreement as maps_agreement
 from cvx.store import Store
 
 PAIR = ("tiles-resnet10t", "tiles-vit_tiny")

@@ -7,9 +7,9 @@ from scipy.stats import spearmanr
 from small_store import make_store
 
 from cvx import comparison
-from cvx.attribution.controls import random_maps
 from cvx.comparison import Options
 from cvx.comparison.faithfulness import untrained
+from cvx.metrics.control_maps import random_maps
 
 PAIR = ("tiles-resnet10t", "tiles-vit_tiny")
 NUM = 12

@@ -9,11 +9,11 @@ from small_store import add_model, make_splits, make_store
 
 from cvx import comparison
 from cvx.attribution import METHODS, to_heatmap
-from cvx.attribution.agreement import compare, traits
-from cvx.attribution.faithfulness import curves
-from cvx.attribution.stability import max_sensitivity
 from cvx.comparison import Options, Sanity
 from cvx.comparison.faithfulness import untrained
+from cvx.metrics.agreement import compare, traits
+from cvx.metrics.faithfulness import curves
+from cvx.metrics.sensitivity import max_sensitivity
 from cvx.store import Store
 
 PAIR = ("tiles-resnet10t", "tiles-vit_tiny")
@@ -25,8 +25,9 @@ def store(tmp_path_factory):
 
 
 def test_localization_is_that_of_the_maps_with_its_chance(store):
-    from cvx.attribution import localization, to_heatmap
+    from cvx.attribution import to_heatmap
     from cvx.maps.explanation import look
+    from cvx.metrics import localization
 
     table = comparison.localization(store, PAIR, Options(num=20))
     classifier, card = store.resolve(PAIR[1]).load()

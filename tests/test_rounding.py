@@ -11,9 +11,10 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 from small_store import make_store
 
-from cvx.attribution import attribute, batch_size, rounding_error
+from cvx.attribution import attribute, batch_size
 from cvx.maps.map_folder import explain
 from cvx.maps.request import Question
+from cvx.metrics.agreement import rounding_error
 from cvx.models import build
 
 

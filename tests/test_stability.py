@@ -9,7 +9,8 @@ from torch import nn
 
 from cvx import models
 from cvx.attribution import METHODS, integrated_gradients
-from cvx.attribution.stability import RADIUS, draws, max_sensitivity, settled, through_epochs
+from cvx.metrics.convergence import settled, through_epochs
+from cvx.metrics.sensitivity import RADIUS, draws, max_sensitivity
 
 
 class Smooth(nn.Module):

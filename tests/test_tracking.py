@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from recorded_run import CREATED, EPOCHS, LOGS, record
 
-from cvx import metrics
+from cvx.metrics import classification
 from cvx.records import Run, read_rows
 from cvx.tracking import Once, Patience, Target, WandbSink, target, tracked
 from cvx.tracking.connection import read_link
@@ -134,7 +134,7 @@ def check_judged(server, folder):
     bins = table_of(server, folder, "test/calibration_table")["data"]
     assert sum(num for _, _, num, _, _ in bins) == len(labels)
     gap = sum(num * abs(right - sure) for _, _, num, sure, right in bins) / len(labels)
-    assert gap == pytest.approx(metrics.ece(logits, labels), abs=1e-6)
+    assert gap == pytest.approx(classification.ece(logits, labels), abs=1e-6)
 
 
 def check_table(server, folder):

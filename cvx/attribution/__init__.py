@@ -25,16 +25,3 @@ __all__ = [
     "to_heatmap",
     "vanilla_gradient",
 ]
-
-
-def rounding_error(
-    exact: Float32[np.ndarray, "n c h w"], rounded: Float32[np.ndarray, "n c h w"]
-) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
-    """Hold maps of a faster precision against the same maps in float32.
-
-    Returns:
-        For each image the cosine of the two signed maps, and the rank correlation of their magnitudes; nan where
-        either map is zero everywhere.
-    """
-    one, other = traits(exact), traits(rounded)
-    return cosine(one, other), spearman(one, other)

@@ -48,8 +48,8 @@ def main(argv: list[str]) -> int:
 
 def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks") -> int:
     """Score the split with all ranks; the first alone prints and judges."""
-    from cvx import metrics
     from cvx.evaluation import logits_of
+    from cvx.metrics import classification
 
     entry = store.resolve(flags.model)
     classifier, card = entry.load()
@@ -60,11 +60,11 @@ def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks")
         return 0
     same = splits is not None and _is_its_data(flags, entry.reference, card, splits)
     part = "samples" if splits is None else flags.split
-    found = metrics.summarize(logits, split.labels)
+    found = classification.summarize(logits, split.labels)
     recorded = {name: card.metrics.get(f"{part}/{name}") for name in found}
     where = flags.samples if splits is None else f"{card.dataset} {part}"
     _print_numbers(f"{entry.reference} on {where} ({len(split)} images)", found, recorded)
-    classes = dict(zip(card.classes, metrics.per_class_accuracy(logits, split.labels), strict=True))
+    classes = dict(zip(card.classes, classification.per_class_accuracy(logits, split.labels), strict=True))
     _print_classes(classes)
     findings.models = [entry]
     dataset = card.dataset if splits is not None else flags.samples

@@ -90,13 +90,13 @@ def _foreign(flags: Flags, console: "Console") -> "Foreign | None":
 
 
 def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
-    from cvx import metrics
     from cvx.evaluation import logits_of
+    from cvx.metrics import classification
 
     numbers: dict[str, float] = {}
     for part in ("val", "test"):
         split = getattr(splits, part)
-        found = metrics.summarize(logits_of(classifier, split), split.labels)
+        found = classification.summarize(logits_of(classifier, split), split.labels)
         numbers |= {f"{part}/{name}": value for name, value in found.items()}
     return numbers
 

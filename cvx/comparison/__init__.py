@@ -24,7 +24,7 @@ from cvx.comparison.randomization import Sanity, sanity
 from cvx.comparison.request import Options, Runtime
 from cvx.comparison.requirements import check
 from cvx.comparison.training_history import History, training
-from cvx.measures.interval import Interval, decimal, interval
+from cvx.metrics.bootstrap import Interval, decimal, interval
 
 __all__ = [
     "AGREEMENT_WORDS",

@@ -8,14 +8,14 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from cvx.attribution.agreement import MEASURES, compare, traits
-from cvx.attribution.controls import random_maps, sobel
 from cvx.checkpoint import Card
 from cvx.comparison.agreement_result import FLOORS, Agreement
 from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
 from cvx.comparison.result_cache import facts_of, keep, look_up
-from cvx.embedding import cka
 from cvx.maps.explanation import View, look, places
+from cvx.metrics.agreement import MEASURES, compare, traits
+from cvx.metrics.control_maps import random_maps, sobel
+from cvx.metrics.embedding import cka
 from cvx.models import Classifier
 from cvx.names import slug
 from cvx.progress import ticking

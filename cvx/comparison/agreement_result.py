@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64, Int64
 
-from cvx.attribution.agreement import TOP_SHARE
 from cvx.comparison.request import Options
-from cvx.measures.interval import Interval, decimal, interval
+from cvx.metrics.agreement import TOP_SHARE
+from cvx.metrics.bootstrap import Interval, decimal, interval
 
 CONDITIONS = ("all", "both_right", "disagree")
 """Images that count: all, those that both models classify rightly, or those they classify differently."""

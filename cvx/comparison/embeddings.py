@@ -9,8 +9,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from cvx.embedding import METHODS, align, cka, likeness, separability
 from cvx.frames import read_frame
+from cvx.metrics.embedding import METHODS, align, cka, likeness, separability
 from cvx.records import Run
 from cvx.store import ModelEntry, Store
 

@@ -10,13 +10,13 @@ from jaxtyping import Float64
 
 from cvx import models
 from cvx.attribution import METHODS, to_heatmap
-from cvx.attribution import faithfulness as removal
-from cvx.attribution.controls import blurred, random_maps, sobel
 from cvx.comparison.agreement import columns_of
 from cvx.comparison.per_model import Values, each, inputs_of
 from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
 from cvx.maps.explanation import View
-from cvx.measures.interval import Interval, interval
+from cvx.metrics import faithfulness as removal
+from cvx.metrics.bootstrap import Interval, interval
+from cvx.metrics.control_maps import blurred, random_maps, sobel
 from cvx.models import Classifier
 from cvx.store import Store
 

@@ -12,7 +12,7 @@ from cvx.comparison.faithfulness import MAPS, Faithfulness
 from cvx.comparison.randomization import Sanity
 from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
 from cvx.comparison.training_history import History
-from cvx.measures.interval import decimal
+from cvx.metrics.bootstrap import decimal
 from cvx.render import class_colors
 
 COLORS = ("#3b1f9e", "#8a8f98", "#c9a227", "#2a9d8f", "#d1495b")

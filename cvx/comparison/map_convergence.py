@@ -7,12 +7,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Float64
 
 from cvx.attribution import to_heatmap
-from cvx.attribution.agreement import compare, traits
-from cvx.attribution.localization import chance, localize
-from cvx.attribution.stability import settled, through_epochs
 from cvx.data.transforms import fit_masks
 from cvx.frames import read_frame
-from cvx.measures.interval import Interval, interval
+from cvx.metrics.agreement import compare, traits
+from cvx.metrics.bootstrap import Interval, interval
+from cvx.metrics.convergence import settled, through_epochs
+from cvx.metrics.localization import chance, localize
 from cvx.records import Run
 
 FRAME_NUMBERS = ("maps/spearman_to_previous", "maps/ssim_to_previous")

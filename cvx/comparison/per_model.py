@@ -9,15 +9,16 @@ import torch
 from jaxtyping import Float, Float64
 from torch import Tensor
 
-from cvx.attribution import METHODS, description, to_heatmap
-from cvx.attribution.localization import MEASURES as PLACES
-from cvx.attribution.localization import chance, localize
-from cvx.attribution.stability import max_sensitivity
+from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of, view_of
 from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
 from cvx.comparison.result_cache import facts_of, keep, look_up
 from cvx.maps.explanation import View
-from cvx.measures.interval import Interval, interval
+from cvx.metrics import complexity
+from cvx.metrics.bootstrap import Interval, interval
+from cvx.metrics.localization import MEASURES as PLACES
+from cvx.metrics.localization import chance, localize
+from cvx.metrics.sensitivity import max_sensitivity
 from cvx.models import Classifier
 from cvx.progress import Ticks, ticking
 from cvx.store import Store
@@ -120,7 +121,7 @@ def properties(
     for one in found:
         one["mass_on_mask"] = one["mass"]
         one["chance/mass_on_mask"] = one["chance/mass"]
-    names = (*description.MEASURES, "mass_on_mask")
+    names = (*complexity.MEASURES, "mass_on_mask")
     return _table("properties", asked, options, names, found)
 
 
@@ -198,7 +199,7 @@ def _maps(asked: Asked, classifier: Classifier, view: View, rows: slice, options
     else:
         masks = np.asarray(asked.split.masks[rows])
         places, expected = localize(maps, masks), chance(masks)
-    return {**description.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
+    return {**complexity.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
 
 
 def _steadiness(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:

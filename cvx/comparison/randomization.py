@@ -9,15 +9,15 @@ import torch
 from jaxtyping import Float64
 
 from cvx.attribution import METHODS, to_heatmap
-from cvx.attribution import sanity as cascading
-from cvx.attribution.agreement import Traits, compare, traits
-from cvx.attribution.controls import random_maps
 from cvx.comparison.agreement import columns_of, next_image
 from cvx.comparison.faithfulness import NUM_IMAGES, untrained
 from cvx.comparison.per_model import Values, each, inputs_of
 from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
 from cvx.maps.explanation import View
-from cvx.measures.interval import Interval, interval
+from cvx.metrics import randomization as cascading
+from cvx.metrics.agreement import Traits, compare, traits
+from cvx.metrics.bootstrap import Interval, interval
+from cvx.metrics.control_maps import random_maps
 from cvx.models import Classifier
 from cvx.store import Store
 

@@ -15,7 +15,7 @@ from cvx.comparison.per_model import Table
 from cvx.comparison.randomization import LEVELS, Sanity
 from cvx.comparison.training_history import History
 from cvx.files import whole_file
-from cvx.measures.interval import decimal
+from cvx.metrics.bootstrap import decimal
 
 FLOOR_WORDS = {"sobel": "edges", "random": "noise", "other_image": "other image"}
 CONDITION_WORDS = {"all": "all images", "both_right": "both right", "disagree": "disagree"}

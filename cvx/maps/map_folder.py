@@ -11,7 +11,6 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from cvx import render
-from cvx.attribution import rounding_error
 from cvx.checkpoint import Card
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
@@ -21,6 +20,7 @@ from cvx.maps import figures
 from cvx.maps.class_summary import ClassView, sum_up
 from cvx.maps.explanation import TARGETS, View, class_index, look
 from cvx.maps.request import Question
+from cvx.metrics.agreement import rounding_error
 from cvx.models import Classifier
 from cvx.names import file_stems
 from cvx.store import ModelEntry, Store, slug

@@ -8,9 +8,9 @@ from jaxtyping import Float32, UInt8
 
 from cvx import comparison, render
 from cvx.attribution import rescale, to_heatmap
-from cvx.embedding import METHODS, align
 from cvx.frames import read_frame
 from cvx.maps.figures import CLIP, percent
+from cvx.metrics.embedding import METHODS, align
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri, png_uri
 from cvx.report.study import Part, Past, Study, placeless

@@ -8,10 +8,10 @@ from jaxtyping import Int64
 from cvx import render
 from cvx.frames import read_frame
 from cvx.maps.figures import percent
+from cvx.metrics.classification import CalibrationBin, calibration_bins
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
 from cvx.report.study import Part, Past, Study, placeless
-from cvx.tracking.pictures import CalibrationBin, calibration_bins
 
 MAX_CELLS = 20
 """Classes up to which a confusion matrix shows its numbers."""

@@ -4,13 +4,13 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
-from jaxtyping import Bool, Float, Float32, Int64, UInt8
+from jaxtyping import Float, Float32, Int64, UInt8
 from PIL import Image, ImageDraw
 
-from cvx import metrics
 from cvx.attribution import rescale, to_heatmap
 from cvx.data.transforms import fit_image
 from cvx.lettering import letters
+from cvx.metrics.classification import CalibrationBin, _softmax
 from cvx.render import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes, shorten
 
 TILE = 64
@@ -80,23 +80,6 @@ def calibration(bins: "Sequence[CalibrationBin]") -> UInt8[np.ndarray, "_ _ 3"]:
     return np.asarray(canvas)
 
 
-CalibrationBin = tuple[float, float, int, float, float]
-"""Lower and upper confidence, images, mean confidence, accuracy; the last two 0 where there is no image."""
-
-
-def calibration_bins(logits: Float[np.ndarray, "n k"], labels: Int64[np.ndarray, "n"]) -> list[CalibrationBin]:
-    """Count images by confidence in the bins of the ECE (Guo et al., 2017, arXiv:1706.04599)."""
-    confidence, right = _softmax(logits).max(axis=1), logits.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, metrics.NUM_BINS + 1)
-    place = np.digitize(confidence, edges[1:-1], right=True)
-    return [_bin(edges[i], edges[i + 1], confidence[place == i], right[place == i]) for i in range(metrics.NUM_BINS)]
-
-
-def _bin(low: float, high: float, confidence: Float[np.ndarray, "m"], right: Bool[np.ndarray, "m"]) -> CalibrationBin:
-    num = len(confidence)
-    return float(low), float(high), num, float(confidence.mean()) if num else 0.0, float(right.mean()) if num else 0.0
-
-
 def confusion(counts: Int64[np.ndarray, "k k"]) -> UInt8[np.ndarray, "_ _ 3"]:
     """Draw a confusion matrix: rows are labels, columns predictions, each row in shares of its class."""
     totals = counts.sum(axis=1, keepdims=True)
@@ -110,8 +93,3 @@ def write(image: UInt8[np.ndarray, "h w c"], folder: Path, name: str) -> Path:
     path.parent.mkdir(parents=True, exist_ok=True)
     path.write_bytes(png_bytes(image))
     return path
-
-
-def _softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)

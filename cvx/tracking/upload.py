@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 
 from cvx.data.splits import NUM_FILM, NUM_GALLERY
-from cvx.embedding import METHODS
 from cvx.frames import read_frame
+from cvx.metrics import classification
+from cvx.metrics.embedding import METHODS
 from cvx.records import RowReader, Run
 from cvx.store import Samples, Store
 from cvx.tracking import pictures
@@ -177,7 +178,7 @@ class Upload:
         return {TABLE: table}
 
     def _calibration(self, arrays: Mapping[str, np.ndarray]) -> dict[str, Any]:
-        bins = pictures.calibration_bins(arrays["logits"], arrays["labels"])
+        bins = classification.calibration_bins(arrays["logits"], arrays["labels"])
         columns = ["confidence from", "confidence to", "images", "mean confidence", "accuracy"]
         drawn = self._image(pictures.calibration(bins), "calibration", f"{len(arrays['labels'])} test images")
         table = client().Table(columns=columns, data=[list(one) for one in bins])

@@ -14,7 +14,7 @@ from batches import KINDS, noise
 from measuring import Row
 from startup import page
 
-from cvx import comparison, embedding, models, records
+from cvx import comparison, models, records
 from cvx.attribution import attribute
 from cvx.checkpoint import Card
 from cvx.data.batches import Batches
@@ -22,6 +22,7 @@ from cvx.data.cache import materialize
 from cvx.data.splits import Info, Part, Source, Splits
 from cvx.data.stratify import stratified_order
 from cvx.evaluation import logits_of
+from cvx.metrics import embedding
 from cvx.records import RunWriter
 from cvx.store import ModelEntry, Store
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 import numpy as np
 from measuring import Row
 
-from cvx import embedding
+from cvx.metrics import embedding
 
 NUM, NUM_CLASSES = 5_000, 10
 

@@ -11,7 +11,8 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvx import models
-from cvx.attribution import PRECISIONS, attribute, attribute_all, rounding_error, vanilla_gradient
+from cvx.attribution import PRECISIONS, attribute, attribute_all, vanilla_gradient
+from cvx.metrics.agreement import rounding_error
 
 NUM = 128
 PREDICTED = {

@@ -240,3 +240,16 @@ def _l2_hys(blocks: Float[Tensor, "n blocks d"], eps: float = 1e-5) -> Float[Ten
     for limit in (0.2, 1.0):
         blocks = (blocks / (blocks.square().sum(dim=2, keepdim=True) + eps**2).sqrt()).clamp(max=limit)
     return blocks
+
+
+def rounding_error(
+    exact: Float32[np.ndarray, "n c h w"], rounded: Float32[np.ndarray, "n c h w"]
+) -> tuple[Float64[np.ndarray, "n"], Float64[np.ndarray, "n"]]:
+    """Hold maps of a faster precision against the same maps in float32.
+
+    Returns:
+        For each image the cosine of the two signed maps, and the rank correlation of their magnitudes; nan where
+        either map is zero everywhere.
+    """
+    one, other = traits(exact), traits(rounded)
+    return cosine(one, other), spearman(one, other)

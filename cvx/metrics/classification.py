@@ -1,7 +1,9 @@
 """Numbers that judge a classifier's logits against labels."""
 
 import numpy as np
-from jaxtyping import Float, Int64
+from jaxtyping import Bool, Float, Int64
+
+from cvx.metrics import classification
 
 NUM_BINS = 15
 
@@ -83,3 +85,27 @@ def _check(logits: Float[np.ndarray, "n k"]) -> None:
     bad = int((~np.isfinite(logits).all(axis=1)).sum())
     if bad:
         raise ValueError(f"logits must be finite, got NaN or infinity for {bad} of {len(logits)} images")
+
+
+CalibrationBin = tuple[float, float, int, float, float]
+"""Lower and upper confidence, images, mean confidence, accuracy; the last two 0 where there is no image."""
+
+
+def calibration_bins(logits: Float[np.ndarray, "n k"], labels: Int64[np.ndarray, "n"]) -> list[CalibrationBin]:
+    """Count images by confidence in the bins of the ECE (Guo et al., 2017, arXiv:1706.04599)."""
+    confidence, right = _softmax(logits).max(axis=1), logits.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, classification.NUM_BINS + 1)
+    place = np.digitize(confidence, edges[1:-1], right=True)
+    return [
+        _bin(edges[i], edges[i + 1], confidence[place == i], right[place == i]) for i in range(classification.NUM_BINS)
+    ]
+
+
+def _bin(low: float, high: float, confidence: Float[np.ndarray, "m"], right: Bool[np.ndarray, "m"]) -> CalibrationBin:
+    num = len(confidence)
+    return float(low), float(high), num, float(confidence.mean()) if num else 0.0, float(right.mean()) if num else 0.0
+
+
+def _softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
+    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
+    return shifted / shifted.sum(axis=1, keepdims=True)

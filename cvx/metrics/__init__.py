@@ -1,0 +1,1 @@
+"""Metrics on arrays: of logits, of maps, of embeddings. Arrays in, numbers out."""
