@@ -8,10 +8,10 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cvx.arithmetic import arithmetic
 from cvx.config import TrainConfig
 from cvx.distributed import Ranks
 from cvx.models import Classifier
+from cvx.models.precision import arithmetic, pick_precision
 
 
 @dataclasses.dataclass
@@ -149,52 +149,3 @@ def _wrap(classifier: Classifier, config: TrainConfig, here: Ranks) -> nn.Module
             forward = nn.SyncBatchNorm.convert_sync_batchnorm(forward)
         forward = nn.parallel.DistributedDataParallel(forward)
     return torch.compile(forward) if config.compile else forward  # type: ignore[return-value]
-
-
-def pick_precision(name: str, classifier: Classifier, device: torch.device) -> torch.dtype:
-    """Choose the arithmetic of training steps; auto is bfloat16 where the processor computes in it, and rightly.
-
-    Raises:
-        ValueError: If bf16 is asked for where it would give wrong gradients.
-    """
-    wrong = device.type == "cpu" and strides_over_a_point(classifier)
-    if name == "bf16" and wrong:
-        raise ValueError(
-            "precision=bf16 gives wrong gradients on a CPU where a strided convolution sees a single pixel, as it does"
-            " here; use precision=fp32, a larger image_size or stem=auto"
-        )
-    if name == "auto":
-        return torch.bfloat16 if _has_bf16(device) and not wrong else torch.float32
-    return torch.bfloat16 if name == "bf16" else torch.float32
-
-
-@torch.no_grad()
-def strides_over_a_point(classifier: Classifier) -> bool:
-    """Tell whether some convolution takes more than one step over a map of 1 x 1.
-
-    oneDNN's gradient of its weights is memory that nobody wrote (torch 2.14, bfloat16, 3 x 3, stride 2): up to 1e37
-    where 1 was right, in weights that do not act, until their sum is no number.
-    """
-    seen = []
-
-    def note(conv: nn.Conv2d, args: tuple[Tensor, ...]) -> None:
-        seen.append(max(conv.stride) > 1 and args[0].shape[-2:] == (1, 1))
-
-    hooks = [module.register_forward_pre_hook(note) for module in classifier.modules() if isinstance(module, nn.Conv2d)]
-    training, size = classifier.training, classifier.build_args["image_size"]
-    weight = next(classifier.parameters())
-    try:
-        classifier.eval()(torch.zeros(1, classifier.build_args["in_chans"], size, size, device=weight.device))
-    finally:
-        classifier.train(training)
-        for hook in hooks:
-            hook.remove()
-    return any(seen)
-
-
-def _has_bf16(device: torch.device) -> bool:
-    if device.type == "cuda":
-        return torch.cuda.is_bf16_supported(including_emulation=False)
-    if device.type == "cpu":
-        return bool(torch.cpu._is_avx512_bf16_supported())
-    return False

@@ -8,9 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cvx import stems
 from cvx.foreign import Foreign, shown
-from cvx.models import Classifier
+from cvx.models import Classifier, stem
 
 _INSERTED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere into it."""
@@ -159,7 +158,7 @@ def _head_hint(classifier: Classifier, misfit: _Misfit, state: dict[str, Tensor]
 def _stem_hint(classifier: Classifier, state: dict[str, Tensor]) -> Iterator[str]:
     """Say which channels, stem, patches and image size the first convolution and the position embedding speak of."""
     build = classifier.build_args
-    anatomy = stems.anatomy_of(build["name"])
+    anatomy = stem.anatomy_of(build["name"])
     given = next((state[key] for conv in anatomy.convs if (key := f"{conv.path}.weight") in state), None)
     if given is None or given.ndim != 4:
         return
@@ -169,7 +168,7 @@ def _stem_hint(classifier: Classifier, state: dict[str, Tensor]) -> Iterator[str
     if anatomy.patch:
         yield from _patch_hint(classifier, state, kernel)
     elif kernel != classifier.net.get_parameter(f"{anatomy.convs[0].path}.weight").shape[-1]:
-        fitted = f"as cvx fits it to images of at most {stems.SMALL} px: try such an --image_size, without --stem=timm"
+        fitted = f"as cvx fits it to images of at most {stem.SMALL} px: try such an --image_size, without --stem=timm"
         theirs = "as in timm: try --stem=timm" if kernel == anatomy.convs[0].kernel else fitted
         yield f"The kernel of their stem has {kernel} px, {theirs}."
 

@@ -17,8 +17,8 @@ from cvx.comparison.map_convergence import frame_numbers
 from cvx.config import Place, TrainConfig
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
-from cvx.evaluation import logits_of
 from cvx.metrics import classification, embedding
+from cvx.models.predict import logits_of
 from cvx.records import Sink
 from cvx.resume import FILE, save_state
 from cvx.session import Session, open_session, stop_on_signals

@@ -7,10 +7,10 @@ from jaxtyping import Float, Int64
 
 from cvx.checkpoint import Card
 from cvx.comparison.result_cache import keep, look_up
-from cvx.evaluation import logits_of
 from cvx.frames import read_frame
 from cvx.maps import explanation
 from cvx.models import Classifier
+from cvx.models.predict import logits_of
 from cvx.records import Run
 from cvx.store import Samples, Store
 

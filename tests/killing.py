@@ -72,7 +72,7 @@ class Forked:
     """A process forked from one that has imported what is slow to import; used as `subprocess.Popen` is."""
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cvx.training", "cvx.cli", "cvx.evaluation", "timm", "cvx.upkeep"])
+    context.set_forkserver_preload(["cvx.training", "cvx.cli", "cvx.models.predict", "timm", "cvx.upkeep"])
 
     def __init__(self, arguments, environ):
         reading, writing = self.context.Pipe(duplex=False)

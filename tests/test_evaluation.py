@@ -4,9 +4,9 @@ import torch
 import torch.distributed as dist
 from torch import nn
 
-from cvx import evaluation
 from cvx.data.splits import Split
-from cvx.evaluation import logits_of
+from cvx.models import predict
+from cvx.models.predict import logits_of
 
 SIZES = (1, 2, 7, 20)
 
@@ -151,8 +151,8 @@ def test_the_batch_grows_to_its_limit_for_a_small_model():
 
 def test_many_images_are_scored_by_a_model_without_batch_norm_and_score_the_same(monkeypatch):
     split, used = make_split(40), []
-    sooner = evaluation.sooner
-    monkeypatch.setattr(evaluation, "sooner", lambda score, *rest: sooner(lambda m: used.append(m) or score(m), *rest))
+    sooner = predict.sooner
+    monkeypatch.setattr(predict, "sooner", lambda score, *rest: sooner(lambda m: used.append(m) or score(m), *rest))
     expected = one_by_one(make_classifier(), split)
     np.testing.assert_allclose(logits_of(make_classifier(), split), expected, rtol=0, atol=2e-6)
     assert [type(one.body[1]) for one in used] == [nn.Identity]
@@ -160,11 +160,11 @@ def test_many_images_are_scored_by_a_model_without_batch_norm_and_score_the_same
 
 def test_the_batch_keeps_the_largest_layer_within_the_memory_set(monkeypatch):
     layer = 4 * (3 * 9 * 9 + 8 * 7 * 7)
-    monkeypatch.setattr(evaluation, "MEMORY", 11 * layer)
+    monkeypatch.setattr(predict, "MEMORY", 11 * layer)
     classifier = make_classifier()
     logits_of(classifier, make_split(20))
     assert classifier.seen == [1, 8, 8, 4]
-    monkeypatch.setattr(evaluation, "MEMORY", 1)
+    monkeypatch.setattr(predict, "MEMORY", 1)
     classifier.seen.clear()
     logits_of(classifier, make_split(3))
     assert classifier.seen == [1, 1, 1, 1]

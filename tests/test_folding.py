@@ -8,8 +8,8 @@ from captum.attr import Saliency
 from torch import nn
 
 from cvx.attribution import attribute, vanilla_gradient
-from cvx.folding import WORTHWHILE, folded
 from cvx.models import build
+from cvx.models.fold_batchnorm import WORTHWHILE, folded
 
 
 def images(num, side=16, channels=3):

@@ -11,10 +11,11 @@ from test_folding import images, trained
 from timm.layers.attention import Attention
 from torch import nn
 
-from cvx import cancellation, folding
+from cvx import cancellation
 from cvx.attribution import NotFiniteError, attribute, attribute_all
-from cvx.evaluation import logits_of
-from cvx.folding import folded
+from cvx.models import fold_batchnorm
+from cvx.models.fold_batchnorm import folded
+from cvx.models.predict import logits_of
 
 NUM, TOGETHER = 40, 8
 
@@ -219,7 +220,7 @@ def test_a_vit_that_adds_in_place_to_what_a_linear_layer_gives_keeps_its_fast_co
     model = timm.create_model(
         "naflexvit_base_patch16_gap", img_size=32, num_classes=10, embed_dim=64, num_heads=2, depth=2
     )
-    with caplog.at_level(logging.DEBUG, "cvx.folding"):
+    with caplog.at_level(logging.DEBUG, "cvx.models.fold_batchnorm"):
         inputs, targets = images(NUM, 32), torch.arange(NUM) % 10
         expected = own_maps(model.eval(), inputs, targets)
         _, attribution = attribute(model, inputs, targets)
@@ -319,10 +320,10 @@ def test_a_copy_that_fails_in_use_is_given_up_once_with_a_line_in_the_log(caplog
         copies.append(twin)
         return twin
 
-    monkeypatch.setattr(folding, "folded", marked)
+    monkeypatch.setattr(fold_batchnorm, "folded", marked)
     model = failing(IndexError, lambda inputs, _: len(inputs) > 1 and copies and used and used.pop())
     used = [True]
-    with caplog.at_level(logging.DEBUG, "cvx.folding"):
+    with caplog.at_level(logging.DEBUG, "cvx.models.fold_batchnorm"):
         assert differ(model) < 1e-5
     assert not used and len(copies) == 1
     assert [record.getMessage() for record in caplog.records] == [

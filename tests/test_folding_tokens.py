@@ -6,10 +6,9 @@ from captum.attr import Saliency
 from torch import nn
 from torch.profiler import ProfilerActivity, profile
 
-from cvx import tokens
 from cvx.attribution import attribute, vanilla_gradient
-from cvx.folding import WORTHWHILE, folded
-from cvx.models import build
+from cvx.models import build, vit_speedups
+from cvx.models.fold_batchnorm import WORTHWHILE, folded
 
 OPTIONS = {"patch_size": 4}
 
@@ -67,7 +66,7 @@ def test_a_linear_layer_and_its_gradient_are_those_of_float64_in_every_shape(sha
     random = torch.Generator().manual_seed(0)
     x, weight, bias = (torch.randn(*one, generator=random) for one in (shape, (8, 6), (8,)))
     ours, exact = x.clone().requires_grad_(), x.double().requires_grad_()
-    found = tokens.linear(ours, weight, bias if with_bias else None)
+    found = vit_speedups.linear(ours, weight, bias if with_bias else None)
     expected = exact @ weight.t().double() + (bias.double() if with_bias else 0)
     towards = torch.randn(*expected.shape, generator=random)
     found.backward(towards)
@@ -76,7 +75,7 @@ def test_a_linear_layer_and_its_gradient_are_those_of_float64_in_every_shape(sha
     close(ours.grad.double(), exact.grad)
 
 
-@pytest.mark.skipif(not tokens._has_onednn(), reason="torch has no oneDNN here, or the processor no AVX")
+@pytest.mark.skipif(not vit_speedups._has_onednn(), reason="torch has no oneDNN here, or the processor no AVX")
 def test_the_linear_layers_of_many_images_are_multiplied_by_onednn_both_ways():
     model, inputs = vit(), images(16)
     twin = folded(model, inputs[:1])

@@ -156,7 +156,7 @@ def test_measuring_what_fits_leaves_nothing_in_memory(resnet):
 
 
 def test_threads_have_a_model_in_the_order_in_which_they_asked():
-    from cvx.frozen import _InTurn
+    from cvx.models.frozen import _InTurn
 
     lock, order, inside = _InTurn(), [], threading.Event()
 

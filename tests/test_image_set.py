@@ -16,7 +16,7 @@ from cvx.data.transforms import fit_channels, fit_image
 from cvx.image_set import images_of
 from cvx.maps.map_folder import explain, side_by_side
 from cvx.maps.request import Question
-from cvx.models import fit_inputs
+from cvx.models.building import fit_inputs
 from cvx.store import Store
 
 SOURCE = "5ca1ab1e00000000"

@@ -7,9 +7,9 @@ import torch
 import torch.nn.functional as F
 from torch import nn
 
-from cvx.arithmetic import arithmetic
 from cvx.attribution import attribute_all, frozen, vanilla_gradient
 from cvx.models import build
+from cvx.models.precision import arithmetic
 
 CPU = torch.device("cpu")
 CHANNELS = 4

@@ -7,10 +7,10 @@ import torch
 import torch.nn.functional as F
 
 from cvx import models
-from cvx.arithmetic import arithmetic
 from cvx.config import TrainConfig
 from cvx.distributed import Ranks
-from cvx.learner import make_learner, pick_precision, strides_over_a_point
+from cvx.learner import make_learner
+from cvx.models.precision import arithmetic, pick_precision, strides_over_a_point
 from cvx.resume import load_state, save_state
 
 CPU = torch.device("cpu")
@@ -73,7 +73,7 @@ def test_a_convolution_of_small_maps_has_the_gradients_of_float64_but_for_roundi
 
 
 def test_the_small_convolutions_are_what_computes_them():
-    from cvx.arithmetic import _Convolution
+    from cvx.models.precision import _Convolution
 
     conv = torch.nn.Conv2d(128, 128, 3, padding=1)
     with arithmetic("cpu", torch.bfloat16):

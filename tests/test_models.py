@@ -9,7 +9,8 @@ import torch
 from safetensors.torch import save_file
 from timm.layers import DropPath
 
-from cvx.models import ALIASES, build, resolve
+from cvx.models import build
+from cvx.models.building import ALIASES, resolve
 
 
 def logits_of(classifier, size, channels):

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn.functional import interpolate
 
 from cvx.models import build
-from cvx.stems import anatomy_of, divisors, fit_stem
+from cvx.models.stem import anatomy_of, divisors, fit_stem
 
 
 def stem_of(name, size, **options):
@@ -168,7 +168,7 @@ def test_a_new_kernel_answers_noise_as_strongly_as_timms_own(name, path):
 
 
 def test_a_resampled_patch_sees_in_a_small_image_what_it_saw_in_it_enlarged():
-    from cvx import stems
+    from cvx.models.stem import apply
 
     torch.manual_seed(0)
     net = timm.create_model("test_vit", img_size=128)
@@ -177,7 +177,7 @@ def test_a_resampled_patch_sees_in_a_small_image_what_it_saw_in_it_enlarged():
     images = torch.randn(8, 3, 32, 32)
     with torch.no_grad():
         expected = net.patch_embed(interpolate(images, scale_factor=4, mode="bicubic"))
-        stems.apply(net, "test_vit", fit_stem("test_vit", 32), 32, resample=True)
+        apply(net, "test_vit", fit_stem("test_vit", 32), 32, resample=True)
         got = net.patch_embed(images)
     assert got.shape == expected.shape
     assert float(torch.corrcoef(torch.stack([got.flatten(), expected.flatten()]))[0, 1]) > 0.9

@@ -5,7 +5,7 @@ from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
 from cvx.attribution.explainer import METHODS, PRECISIONS, attribute
 from cvx.attribution.gradient import SCORES, NotFiniteError, vanilla_gradient
 from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
-from cvx.frozen import frozen
+from cvx.models.frozen import frozen
 
 __all__ = [
     "METHODS",

@@ -8,8 +8,8 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from cvx import cancellation
 from cvx.attribution.batch_size import check_batch, check_room, fitting
 from cvx.attribution.gradient import check, finished, scores
-from cvx.folding import sooner
-from cvx.frozen import frozen, own_copy
+from cvx.models.fold_batchnorm import sooner
+from cvx.models.frozen import frozen, own_copy
 
 
 def attribute_all(

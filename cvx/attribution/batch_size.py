@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cvx.frozen import frozen, own_copy
+from cvx.models.frozen import frozen, own_copy
 
 MOST = {"cpu": 32}
 """Images per pass from which on more are no faster: on a CPU what a layer leaves should still be near the processor."""

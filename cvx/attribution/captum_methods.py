@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cvx import cancellation
 from cvx.attribution.gradient import check, finished, pick, scores
-from cvx.frozen import frozen, own_copy
+from cvx.models.frozen import frozen, own_copy
 
 NOISE = 0.15
 """Standard deviation of SmoothGrad's noise, as a share of the range of inputs, [0, 1]."""

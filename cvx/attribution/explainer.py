@@ -10,8 +10,8 @@ from cvx import cancellation
 from cvx.attribution.batch_size import check_batch, check_room, fitting
 from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
 from cvx.attribution.gradient import NotFiniteError, check, vanilla_gradient
-from cvx.folding import WORTHWHILE, sooner
-from cvx.frozen import frozen, own_copy
+from cvx.models.fold_batchnorm import WORTHWHILE, sooner
+from cvx.models.frozen import frozen, own_copy
 
 METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "gradient": vanilla_gradient,

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cvx.frozen import frozen, own_copy
+from cvx.models.frozen import frozen, own_copy
 
 SCORES = ("logit", "logprob", "margin")
 """What may be explained of a class: its logit, its log-probability, or its logit less the mean over the classes."""

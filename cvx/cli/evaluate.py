@@ -48,8 +48,8 @@ def main(argv: list[str]) -> int:
 
 def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks") -> int:
     """Score the split with all ranks; the first alone prints and judges."""
-    from cvx.evaluation import logits_of
     from cvx.metrics import classification
+    from cvx.models.predict import logits_of
 
     entry = store.resolve(flags.model)
     classifier, card = entry.load()

@@ -90,8 +90,8 @@ def _foreign(flags: Flags, console: "Console") -> "Foreign | None":
 
 
 def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
-    from cvx.evaluation import logits_of
     from cvx.metrics import classification
+    from cvx.models.predict import logits_of
 
     numbers: dict[str, float] = {}
     for part in ("val", "test"):
@@ -129,7 +129,7 @@ def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "C
 def _require_trained_head(model: str, num_classes: int) -> None:
     from timm.models import get_pretrained_cfg
 
-    from cvx.models import resolve
+    from cvx.models.building import resolve
 
     cfg = get_pretrained_cfg(resolve(model))
     if cfg is None or cfg.num_classes != num_classes:

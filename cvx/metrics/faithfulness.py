@@ -13,7 +13,7 @@ from jaxtyping import Bool, Float, Float32, Float64, Int64
 from torch import Tensor, nn
 
 from cvx.attribution.gradient import check
-from cvx.frozen import frozen
+from cvx.models.frozen import frozen
 
 TESTS = ("deletion_mean", "deletion_blur", "insertion_mean", "insertion_blur", "road_most", "road_least")
 """Most important pixels replaced by (or put into) the image's mean color or its blur; ROAD's two orders."""

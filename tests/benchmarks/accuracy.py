@@ -24,7 +24,7 @@ from cvx import config, data, models, training
 from cvx.config import Place, TrainConfig
 from cvx.data.splits import Split, Splits
 from cvx.distributed import Ranks
-from cvx.evaluation import logits_of
+from cvx.models.predict import logits_of
 from cvx.session import Session, open_session
 
 ROOT = Path(__file__).parents[2]

@@ -21,8 +21,8 @@ from cvx.data.batches import Batches
 from cvx.data.cache import materialize
 from cvx.data.splits import Info, Part, Source, Splits
 from cvx.data.stratify import stratified_order
-from cvx.evaluation import logits_of
 from cvx.metrics import embedding
+from cvx.models.predict import logits_of
 from cvx.records import RunWriter
 from cvx.store import ModelEntry, Store
 

@@ -18,13 +18,13 @@ from timm.scheduler import create_scheduler_v2
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvx import models, training
-from cvx.arithmetic import arithmetic
 from cvx.config import Place, TrainConfig
 from cvx.data.batches import Batches
 from cvx.data.splits import NUM_FILM, Split
 from cvx.distributed import Ranks
-from cvx.evaluation import logits_of
 from cvx.learner import Learner, make_learner
+from cvx.models.precision import arithmetic
+from cvx.models.predict import logits_of
 from cvx.progress import Bar
 from cvx.session import Session, open_session
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from jaxtyping import Float
 from torch import Tensor, nn
 
-from cvx import stems
+from cvx.models.stem import STEMS, Fit, anatomy_of, apply, divisors, fit_stem, is_changed
 
 ALIASES = {
     "vit_tiny": "vit_tiny_patch16_224",
@@ -121,7 +121,7 @@ def build(
     """
     name = resolve(name)
     _check_arguments(num_classes, image_size, in_chans, stem, patch_size, drop_path)
-    fit = stems.fit_stem(name, image_size, stem, patch_size)
+    fit = fit_stem(name, image_size, stem, patch_size)
     options = {"num_classes": num_classes, "in_chans": in_chans} | _options(name, fit, drop_path)
     with torch.inference_mode(False):  # weights made in inference mode could never have a gradient
         net = _create(name, options, pretrained, fit, image_size)
@@ -134,7 +134,7 @@ def build(
         "in_chans": in_chans,
         "mean": mean,
         "std": std,
-        "stem": "auto" if stems.is_changed(name, fit) else "timm",
+        "stem": "auto" if is_changed(name, fit) else "timm",
         "patch_size": fit.patch_size,
         "drop_path": drop_path,
     }
@@ -181,10 +181,10 @@ def _check_arguments(
         raise ValueError(f"image_size must be positive, got {image_size}")
     if in_chans not in (1, 3):
         raise ValueError(f"in_chans must be 1 (gray) or 3 (color), got {in_chans}")
-    if stem not in stems.STEMS:
-        raise ValueError(f"unknown stem {stem!r}; known: {', '.join(stems.STEMS)}")
+    if stem not in STEMS:
+        raise ValueError(f"unknown stem {stem!r}; known: {', '.join(STEMS)}")
     if patch_size < 0 or (patch_size and image_size % patch_size):
-        allowed = ", ".join(map(str, stems.divisors(image_size)))
+        allowed = ", ".join(map(str, divisors(image_size)))
         raise ValueError(
             f"patch_size {patch_size} does not divide image_size {image_size}; allowed: {allowed}, or 0 to fit it"
         )
@@ -192,15 +192,15 @@ def _check_arguments(
         raise ValueError(f"drop_path must lie in [0, 1), got {drop_path}")
 
 
-def _options(name: str, fit: stems.Fit, drop_path: float) -> dict[str, Any]:
-    anatomy = stems.anatomy_of(name)
+def _options(name: str, fit: Fit, drop_path: float) -> dict[str, Any]:
+    anatomy = anatomy_of(name)
     if drop_path and not anatomy.takes_drop_path:
         raise ValueError(f"timm's {name} has no stochastic depth that can be set; drop_path must be 0, got {drop_path}")
     options: dict[str, Any] = {"img_size": fit.build_size} if anatomy.takes_img_size else {}
     return options | ({"drop_path_rate": drop_path} if anatomy.takes_drop_path else {})
 
 
-def _create(name: str, options: dict[str, Any], pretrained: bool, fit: stems.Fit, image_size: int) -> nn.Module:
+def _create(name: str, options: dict[str, Any], pretrained: bool, fit: Fit, image_size: int) -> nn.Module:
     import timm
     from timm.layers import DropPath
 
@@ -208,7 +208,7 @@ def _create(name: str, options: dict[str, Any], pretrained: bool, fit: stems.Fit
         options = options | {"pretrained_cfg_overlay": _find_weights(name)}
     try:
         net = timm.create_model(name, pretrained=pretrained, **options)
-        stems.apply(net, name, fit, image_size, resample=pretrained)
+        apply(net, name, fit, image_size, resample=pretrained)
     except OSError as error:
         raise _out_of_reach(name, str(error)) from None
     except Exception as error:  # noqa: BLE001 - where a size does not fit, timm asserts, divides by zero, raises strings

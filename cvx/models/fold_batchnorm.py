@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cvx import cancellation
-from cvx.frozen import frozen, own_copy
-from cvx.tokens import spare
+from cvx.models.frozen import frozen, own_copy
+from cvx.models.vit_speedups import spare
 
 WORTHWHILE = 32
 """Images from which on the copy saves more time than it takes."""

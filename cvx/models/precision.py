@@ -9,9 +9,11 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 from jaxtyping import BFloat16
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.overrides import TorchFunctionMode
+
+from cvx.models import Classifier
 
 SMALL_AREA = 16
 """Positions of the feature maps that are convolved in bfloat16 by a matrix product; `make bench TOPIC=loop` says what
@@ -221,3 +223,52 @@ def _pixels(
         found[:, i : i + stride * rows : stride, j : j + stride * columns : stride] += parts[:, :, :, i, j]
     inside = found[:, padding : padding + height, padding : padding + width]
     return inside.permute(0, 3, 1, 2).to(patches.dtype, memory_format=torch.channels_last)
+
+
+def pick_precision(name: str, classifier: Classifier, device: torch.device) -> torch.dtype:
+    """Choose the arithmetic of training steps; auto is bfloat16 where the processor computes in it, and rightly.
+
+    Raises:
+        ValueError: If bf16 is asked for where it would give wrong gradients.
+    """
+    wrong = device.type == "cpu" and strides_over_a_point(classifier)
+    if name == "bf16" and wrong:
+        raise ValueError(
+            "precision=bf16 gives wrong gradients on a CPU where a strided convolution sees a single pixel, as it does"
+            " here; use precision=fp32, a larger image_size or stem=auto"
+        )
+    if name == "auto":
+        return torch.bfloat16 if _has_bf16(device) and not wrong else torch.float32
+    return torch.bfloat16 if name == "bf16" else torch.float32
+
+
+@torch.no_grad()
+def strides_over_a_point(classifier: Classifier) -> bool:
+    """Tell whether some convolution takes more than one step over a map of 1 x 1.
+
+    oneDNN's gradient of its weights is memory that nobody wrote (torch 2.14, bfloat16, 3 x 3, stride 2): up to 1e37
+    where 1 was right, in weights that do not act, until their sum is no number.
+    """
+    seen = []
+
+    def note(conv: nn.Conv2d, args: tuple[Tensor, ...]) -> None:
+        seen.append(max(conv.stride) > 1 and args[0].shape[-2:] == (1, 1))
+
+    hooks = [module.register_forward_pre_hook(note) for module in classifier.modules() if isinstance(module, nn.Conv2d)]
+    training, size = classifier.training, classifier.build_args["image_size"]
+    weight = next(classifier.parameters())
+    try:
+        classifier.eval()(torch.zeros(1, classifier.build_args["in_chans"], size, size, device=weight.device))
+    finally:
+        classifier.train(training)
+        for hook in hooks:
+            hook.remove()
+    return any(seen)
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        return bool(torch.cpu._is_avx512_bf16_supported())
+    return False

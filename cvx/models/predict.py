@@ -7,11 +7,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor, nn
 
 from cvx import cancellation
-from cvx.arithmetic import arithmetic
 from cvx.data.batches import to_inputs
 from cvx.data.splits import Split
-from cvx.folding import WORTHWHILE, sooner
-from cvx.frozen import eval_mode
+from cvx.models.fold_batchnorm import WORTHWHILE, sooner
+from cvx.models.frozen import eval_mode
+from cvx.models.precision import arithmetic
 
 MEMORY = 2**28
 """Bytes that the input and output of the largest layer may take together."""

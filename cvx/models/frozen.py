@@ -11,7 +11,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
-from cvx.arithmetic import arithmetic
+from cvx.models.precision import arithmetic
 
 
 class _InTurn:
