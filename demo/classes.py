@@ -4,10 +4,10 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cvx import render
 from cvx.attribution import rescale
 from cvx.maps.class_summary import ClassView
-from cvx.maps.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
+from cvx.plotting.colors import colorize, gray_or_rgb
+from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
 from demo.listing import Shown
 from demo.markup import color_bar, legend, notice, picture, text
 from demo.shelf import Shelf
@@ -74,7 +74,7 @@ def _card(name: str, view: ClassView | str, limit: float) -> str:
         return f'<article class="cvx-card">{head}{body}</article>'
     signed = view.reduction == "signed"
     mean = view.mean_map * np.float32(view.mean_map.size / limit if limit > 0 else 1)
-    pixels = picture(render.colorize(mean, signed), f"mean map of {name} for {view.class_name}")
+    pixels = picture(colorize(mean, signed), f"mean map of {name} for {view.class_name}")
     figure = (
         f'<figure class="cvx-mean">{pixels}<figcaption>{color_bar(limit, signed)}'
         "<span>mean map, × a uniform map</span></figcaption></figure>"
@@ -113,7 +113,7 @@ def _small(words: Sequence[str]) -> str:
 
 def _exemplars(name: str, view: ClassView, signed: bool) -> str:
     scaled = rescale(list(view.maps), mode="each", clip=CLIP)
-    columns = "".join(_exemplar(name, view, i, render.colorize(one.values, signed)) for i, one in enumerate(scaled))
+    columns = "".join(_exemplar(name, view, i, colorize(one.values, signed)) for i, one in enumerate(scaled))
     return f'<div class="cvx-exemplars">{columns}</div>'
 
 
@@ -122,7 +122,7 @@ def _exemplar(name: str, view: ClassView, i: int, colors: np.ndarray) -> str:
     sign = "✓" if right else "✗"
     said = f"exemplar {i + 1}, predicted {view.preds[i]}"
     return (
-        f"<figure>{picture(render.gray_or_rgb(view.images[i]), said)}"
+        f"<figure>{picture(gray_or_rgb(view.images[i]), said)}"
         f"{picture(colors, f'map of {name} for exemplar {i + 1}')}"
         f'<figcaption class="{"" if right else "cvx-wrong"}">{sign} {text(view.preds[i])}</figcaption></figure>'
     )

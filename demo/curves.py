@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64
 
-from cvx.maps.figures import percent
+from cvx.plotting.labels import percent
 from demo.history import X_AXES, History, Past
 from demo.markup import notice, text
 

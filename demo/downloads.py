@@ -8,9 +8,9 @@ import secrets
 
 import numpy as np
 
-from cvx import render
 from cvx.attribution import to_heatmap
-from cvx.maps.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
+from cvx.plotting import colors, panels
+from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.records import provenance
 from demo.bounded import Bounded
 from demo.choice import Choice
@@ -147,7 +147,7 @@ def _picture(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
     drawn = [_panel(cell, line, choice, link) for cell in cells]
     width = max(panel.shape[1] for panel in drawn)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in drawn]
-    return render.png_bytes(np.concatenate(padded))
+    return colors.png_bytes(np.concatenate(padded))
 
 
 def _panel(cell: Cell, line: Line, choice: Choice, link: str) -> np.ndarray:
@@ -158,7 +158,7 @@ def _panel(cell: Cell, line: Line, choice: Choice, link: str) -> np.ndarray:
     drawn = "zero everywhere" if scaled.zero else f"{choice.scale} scale, {100 * float(scaled.clipped):.1f} % beyond"
     how = f"{METHOD_WORDS[view.method]}, {REDUCTION_WORDS[choice.reduction]}"
     commit = str(provenance()["git_commit"])[:12] or "not of a git checkout"
-    return render.panel(
+    return panels.panel(
         view.images[0],
         scaled.values,
         title=[view.reference, f"label {line.label or 'unknown'}, predicted {facts['prediction']}", asked],

@@ -4,7 +4,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from cvx import render
+from cvx.plotting import colors
 from demo import looking
 from demo.choice import Choice, Pick
 from demo.listing import Listing, Shown
@@ -62,7 +62,7 @@ def examples(shelf: Shelf) -> str:
     if not cards:
         return ""
     subject = shown.subject(0)
-    image = picture(render.gray_or_rgb(subject.image), "the image that the examples are of")
+    image = picture(colors.gray_or_rgb(subject.image), "the image that the examples are of")
     words = f"What {column} of this store makes of the first test sample of {shown.name}, {subject.name}:"
     head = f'<div class="cvx-first">{image}<p>{text(words)}</p></div>'
     return f'<h3>See for yourself</h3>{head}<div class="cvx-live">{cards}</div>'
@@ -92,6 +92,6 @@ def _figure(line: Line, choice: Choice, words: str) -> str:
     if cell is None or cell.view is None or cell.scaled is None:
         return ""
     target = cell.view.card.classes[int(cell.view.targets[0])]
-    pixels = render.colorize(np.asarray(cell.scaled.values), choice.reduction == "signed")
+    pixels = colors.colorize(np.asarray(cell.scaled.values), choice.reduction == "signed")
     said = f"{words}, {target}"
     return f"<figure>{picture(pixels, said)}<figcaption>{text(said)}</figcaption></figure>"

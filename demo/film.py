@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cvx import render
 from cvx.attribution import Scaled, rescale
-from cvx.maps.figures import CLIP, REDUCTION_WORDS
+from cvx.plotting import colors, labels
+from cvx.plotting.labels import CLIP, REDUCTION_WORDS
 from demo.history import History, Past, Reel
 from demo.listing import Shown
 from demo.markup import data_uri, legend, notice, picture, text
@@ -139,14 +139,14 @@ def _card(
 ) -> str:
     past, (height, width) = strip.past, strip.reel.heatmaps.shape[2:]
     label = _name(classes, int(strip.reel.targets[index]))
-    sprite = data_uri(np.concatenate([render.colorize(one.values, signed) for one in strip.scaled], axis=1))
+    sprite = data_uri(np.concatenate([colors.colorize(one.values, signed) for one in strip.scaled], axis=1))
     canvas = f'<canvas class="cvx-pixels" width="{width}" height="{height}" data-sprite="{sprite}"'
     said = f'role="img" aria-label="map of {text(past.label)} for {text(label)}"'
     over, shown = "", ""
     if image is not None:
-        gray = render.overlay(image, np.zeros(image.shape[:2], np.float32), signed, 0)
+        gray = colors.overlay(image, np.zeros(image.shape[:2], np.float32), signed, 0)
         shown = (
-            f"<figure>{picture(render.gray_or_rgb(image), 'the image')}<figcaption>{text(label)}</figcaption></figure>"
+            f"<figure>{picture(colors.gray_or_rgb(image), 'the image')}<figcaption>{text(label)}</figcaption></figure>"
         )
         over = (
             f'<figure><div class="cvx-over">{picture(gray, "map over the image")}'
@@ -194,7 +194,7 @@ def _run(rows: Sequence[dict[str, float]], strip: Strip, classes: Sequence[str],
         "name": strip.past.name,
         "label": strip.past.label,
         "epochs": reel.epochs,
-        "limits": [render.number(float(one.limit)) for one in strip.scaled],
+        "limits": [labels.number(float(one.limit)) for one in strip.scaled],
         "facts": [_facts(prob, target, classes) for prob in probs],
         "zeros": [
             _zeros(heat, epoch == 0 and "resnet" in strip.past.model)

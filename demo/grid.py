@@ -5,10 +5,11 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from cvx import render
 from cvx.attribution import to_heatmap
 from cvx.maps.explanation import View, top_classes
-from cvx.maps.figures import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
+from cvx.plotting import labels
+from cvx.plotting.colors import colorize, gray_or_rgb, overlay
+from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.choice import Choice
 from demo.looking import Cell, Line, beside, largest, norm, runner_up
 from demo.markup import color_bar, legend, notice, picture, text
@@ -118,10 +119,10 @@ def _facts(view: View) -> str:
 def _pictures(cell: Cell, choice: Choice) -> str:
     view, scaled, signed = cell.view, cell.scaled, choice.reduction == "signed"
     assert view is not None and scaled is not None
-    image, size = render.gray_or_rgb(view.images[0]), view.images.shape[1]
+    image, size = gray_or_rgb(view.images[0]), view.images.shape[1]
     target = view.card.classes[int(view.targets[0])]
-    colors = render.colorize(scaled.values, signed)
-    gray = render.overlay(view.images[0], scaled.values, signed, opacity=0)
+    colors = colorize(scaled.values, signed)
+    gray = overlay(view.images[0], scaled.values, signed, opacity=0)
     said = f"map of {cell.column} for {target}"
     keys = f'tabindex="0" role="group" aria-label="{text(said)}; arrow keys read its pixels"'
     layers = picture(gray, f"{said}, over the image") + picture(colors, "", "cvx-veil")
@@ -165,12 +166,12 @@ def _numbers(cell: Cell, choice: Choice) -> str:
         value = f"{view.logits[0, target] - view.logits[0, second]:.2f}"
         other = text(view.card.classes[second])
         asked = f"{text(SCORE_WORDS[view.score])} of <b>{name}</b> less that of <b>{other}</b>, the runner-up = {value}"
-    limit = render.number(float(scaled.limit))
+    limit = labels.number(float(scaled.limit))
     ends = f"−{limit} … {limit}" if choice.reduction == "signed" else f"0 … {limit}"
     drawn = f"{SCALE_WORDS[choice.scale]} {ends}, {percent(float(scaled.clipped))} of pixels beyond"
     if scaled.zero:
         drawn = "the gradient is zero at every pixel: nothing to draw"
-    norms = f"L2 norm {render.number(norm(view))}, largest {render.number(largest(view))}"
+    norms = f"L2 norm {labels.number(norm(view))}, largest {labels.number(largest(view))}"
     return f"<p>{asked}</p><p>{text(drawn)}</p><p>{text(norms)}</p>"
 
 

@@ -7,7 +7,8 @@ import html
 import numpy as np
 from jaxtyping import UInt8
 
-from cvx import render
+from cvx.plotting import labels
+from cvx.plotting.colors import colorize, png_bytes
 
 
 def text(value: object) -> str:
@@ -17,7 +18,7 @@ def text(value: object) -> str:
 
 def data_uri(pixels: UInt8[np.ndarray, "h w c"]) -> str:
     """Encode pixels as a PNG without loss that needs no request."""
-    return "data:image/png;base64," + base64.b64encode(render.png_bytes(pixels)).decode("ascii")
+    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode("ascii")
 
 
 def picture(pixels: UInt8[np.ndarray, "h w c"], alt: str, classes: str = "") -> str:
@@ -33,13 +34,13 @@ def picture(pixels: UInt8[np.ndarray, "h w c"], alt: str, classes: str = "") -> 
 def gradient(signed: bool) -> str:
     """Return the CSS gradient of a color scale, low to high."""
     steps = np.linspace(-1 if signed else 0, 1, 17, dtype=np.float32)[None]
-    colors = render.colorize(steps, signed)[0]
+    colors = colorize(steps, signed)[0]
     return f"linear-gradient(to right,{','.join('#' + bytes(color).hex() for color in colors)})"
 
 
 def color_bar(limit: float, signed: bool) -> str:
     """Draw a scale with numbers at its ends."""
-    return _bar(render.number(-limit) if signed else "0", render.number(limit), signed)
+    return _bar(labels.number(-limit) if signed else "0", labels.number(limit), signed)
 
 
 def legend(signed: bool, detail: str, more: str = "") -> str:

@@ -6,12 +6,13 @@ from dataclasses import replace
 
 import numpy as np
 
-from cvx import comparison, render
+from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
 from cvx.comparison import AGREEMENT_WORDS, FLOORS, Agreement, Interval
 from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
 from cvx.maps.explanation import View
-from cvx.maps.figures import CLIP
+from cvx.plotting import colors
+from cvx.plotting.labels import CLIP
 from demo.listing import Shown
 from demo.markup import notice, picture, text
 from demo.shelf import Shelf
@@ -150,7 +151,7 @@ def _card(
     signed = measure in SIGNED
     value = comparison.decimal(float(found.values[measure][pair[0], pair[1], row]))
     maps = "".join(_map(view, models[k], signed, subject.name) for view, k in zip(views, pair, strict=True))
-    image = picture(render.gray_or_rgb(views[0].images[0]), "")
+    image = picture(colors.gray_or_rgb(views[0].images[0]), "")
     said = f"sample {row + 1}, label {subject.name}, agreement {value}: compare"
     return (
         f'<button type="button" class="cvx-card" data-of="{text(shown.name)}" data-row="{row}"'
@@ -165,6 +166,6 @@ def _map(view: View, name: str, signed: bool, label: str) -> str:
     pred = view.card.classes[int(view.preds[0])]
     verdict = "✓" if pred == label else f"✗ {pred}"
     return (
-        f"<span>{picture(render.colorize(scaled.values, signed), '')}"
+        f"<span>{picture(colors.colorize(scaled.values, signed), '')}"
         f"<small>{text(name)} {text(verdict)}{' · zero' if scaled.zero else ''}</small></span>"
     )

@@ -6,9 +6,9 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int64
 
-from cvx import render
 from cvx.data.splits import NUM_FILM
 from cvx.data.transforms import fit
+from cvx.plotting import colors
 from demo import gallery
 from demo.choice import PER_PAGE, WHICH, Choice, Pick
 from demo.gallery import Ask, ask_nobody
@@ -139,4 +139,4 @@ def sprite_of(shown: Shown, rows: Int64[np.ndarray, "n"]) -> str:
     stored = shown.gallery
     assert stored is not None
     small = fit(np.asarray(stored.images[rows]), min(THUMB, stored.images.shape[1]), stored.images.shape[3])
-    return data_uri(np.concatenate([render.gray_or_rgb(image) for image in small], axis=1))
+    return data_uri(np.concatenate([colors.gray_or_rgb(image) for image in small], axis=1))

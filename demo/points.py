@@ -8,8 +8,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64
 
-from cvx.maps.figures import percent
 from cvx.metrics.embedding import align
+from cvx.plotting.labels import percent
 from demo.history import History, Past, Points
 from demo.listing import Shown
 from demo.markup import notice, text

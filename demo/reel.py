@@ -10,10 +10,10 @@ import numpy as np
 from jaxtyping import UInt8
 from PIL import Image, ImageDraw, ImageFont
 
-from cvx import render
 from cvx.attribution import rescale
 from cvx.data.transforms import fit_image
-from cvx.maps.figures import CLIP, percent
+from cvx.plotting.colors import colorize, enlarge, gray_or_rgb
+from cvx.plotting.labels import CLIP, percent
 from demo.history import History, Past, Reel
 from demo.shelf import Shelf
 
@@ -66,7 +66,7 @@ def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int
         raise ValueError(f"no samples of {runs[0].dataset} in {root}, so there are no images to put above the maps")
     reels = [history.reel(past, "max") for past in runs]
     rows = [_row(past, reel, images, side) for past, reel in zip(runs, reels, strict=True)]
-    tops = [render.enlarge(render.gray_or_rgb(_fitted(shown.gallery.images[i], reels[0])), side) for i in images]
+    tops = [enlarge(gray_or_rgb(_fitted(shown.gallery.images[i], reels[0])), side) for i in images]
     epochs = sorted({epoch for reel in reels for epoch in reel.epochs})
     return [_frame(epoch, epochs[-1], tops, reels, rows, history, runs) for epoch in epochs]
 
@@ -82,9 +82,7 @@ def _row(past: Past, reel: Reel, images: Sequence[int], side: int) -> list[list[
     if wrong := [i for i in images if not 0 <= i < num]:
         raise ValueError(f"the film of {past.name} has the images 0…{num - 1}, got {wrong[0]}")
     scaled = [rescale(list(reel.heatmaps[:, i]), "shared", CLIP) for i in images]
-    return [
-        [render.enlarge(render.colorize(maps[at].values), side) for maps in scaled] for at in range(len(reel.epochs))
-    ]
+    return [[enlarge(colorize(maps[at].values), side) for maps in scaled] for at in range(len(reel.epochs))]
 
 
 def _frame(

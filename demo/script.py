@@ -7,11 +7,11 @@ from typing import TYPE_CHECKING, cast
 
 import numpy as np
 
-from cvx import render
 from cvx.attribution import to_heatmap
 from cvx.data.splits import NUM_GALLERY
 from cvx.maps.explanation import top_classes
-from cvx.maps.figures import unit
+from cvx.plotting.colors import colorize, gray_or_rgb, overlay
+from cvx.plotting.labels import unit
 from cvx.store import ModelEntry
 from demo import gallery, looking
 from demo.choice import Choice, Pick
@@ -71,7 +71,7 @@ def samples(listing: Listing, dataset: str, class_name: str, first: int, num: in
         {
             "sample": f"{dataset}:{row}",
             "label": shown.classes[int(labels[row])],
-            "image_png": data_uri(render.gray_or_rgb(np.array(images[row]))),
+            "image_png": data_uri(gray_or_rgb(np.array(images[row]))),
         }
         for row in rows
     ]
@@ -127,8 +127,8 @@ def _answer(cell: Cell, choice: Choice) -> "Answer":
     if view is None or scaled is None:
         return {**_EMPTY, "model": cell.column, "error": cell.error}
     target = int(view.targets[0])
-    colors = render.colorize(scaled.values, signed)
-    over = render.overlay(view.images[0], scaled.values, signed, choice.opacity / 100)
+    colors = colorize(scaled.values, signed)
+    over = overlay(view.images[0], scaled.values, signed, choice.opacity / 100)
     return {
         "model": cell.column,
         "predictions": [{"class_name": name, "probability": prob} for name, prob in top_classes(view, 0)],
@@ -140,7 +140,7 @@ def _answer(cell: Cell, choice: Choice) -> "Answer":
         "limit": float(scaled.limit),
         "clipped": float(scaled.clipped),
         "norm": looking.norm(view),
-        "image_png": data_uri(render.gray_or_rgb(view.images[0])),
+        "image_png": data_uri(gray_or_rgb(view.images[0])),
         "map_png": data_uri(colors),
         "overlay_png": data_uri(over),
         "error": "",

@@ -15,7 +15,8 @@ from gradio_client.exceptions import AppError
 from PIL import Image
 from small_store import CLASSES, ROOT, make_store, served
 
-from cvx import attribution, comparison, render
+from cvx import attribution, comparison
+from cvx.plotting import colors
 
 
 @pytest.fixture(scope="module")
@@ -75,7 +76,7 @@ def test_the_endpoint_compare_answers_with_the_models_own_gradients(client, stor
         assert np.allclose(one["heatmap"], heat, atol=1e-6)
         assert one["target"] == one["predictions"][0]["class_name"] == card.classes[int(logits.argmax())]
         assert np.array_equal(decoded(one["image_png"]), image)
-        drawn = render.colorize((heat / np.float32(one["limit"])).astype(np.float32))
+        drawn = colors.colorize((heat / np.float32(one["limit"])).astype(np.float32))
         assert np.abs(decoded(one["map_png"]).astype(int) - drawn).max() <= 6
         assert one["unit"] == "logit per unit pixel"
 

@@ -13,7 +13,7 @@ from PIL import Image
 from scipy.stats import spearmanr
 from small_store import CLASSES
 
-from cvx import render
+from cvx.plotting import colors
 from demo import looking
 from demo.choice import Choice, Pick
 
@@ -46,7 +46,7 @@ def test_a_row_is_saved_as_picture_arrays_and_numbers(shelf):
         assert float(rows[k]["l2_norm"]) == pytest.approx(np.linalg.norm(cell.view.attribution))
     picture = np.asarray(Image.open(io.BytesIO(saved(line, choice, "png"))))
     for cell in line.cells:
-        for color in np.unique(render.colorize(cell.scaled.values, True).reshape(-1, 3), axis=0)[::40]:
+        for color in np.unique(colors.colorize(cell.scaled.values, True).reshape(-1, 3), axis=0)[::40]:
             assert (picture == color).all(axis=-1).any()
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from small_runs import EPOCHS
 from small_store import ROOT
 
-from cvx import render
 from cvx.attribution import rescale
+from cvx.plotting import colors
 from demo import reel
 from demo.history import History
 
@@ -37,7 +37,7 @@ def test_every_frame_holds_the_images_and_each_runs_newest_maps_on_a_scale_of_al
                 at = min(epoch, len(one.epochs) - 1)
                 scaled = rescale(list(one.heatmaps[:, image]), "shared", 0.99)[at]
                 down = top + row * (step + reel.LINE)
-                assert np.array_equal(frame[down : down + 16, left : left + 16], render.colorize(scaled.values))
+                assert np.array_equal(frame[down : down + 16, left : left + 16], colors.colorize(scaled.values))
 
 
 def test_the_command_writes_a_gif_that_plays_for_ever_and_holds_the_last_frame(store, tiles, tmp_path):

@@ -11,7 +11,7 @@ import torch
 from PIL import Image
 from small_store import CLASSES, NASTY, cut_weights
 
-from cvx import render
+from cvx.plotting import colors, labels
 from demo import classes, grid, looking, markup, picker
 from demo.choice import Choice, Pick, read_link
 from demo.shelf import Shelf
@@ -109,9 +109,9 @@ def test_numbers_under_a_map_are_those_of_the_gradient(shelf):
     html = grid.grid(lines, EVERYTHING)
     for cell in (cell for line in lines for cell in line.cells if cell.view is not None):
         gradient = cell.view.attribution[0].astype(float)
-        assert f"L2 norm {render.number(np.sqrt((gradient**2).sum()))}" in html
-        assert f"largest {render.number(np.abs(gradient).max())}" in html
-        assert f"0 … {render.number(float(cell.scaled.limit))}" in html
+        assert f"L2 norm {labels.number(np.sqrt((gradient**2).sum()))}" in html
+        assert f"largest {labels.number(np.abs(gradient).max())}" in html
+        assert f"0 … {labels.number(float(cell.scaled.limit))}" in html
 
 
 def test_each_cell_says_how_alike_it_is_to_the_first_and_how_much_of_it_lies_on_the_mask(shelf, store):
@@ -173,7 +173,7 @@ def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same
         drawn = [*one.ways.values()][1]
         assert (choice.reduction, choice.target, choice.clip) == (drawn.reduction, drawn.target, drawn.clip)
         (line,) = looking.lines(shelf, shelf.listing(), choice, {})
-        drawn = render.colorize(line.cells[0].scaled.values, choice.reduction == "signed")
+        drawn = colors.colorize(line.cells[0].scaled.values, choice.reduction == "signed")
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[2 * k + 1]))))
         assert np.array_equal(shown, drawn)
 

@@ -14,7 +14,7 @@ from PIL import Image
 from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
-from cvx import render
+from cvx.plotting import colors
 from demo import curves, film, points
 from demo.history import History
 from demo.link import Link
@@ -149,7 +149,7 @@ def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(h
         for place, (epoch, path) in enumerate(past.run.frames("film").items()):
             heat = np.abs(np.load(path)["attribution"][3]).max(axis=0)
             limit = float(run["limits"][place])
-            drawn = render.colorize((heat / np.float32(limit)).astype(np.float32))
+            drawn = colors.colorize((heat / np.float32(limit)).astype(np.float32))
             frame = pixels[:, place * 16 : (place + 1) * 16]
             assert np.abs(frame.astype(int) - drawn).mean() < 2 and run["epochs"][place] == epoch
     assert len({limit for run in told["runs"] for limit in run["limits"]}) == 1

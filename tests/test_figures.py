@@ -5,9 +5,10 @@ import pytest
 from small_looks import maps, spot, view_of
 from test_render import holds
 
-from cvx import render
 from cvx.maps import figures
 from cvx.maps.class_summary import sum_up
+from cvx.plotting import labels
+from cvx.plotting.colors import colorize, enlarge
 
 
 @pytest.mark.parametrize(
@@ -15,21 +16,21 @@ from cvx.maps.class_summary import sum_up
     [(0, "0 %"), (1, "100 %"), (1e-9, "0.1 %"), (0.99999, "99.9 %"), (0.5, "50.0 %"), (0.1234, "12.3 %")],
 )
 def test_only_a_true_zero_or_one_reads_as_such(share, text):
-    assert figures.percent(share) == text
+    assert labels.percent(share) == text
 
 
 def test_every_score_method_and_reduction_has_words():
     from cvx.attribution import METHODS, REDUCTIONS, SCORES
 
-    assert set(figures.SCORE_WORDS) == set(SCORES)
-    assert set(figures.METHOD_WORDS) == set(METHODS)
-    assert set(figures.REDUCTION_WORDS) == set(REDUCTIONS)
+    assert set(labels.SCORE_WORDS) == set(SCORES)
+    assert set(labels.METHOD_WORDS) == set(METHODS)
+    assert set(labels.REDUCTION_WORDS) == set(REDUCTIONS)
 
 
 def test_a_slope_is_per_unit_pixel_and_a_share_of_the_score_is_not():
-    assert figures.unit("logit", "gradient") == "logit per unit pixel"
-    assert figures.unit("logprob", "smoothgrad") == "log-probability per unit pixel"
-    assert figures.unit("margin", "integrated_gradients") == "centered logit"
+    assert labels.unit("logit", "gradient") == "logit per unit pixel"
+    assert labels.unit("logprob", "smoothgrad") == "log-probability per unit pixel"
+    assert labels.unit("margin", "integrated_gradients") == "centered logit"
 
 
 def test_a_title_names_label_prediction_probability_and_the_score_that_is_explained():
@@ -44,8 +45,8 @@ def test_a_figure_shows_the_map_on_its_own_scale(reduction):
     attribution = np.array([[0.0, 3.0], [-1.5, 6.0]])[None, None]
     figure = figures.image_figure(view_of(attribution), 0, "cat", reduction)
     drawn = attribution[0, 0] / 6 if reduction == "signed" else np.abs(attribution[0, 0]) / 6
-    colors = render.colorize(drawn.astype(np.float32), reduction == "signed")
-    assert holds(figure, render.enlarge(colors, 192))
+    colors = colorize(drawn.astype(np.float32), reduction == "signed")
+    assert holds(figure, enlarge(colors, 192))
 
 
 def test_mean_maps_of_a_page_are_on_one_scale_in_multiples_of_a_uniform_map():
@@ -54,7 +55,7 @@ def test_mean_maps_of_a_page_are_on_one_scale_in_multiples_of_a_uniform_map():
     page = figures.class_page([sharp, flat], "pets")
     factor = 196 // 4
     for expected in (spot(4, (1, 1)), np.full((4, 4), 1 / 16)):
-        colors = render.colorize(expected.astype(np.float32))
+        colors = colorize(expected.astype(np.float32))
         assert holds(page, colors.repeat(factor, 0).repeat(factor, 1))
 
 

@@ -18,8 +18,8 @@ from cvx.attribution import vanilla_gradient
 from cvx.checkpoint import Card
 from cvx.maps.explanation import View
 from cvx.models import Classifier
+from cvx.plotting.colors import colorize
 from cvx.records import Run
-from cvx.render import colorize
 from cvx.report import lesson, numbers, pictures, plots, study
 from cvx.report.blocks import Command, Table, Text
 from cvx.report.markdown import markdown

@@ -156,7 +156,7 @@ def _print(answers: Sequence["Answer"], together: Sequence[Path], artifacts: str
 
 def _numbers(views: Sequence["ClassView"]) -> list[str]:
     """Average the classes' numbers, each class weighing as many images as its number is of."""
-    from cvx.maps.figures import percent
+    from cvx.plotting.labels import percent
 
     num, zero = sum(view.num for view in views), sum(view.num_zero for view in views)
     recognized = sum(view.accuracy * view.num for view in views) / num

@@ -13,7 +13,7 @@ from cvx.comparison.randomization import Sanity
 from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
 from cvx.comparison.training_history import History
 from cvx.metrics.bootstrap import decimal
-from cvx.render import class_colors
+from cvx.plotting.colors import class_colors
 
 COLORS = ("#3b1f9e", "#8a8f98", "#c9a227", "#2a9d8f", "#d1495b")
 MODEL_COLORS = ("#3b1f9e", "#d1495b", "#2a9d8f", "#c9a227", "#7a5195", "#5b8e7d", "#ef7b45")

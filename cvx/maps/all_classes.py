@@ -7,14 +7,13 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cvx import render
 from cvx.attribution import attribute_all, rescale, to_heatmap
 from cvx.checkpoint import Card
 from cvx.data.batches import to_inputs
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.image_set import ImageSet, images_of
-from cvx.maps import figures
 from cvx.maps.request import Question
+from cvx.plotting import colors, labels, panels
 from cvx.store import Store, slug
 
 PER_ROW = 10
@@ -55,7 +54,7 @@ def draw_every_class(store: Store, reference: str, question: Question, device: t
             pairs.append((logits[0], attribution))
             label = images.classes[int(split.labels[i])]
             sheet = _sheet(card, image, logits[0], to_heatmap(attribution, question.reduction), label, question)
-            (folder / f"{i}.png").write_bytes(render.png_bytes(sheet))
+            (folder / f"{i}.png").write_bytes(colors.png_bytes(sheet))
         logits, attribution = (np.stack(parts) for parts in zip(*pairs, strict=True))
         np.savez(folder / "maps.npz", ids=split.ids, labels=split.labels, logits=logits, attribution=attribution)
         write_json(folder / "card.json", _card(entry.reference, card, question, images))
@@ -65,7 +64,7 @@ def draw_every_class(store: Store, reference: str, question: Question, device: t
 
 def _card(reference: str, card: Card, question: Question, images: ImageSet) -> dict[str, Any]:
     about = {"model": reference, "sha256": card.sha256, "dataset": card.dataset, "targets": "all"}
-    unit = figures.unit(question.score, question.method)
+    unit = labels.unit(question.score, question.method)
     about |= {"images": images.dataset, "samples": images.name}
     return about | {"score": question.score, "reduction": question.reduction, "unit": unit, "classes": card.classes}
 
@@ -80,22 +79,22 @@ def _sheet(
 ) -> UInt8[np.ndarray, "height width 3"]:
     powers = np.exp(logits - logits.max())
     probs, order = powers / powers.sum(), np.argsort(-logits, kind="stable")
-    scaled = rescale(list(maps), mode="shared", clip=figures.CLIP)
+    scaled = rescale(list(maps), mode="shared", clip=labels.CLIP)
     middle = rescale([maps.mean(axis=0)], mode="each", clip=1.0)[0]
     rows = []
     for start in range(0, len(order), PER_ROW):
         some = order[start : start + PER_ROW]
         rows.append(
-            render.ClassRow(
+            panels.ClassRow(
                 title=f"classes {start + 1}–{start + len(some)} of {len(order)}, most probable first",
                 facts=["the mean is over all classes"],
                 images=[image] * len(some),
                 maps=[scaled[j].values for j in some],
-                captions=[f"{card.classes[j]} {figures.percent(float(probs[j]))}" for j in some],
+                captions=[f"{card.classes[j]} {labels.percent(float(probs[j]))}" for j in some],
                 mean_map=middle.values,
                 limit=middle.limit,
             )
         )
-    unit = figures.unit(question.score, question.method)
-    title = [f"label {label}", f"{card.name}: the {figures.SCORE_WORDS[question.score]} of every class, on one scale"]
-    return render.class_figure(rows, title=title, unit=unit, signed=question.reduction == "signed")
+    unit = labels.unit(question.score, question.method)
+    title = [f"label {label}", f"{card.name}: the {labels.SCORE_WORDS[question.score]} of every class, on one scale"]
+    return panels.class_figure(rows, title=title, unit=unit, signed=question.reduction == "signed")

@@ -5,23 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cvx import render
 from cvx.attribution import rescale, to_heatmap
 from cvx.maps.class_summary import ClassView
 from cvx.maps.explanation import View, top_classes
+from cvx.plotting import labels, panels
+from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 
-SCORE_WORDS = {"logit": "logit", "logprob": "log-probability", "margin": "centered logit"}
-METHOD_WORDS = {
-    "gradient": "vanilla gradient",
-    "smoothgrad": "SmoothGrad",
-    "integrated_gradients": "Integrated Gradients",
-}
-REDUCTION_WORDS = {
-    "max": "largest magnitude over the channels",
-    "sum": "sum of the channels' magnitudes",
-    "signed": "sum over the channels",
-}
-CLIP = 0.99
 ALIGNMENT = (
     "Exemplars are the first of the class in stored order, each map on its own scale, with the predicted"
     " class below. The mean map averages all of the images' maps, each divided by its sum, and is drawn in"
@@ -29,11 +18,6 @@ ALIGNMENT = (
     " every image; where they do not, it shows where they lie. Center bias is the mean distance from the"
     " center over that of a uniform map."
 )
-
-
-def unit(score: str, method: str) -> str:
-    """Name the unit of a map: Integrated Gradients multiply by the pixel's change, the others are slopes."""
-    return SCORE_WORDS[score] + ("" if method == "integrated_gradients" else " per unit pixel")
 
 
 def image_figure(
@@ -50,9 +34,9 @@ def image_figure(
     scale = (
         "The map is zero everywhere" if scaled.zero else f"This map's own scale; {share} of its pixels lie beyond it"
     )
-    norm = render.number(float(np.linalg.norm(view.attribution[i].astype(np.float64))))
+    norm = labels.number(float(np.linalg.norm(view.attribution[i].astype(np.float64))))
     how = f"{METHOD_WORDS[view.method]}, {REDUCTION_WORDS[reduction]}"
-    return render.panel(
+    return panels.panel(
         view.images[i],
         scaled.values,
         title=_title(view, i, label),
@@ -77,13 +61,6 @@ def _title(view: View, i: int, label: str) -> list[str]:
     ]
 
 
-def percent(share: float) -> str:
-    """Write a share so that only a true 0 or 1 reads as 0 % or 100 %."""
-    if share in (0, 1):
-        return f"{share:.0%}".replace("%", " %")
-    return f"{min(max(100 * share, 0.1), 99.9):.1f} %"
-
-
 def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label") -> UInt8[np.ndarray, "height width 3"]:
     """Draw what one or many models see in a class, the mean maps on one scale.
 
@@ -95,7 +72,7 @@ def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label")
     how = f"{METHOD_WORDS[first.method]}, {REDUCTION_WORDS[first.reduction]}"
     means = [view.mean_map * np.float32(view.mean_map.size) for view in views]
     limit = max(float(np.abs(mean).max()) for mean in means)
-    return render.class_figure(
+    return panels.class_figure(
         [_class_row(view, mean, limit) for view, mean in zip(views, means, strict=True)],
         title=[f"class {first.class_name}", f"{dataset}: {SCORE_WORDS[first.score]} of {whose}; {how}"],
         notes=[ALIGNMENT],
@@ -104,7 +81,7 @@ def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label")
     )
 
 
-def _class_row(view: ClassView, mean: Float32[np.ndarray, "h w"], limit: float) -> render.ClassRow:
+def _class_row(view: ClassView, mean: Float32[np.ndarray, "h w"], limit: float) -> panels.ClassRow:
     images = "image" if view.num == 1 else "images"
     facts = [f"{view.num} {images}, {percent(view.accuracy)} of them recognized"]
     if np.isfinite(view.center_bias):
@@ -114,7 +91,7 @@ def _class_row(view: ClassView, mean: Float32[np.ndarray, "h w"], limit: float) 
     if view.mass_on_mask is not None and view.mask_share is not None:
         facts.append(f"mass on the mask {percent(view.mass_on_mask)} (chance: {percent(view.mask_share)})")
     scaled = rescale(list(view.maps), mode="each", clip=CLIP)
-    return render.ClassRow(
+    return panels.ClassRow(
         title=view.reference,
         facts=facts,
         images=list(view.images),

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from cvx import render
 from cvx.checkpoint import Card
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
@@ -23,6 +22,8 @@ from cvx.maps.request import Question
 from cvx.metrics.agreement import rounding_error
 from cvx.models import Classifier
 from cvx.names import file_stems
+from cvx.plotting import colors
+from cvx.plotting.labels import unit
 from cvx.store import ModelEntry, Store, slug
 
 ROUNDED = 16
@@ -192,11 +193,11 @@ def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Quest
     for i, row in enumerate(few.tolist()):
         where = f"Image {split.ids[row]} ({question.split})."
         figure = figures.image_figure(view, i, images.classes[label], question.reduction, where)
-        pictures[f"{stem}_{i}.png"] = render.png_bytes(figure)
+        pictures[f"{stem}_{i}.png"] = colors.png_bytes(figure)
     masks = None if split.masks is None else split.masks[rows]
     summed = sum_up(view, rows, images.classes[label], masks, reduction=question.reduction)
     page = figures.class_page([summed], images.dataset, question.targets)
-    pictures[f"classes/{stem}.png"] = render.png_bytes(page)
+    pictures[f"classes/{stem}.png"] = colors.png_bytes(page)
     kept = {name: getattr(view, name)[: len(few)].copy() for name in ("targets", "logits", "attribution")}
     return _Sheet(pictures, {"ids": split.ids[few], "labels": split.labels[few], **kept}, summed)
 
@@ -254,7 +255,7 @@ def _card(
     about = {"model": reference, "sha256": card.sha256, "dataset": card.dataset, **asdict(question)}
     return {
         **about,
-        "unit": figures.unit(question.score, question.method),
+        "unit": unit(question.score, question.method),
         "classes": images.classes,
         "images": {"dataset": images.dataset, "fingerprint": images.fingerprint, "source": images.source},
         "facts": facts,
@@ -281,7 +282,7 @@ def _draw_together(group: Sequence[Answer]) -> Path:
     with whole_folder(final.parent) as folder:
         for stem, views in zip(stems, zip(*(answer.views for answer in group), strict=True), strict=True):
             page = figures.class_page(views, group[0].images.dataset, group[0].question.targets)
-            (folder / f"{stem}.png").write_bytes(render.png_bytes(page))
+            (folder / f"{stem}.png").write_bytes(colors.png_bytes(page))
         swap_folder(folder, final)
     return final
 

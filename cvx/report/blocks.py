@@ -8,12 +8,12 @@ from typing import ClassVar
 import numpy as np
 from jaxtyping import UInt8
 
-from cvx import render
+from cvx.plotting import colors
 
 
 def data_uri(image: UInt8[np.ndarray, "h w c"]) -> str:
     """Encode pixels as they are; the page enlarges them without smoothing."""
-    return png_uri(render.png_bytes(image))
+    return png_uri(colors.png_bytes(image))
 
 
 def png_uri(png: bytes) -> str:

@@ -6,11 +6,12 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float32, UInt8
 
-from cvx import comparison, render
+from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
 from cvx.frames import read_frame
-from cvx.maps.figures import CLIP, percent
 from cvx.metrics.embedding import METHODS, align
+from cvx.plotting.colors import class_colors, colorize, gray_or_rgb
+from cvx.plotting.labels import CLIP, number, percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri, png_uri
 from cvx.report.study import Part, Past, Study, placeless
@@ -50,7 +51,7 @@ def _of_dataset(study: Study, part: Part) -> list[Block]:
 def _film(part: Part, reels: Sequence[Reel]) -> Film:
     assert part.samples is not None
     split = part.samples.split.head(NUM_FILM)
-    images = tuple(data_uri(render.gray_or_rgb(np.asarray(image))) for image in split.images)
+    images = tuple(data_uri(gray_or_rgb(np.asarray(image))) for image in split.images)
     labels = tuple(part.samples.classes[label] for label in split.labels)
     return Film(f"film-{part.dataset}", images, labels, tuple(reels))
 
@@ -79,9 +80,9 @@ def _reel(name: str, past: Past) -> Reel:
         attribution = _attribution(frames[epoch])
         heat = to_heatmap(attribution)
         for column, one in zip(columns, rescale(list(heat), mode="each", clip=CLIP), strict=False):
-            column.append(render.colorize(one.values))
+            column.append(colorize(one.values))
         norms = np.linalg.norm(attribution.reshape(len(attribution), -1).astype(np.float64), axis=1)
-        strengths.append(render.number(float(norms.mean())))
+        strengths.append(number(float(norms.mean())))
     sprites = tuple(data_uri(np.concatenate(column)) for column in columns if column)
     told = tuple(percent(accuracy[epoch]) if epoch in accuracy else "–" for epoch in epochs)
     return Reel(name, tuple(epochs), told, tuple(strengths), sprites)
@@ -108,7 +109,7 @@ def embeddings(study: Study) -> list[Block]:
                 problems.append(Text(told, "problem"))
         if found:
             names = part.samples.classes if part.samples else ()
-            legend = tuple(zip(render.class_colors(len(names)), names, strict=True))[:30]
+            legend = tuple(zip(class_colors(len(names)), names, strict=True))[:30]
             blocks += [Heading(part.dataset), Figures(tuple(found), (*legend, ("", "× misclassified")))]
         blocks += problems
     return blocks or [Text("No finished run of this store has embeddings.", "note")]
@@ -128,7 +129,7 @@ def _aligned(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dic
 def _planes(name: str, past: Past, arrays: dict[str, np.ndarray]) -> list[Figure]:
     numbers = (past.summary or {}).get("separability", {})
     labels, wrong = arrays["labels"], arrays["logits"].argmax(axis=1) != arrays["labels"]
-    colors = render.class_colors(arrays["logits"].shape[1])
+    colors = class_colors(arrays["logits"].shape[1])
     figures = []
     for method in METHODS:
         told = [

@@ -9,7 +9,7 @@ import jinja2
 from markupsafe import Markup
 
 from cvx.files import whole_file
-from cvx.maps.figures import percent
+from cvx.plotting.labels import percent
 from cvx.report.blocks import Text, data_uri
 from cvx.report.content import Filled
 from cvx.report.study import Part, Study
@@ -68,7 +68,7 @@ def ramps() -> dict[str, str]:
     """Return the colors of magnitudes and of signed maps as pictures, for color bars."""
     import numpy as np
 
-    from cvx.render import colorize
+    from cvx.plotting.colors import colorize
 
     unit = np.linspace(0, 1, 128, dtype=np.float32)[None]
     return {"magnitude": data_uri(colorize(unit)), "signed": data_uri(colorize(2 * unit - 1, signed=True))}

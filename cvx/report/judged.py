@@ -5,10 +5,10 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from cvx import render
 from cvx.frames import read_frame
-from cvx.maps.figures import percent
 from cvx.metrics.classification import CalibrationBin, calibration_bins
+from cvx.plotting import colors
+from cvx.plotting.labels import percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
 from cvx.report.study import Part, Past, Study, placeless
@@ -42,7 +42,7 @@ def _confusions(found: Sequence[tuple[str, Past]]) -> list[Block]:
             )
             matrices.append(Matrix(title, "true \\ predicted", classes, classes, cells, note))
         else:
-            figures.append(Figure(title, note=note, uri=data_uri(render.colorize(shares.astype(np.float32)))))
+            figures.append(Figure(title, note=note, uri=data_uri(colors.colorize(shares.astype(np.float32)))))
     return [*([Matrices(tuple(matrices))] if matrices else []), *([Figures(tuple(figures))] if figures else [])]
 
 

@@ -7,11 +7,11 @@ import numpy as np
 import torch
 from jaxtyping import Float32
 
-from cvx import render
 from cvx.attribution import frozen, rescale, to_heatmap
 from cvx.maps.explanation import View, top_classes
-from cvx.maps.figures import CLIP, percent
 from cvx.models import Classifier
+from cvx.plotting import colors
+from cvx.plotting.labels import CLIP, percent
 from cvx.report.blocks import Block, Command, Heading, Listing, Step, Steps, Table, Text, data_uri
 from cvx.report.study import Looker, Part, Study
 
@@ -94,21 +94,21 @@ def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
         Step(
             "1. The image",
             f"{numbers} numbers between 0 and 1: all that the model gets.",
-            data_uri(render.gray_or_rgb(image)),
+            data_uri(colors.gray_or_rgb(image)),
         ),
         Step("2. The score", _score(view, row), bars=tuple(top_classes(view, row))),
         Step(
             "3. The gradient",
             "How that score changes with each pixel. Red: brighter raises it; blue: it lowers it; white: no effect.",
-            data_uri(render.colorize(signed, signed=True)),
+            data_uri(colors.colorize(signed, signed=True)),
         ),
         Step(
             "4. Its size",
             "Only how strong, not in which direction; of the channels the strongest. This is what the maps show.",
-            data_uri(render.colorize(size)),
+            data_uri(colors.colorize(size)),
         ),
         Step(
-            "5. Over the image", "To see which parts of the object are bright.", data_uri(render.overlay(image, size))
+            "5. Over the image", "To see which parts of the object are bright.", data_uri(colors.overlay(image, size))
         ),
     )
 

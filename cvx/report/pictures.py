@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64, UInt8
 
-from cvx import comparison, render
+from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
 from cvx.maps.class_summary import ClassView, sum_up
 from cvx.maps.explanation import View, top_classes
-from cvx.maps.figures import CLIP, METHOD_WORDS, REDUCTION_WORDS, percent, unit
+from cvx.plotting import colors
+from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, number, percent, unit
 from cvx.report.blocks import (
     Block,
     Heading,
@@ -65,8 +66,8 @@ def map_grid(part: Part, rows: Sequence[int], name: str, lookers: Sequence[Looke
     names = dict(zip((one.entry.name for one in part.lookers), part.names(), strict=True))
     first = asked[0].view
     words = unit(first.score, first.method)
-    scales = {key: Scale(render.number(limit), words, key == "signed") for key, (_, limit) in drawn.items() if limit}
-    images = tuple(data_uri(render.gray_or_rgb(first.images[row])) for row in rows)
+    scales = {key: Scale(number(limit), words, key == "signed") for key, (_, limit) in drawn.items() if limit}
+    images = tuple(data_uri(colors.gray_or_rgb(first.images[row])) for row in rows)
     shown = tuple(names[one.entry.name] for one in asked)
     return MapGrid(
         name, shown, images, tuple(labels), cells, WAYS, scales, f"{how_drawn(first)} {_strengths(shown, asked)}"
@@ -77,8 +78,7 @@ def _strengths(names: Sequence[str], lookers: Sequence[Looker]) -> str:
     """Say how strong each model's maps are on the whole, which a row that is dark on one scale hides."""
     flat = [one.view.attribution.reshape(len(one.view), -1).astype(np.float64) for one in lookers]
     told = [
-        f"{name} {render.number(float(np.linalg.norm(maps, axis=1).mean()))}"
-        for name, maps in zip(names, flat, strict=True)
+        f"{name} {number(float(np.linalg.norm(maps, axis=1).mean()))}" for name, maps in zip(names, flat, strict=True)
     ]
     return f"Mean norm of the attribution over {len(lookers[0].view)} images: {', '.join(told)}."
 
@@ -95,7 +95,7 @@ def _drawn(views: Sequence[View], rows: Sequence[int], way: str) -> tuple[list[l
         scaled = [one for own in found for one in rescale(own, mode="shared", clip=CLIP)]
     else:
         scaled = rescale([one for own in found for one in own], mode=mode, clip=CLIP)
-    uris = [data_uri(render.colorize(one.values, way == "signed")) for one in scaled]
+    uris = [data_uri(colors.colorize(one.values, way == "signed")) for one in scaled]
     num = len(rows)
     return [uris[i * num : (i + 1) * num] for i in range(len(views))], 0.0 if way in ("model", "each") else scaled[
         0
@@ -104,7 +104,7 @@ def _drawn(views: Sequence[View], rows: Sequence[int], way: str) -> tuple[list[l
 
 def _cell(view: View, row: int, label: str, uris: dict[str, str]) -> MapCell:
     (pred, prob) = top_classes(view, row, 1)[0]
-    norm = render.number(float(np.linalg.norm(view.attribution[row].astype(np.float64))))
+    norm = number(float(np.linalg.norm(view.attribution[row].astype(np.float64))))
     detail = f"{view.reference}: predicted {pred}, {percent(prob)}; label {label}; norm of the attribution {norm}"
     told = percent(prob).replace(" %", NARROW + "%")
     return MapCell(uris, told if pred == label else f"{pred} {told}", pred != label, detail)
@@ -114,7 +114,7 @@ def how_drawn(view: View) -> str:
     """Say in one sentence what a map shows and how its channels became one."""
     return (
         f"{METHOD_WORDS[view.method].capitalize()} of the logit of the true class, {REDUCTION_WORDS['max']}; the"
-        f" signed maps sum the channels: {render.SIGNS}. A scale ends where {percent(1 - CLIP)} of the brightest"
+        f" signed maps sum the channels: {colors.SIGNS}. A scale ends where {percent(1 - CLIP)} of the brightest"
         " map's pixels lie beyond it."
     )
 
@@ -143,9 +143,9 @@ def _class_grid(part: Part) -> MapGrid:
 
     def cell(i: int, j: int) -> MapCell:
         drawn = {"shared": means[j][i] / safe, "each": own[j * num + i].values}
-        return _class_cell(views[j][i], {key: data_uri(render.colorize(one)) for key, one in drawn.items()})
+        return _class_cell(views[j][i], {key: data_uri(colors.colorize(one)) for key, one in drawn.items()})
 
-    images = tuple(data_uri(render.gray_or_rgb(_mean_image(part, label))) for label in shown)
+    images = tuple(data_uri(colors.gray_or_rgb(_mean_image(part, label))) for label in shown)
     return MapGrid(
         f"classes-{part.dataset}",
         tuple(part.names()),
@@ -153,7 +153,7 @@ def _class_grid(part: Part) -> MapGrid:
         tuple(part.samples.classes[label] for label in shown),
         tuple(tuple(cell(i, j) for j in range(len(views))) for i in range(num)),
         (WAYS[0], WAYS[2]),
-        {"shared": Scale(render.number(limit), "× uniform map")},
+        {"shared": Scale(number(limit), "× uniform map")},
     )
 
 

@@ -9,9 +9,10 @@ from PIL import Image, ImageDraw
 
 from cvx.attribution import rescale, to_heatmap
 from cvx.data.transforms import fit_image
-from cvx.lettering import letters
 from cvx.metrics.classification import CalibrationBin, _softmax
-from cvx.render import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes, shorten
+from cvx.plotting.colors import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes
+from cvx.plotting.fonts import letters
+from cvx.plotting.panels import shorten
 
 TILE = 64
 """Least side of a tile of the film: W&B smooths what it enlarges itself."""

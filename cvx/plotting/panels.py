@@ -1,12 +1,5 @@
-"""Arrays to crisp RGB pixels, PNG files and figures.
+"""Compose images, maps, captions and color bars into one picture."""
 
-Every image is enlarged by a whole factor with nearest neighbors, so what is seen is what was computed.
-Magnitudes are drawn in magma; signed maps in red (raises the score), near-white (zero, always) and blue
-(lowers it). Both can be read by color-blind people.
-"""
-
-import functools
-import io
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -15,66 +8,9 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image, ImageDraw
 
-from cvx.lettering import Letters, letters
-
-INK, MUTED = (33, 37, 41), (104, 112, 120)
-SIGNS = "red raises the score, blue lowers it"
-
-
-def gray_or_rgb(image: UInt8[np.ndarray, "h w c"]) -> UInt8[np.ndarray, "h w 3"]:
-    """Show a 1-channel image in gray and a 3-channel image as it is."""
-    return np.repeat(image, 3, axis=2) if image.shape[2] == 1 else image
-
-
-def enlarge(image: UInt8[np.ndarray, "h w c"], min_side: int) -> UInt8[np.ndarray, "height width c"]:
-    """Repeat pixels by the smallest whole factor that makes the short side at least `min_side` long."""
-    factor = max(1, math.ceil(min_side / min(image.shape[:2])))
-    return image.repeat(factor, axis=0).repeat(factor, axis=1)
-
-
-def colorize(values: Float32[np.ndarray, "h w"], signed: bool = False) -> UInt8[np.ndarray, "h w 3"]:
-    """Color values in [0, 1] in magma or, signed, in [-1, 1] in blue, white, red; beyond, like the ends."""
-    table = _table(signed)
-    unit = (values + 1) / 2 if signed else values
-    return table[np.rint(np.clip(unit, 0, 1) * (len(table) - 1)).astype(int)]
-
-
-@functools.cache
-def _table(signed: bool) -> UInt8[np.ndarray, "entries 3"]:
-    """Look colors up once; an odd number of entries gives the signed map's zero one of its own."""
-    import matplotlib
-
-    colors = matplotlib.colormaps["RdBu_r"].resampled(257) if signed else matplotlib.colormaps["magma"]
-    return np.rint(colors(np.arange(colors.N))[:, :3] * 255).astype(np.uint8)
-
-
-def class_colors(num: int) -> list[str]:
-    """Return a color per class, readable on white and on black: ten that differ well, then a wheel."""
-    import matplotlib as mpl
-    from matplotlib.colors import hsv_to_rgb, to_hex
-
-    if num <= 10:
-        return [to_hex(color) for color in mpl.colormaps["tab10"].colors[:num]]  # type: ignore[attr-defined]
-    wheel = [(i / num, 0.75 if i % 2 else 0.5, 0.6 if i % 3 else 0.85) for i in range(num)]
-    return [to_hex(color) for color in hsv_to_rgb(np.array(wheel))]
-
-
-def overlay(
-    image: UInt8[np.ndarray, "h w c"],
-    values: Float32[np.ndarray, "h w"],
-    signed: bool = False,
-    opacity: float = 0.6,
-) -> UInt8[np.ndarray, "h w 3"]:
-    """Lay a colored map over the image in gray: opacity 0 shows the image alone, 1 the map alone."""
-    gray = np.asarray(Image.fromarray(gray_or_rgb(image)).convert("L"), dtype=np.float32)[..., None]
-    return np.rint(gray * (1 - opacity) + colorize(values, signed) * np.float32(opacity)).astype(np.uint8)
-
-
-def png_bytes(image: UInt8[np.ndarray, "h w c"]) -> bytes:
-    """Encode an image without loss."""
-    buffer = io.BytesIO()
-    Image.fromarray(gray_or_rgb(image)).save(buffer, "png", optimize=False)
-    return buffer.getvalue()
+from cvx.plotting.colors import INK, MUTED, SIGNS, colorize, enlarge, gray_or_rgb, overlay
+from cvx.plotting.fonts import Letters, letters
+from cvx.plotting.labels import number
 
 
 def panel(
@@ -154,9 +90,6 @@ def _class_block(row: ClassRow, side: int, unit: str, signed: bool) -> UInt8[np.
     return _stack([_line(row.title, 13, INK, body.shape[1], bold=True), body], 6)
 
 
-# A figure is made of pieces, RGB arrays on white that are put beside or above each other.
-
-
 def _blank(height: int, width: int) -> UInt8[np.ndarray, "h w 3"]:
     return np.full((height, width, 3), 255, np.uint8)
 
@@ -208,11 +141,6 @@ def _color_bar(height: int, limit: float, unit: str, signed: bool) -> UInt8[np.n
     name = np.rot90(_stack(lines, 1))
     above = max(0, height - name.shape[0]) // 2
     return _row([colorize(ramp, signed), scale, np.pad(name, ((above, 0), (0, 0), (0, 0)), constant_values=255)], 4)
-
-
-def number(value: float) -> str:
-    """Write a number with three significant digits, shortly: 0.0123, 4.56, 1.2e-05."""
-    return "0" if value == 0 else f"{value:.3g}".replace("-", "\N{MINUS SIGN}", 1 if value < 0 else 0)
 
 
 def _line(
