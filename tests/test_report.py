@@ -11,9 +11,9 @@ from recorded_run import record
 from small_store import NASTY, add_model, break_card, cut_weights, make_splits, make_store, pixels
 
 from cvx.__main__ import main
-from cvx.report import content, html, reading
+from cvx.report import fill, html, read_store
 from cvx.report.blocks import Figures, Film, MapGrid, Matrices, Table
-from cvx.report.sections import SECTIONS
+from cvx.report.outline import SECTIONS
 from cvx.store import Store
 
 NASTY_RUN = "20260102-<img src=x onerror=alert(1)>-tiles"
@@ -67,12 +67,12 @@ def store(tmp_path_factory):
 
 @pytest.fixture(scope="module")
 def found(store):
-    return reading.read(store, num=12)
+    return read_store.read(store, num=12)
 
 
 @pytest.fixture(scope="module")
 def filled(found):
-    return content.fill(found)
+    return fill.fill(found)
 
 
 @pytest.fixture(scope="module")
@@ -85,7 +85,7 @@ def blocks_of(filled, key, kind):
 
 
 def test_every_section_of_the_list_is_on_the_page_in_order_but_those_with_nothing_to_show(filled, page):
-    assert list(content.PARTS) == [section.key for section in SECTIONS]
+    assert list(fill.PARTS) == [section.key for section in SECTIONS]
     shown = re.findall(r'<section id="(\w+)">', page)
     assert shown == [section.key for section in SECTIONS if section.key != "sweeps"]  # the store has no sweeps
 
@@ -176,7 +176,7 @@ def test_a_store_of_ruins_is_named_as_such(tmp_path):
     with pytest.raises(
         ValueError, match=r"no run and no model that can be read \(model tiles-broken:v0 cannot be read"
     ):
-        reading.read(Store(tmp_path))
+        read_store.read(Store(tmp_path))
 
 
 @pytest.mark.slow
@@ -185,8 +185,8 @@ def test_a_store_with_runs_only_and_one_with_models_only_have_reports(tmp_path):
     shutil.rmtree(tmp_path / "runs-only" / "models")
     only_models = make_store(tmp_path / "models-only")
     for root in (tmp_path / "runs-only", only_models.root):
-        found = reading.read(Store(root), num=4)
-        assert '<section id="lesson">' in html.render(found, content.fill(found), "t")
+        found = read_store.read(Store(root), num=4)
+        assert '<section id="lesson">' in html.render(found, fill.fill(found), "t")
 
 
 @pytest.mark.slow
@@ -203,8 +203,8 @@ def test_damaged_frames_are_named_and_the_rest_is_shown(tmp_path):
     folder = record(tmp_path, "run-a")
     for file in ("film/0001.npz", "embeddings/test.npz"):
         (folder / file).write_bytes((folder / file).read_bytes()[:200])
-    found = reading.read(Store(tmp_path), num=4)
-    text = " ".join(Page(html.render(found, content.fill(found), "t")).texts)
+    found = read_store.read(Store(tmp_path), num=4)
+    text = " ".join(Page(html.render(found, fill.fill(found), "t")).texts)
     assert "the film of run-a cannot be shown" in text and "the embeddings of run-a cannot be shown" in text
     assert "What region each class draws on" in text
 
@@ -217,10 +217,10 @@ def test_a_name_that_is_no_files_is_refused(found, name):
 
 def test_num_must_be_positive(store):
     with pytest.raises(ValueError, match="num must be 1 or more, got 0"):
-        reading.read(store, num=0)
+        read_store.read(store, num=0)
 
 
 @pytest.mark.parametrize("name", ["num_often", "budget_s"])
 def test_what_is_spent_on_measures_must_not_be_negative(store, name):
     with pytest.raises(ValueError, match=f"{name} must be 0 or more, got -1"):
-        reading.read(store, **{name: -1})
+        read_store.read(store, **{name: -1})

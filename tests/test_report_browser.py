@@ -5,7 +5,7 @@ from browsing import DESK, PHONE, chromium, leaves, serious
 from recorded_run import record
 from small_store import make_store
 
-from cvx.report import content, html, reading
+from cvx.report import fill, html, read_store
 
 pytestmark = pytest.mark.browser
 
@@ -14,8 +14,8 @@ pytestmark = pytest.mark.browser
 def address(tmp_path_factory):
     store = make_store(tmp_path_factory.mktemp("report") / "artifacts")
     record(store.root, "run-a")
-    found = reading.read(store, num=12)
-    return html.write(store.root, html.render(found, content.fill(found))).as_uri()
+    found = read_store.read(store, num=12)
+    return html.write(store.root, html.render(found, fill.fill(found))).as_uri()
 
 
 @pytest.fixture(scope="module")

@@ -20,10 +20,10 @@ from cvx.maps.explanation import View
 from cvx.models import Classifier
 from cvx.plotting.colors import colorize
 from cvx.records import Run
-from cvx.report import lesson, numbers, pictures, plots, study
+from cvx.report import lesson, numbers, pictures, plots, snapshot
 from cvx.report.blocks import Command, Table, Text
 from cvx.report.markdown import markdown
-from cvx.report.study import Looker, Part, Past
+from cvx.report.snapshot import Looker, Part, Past
 from cvx.store import ModelEntry, Store
 
 
@@ -122,7 +122,7 @@ def test_a_command_of_a_sweep_does_not_tell_where_this_machine_keeps_things(tmp_
     worse = {**trial, "number": 1, "value": 0.25}
     line = "python -m cvx train --lr=0.01 --artifacts=/home/me/store --data=/home/me/data"
     (folder / "result.json").write_text(json.dumps({**result, "trials": [worse, trial], "command": line}))
-    blocks = numbers.sweeps(study.Study(Store(tmp_path), (), (), 1, torch.device("cpu"), {}))
+    blocks = numbers.sweeps(snapshot.Study(Store(tmp_path), (), (), 1, torch.device("cpu"), {}))
     assert [block.text for block in blocks if isinstance(block, Command)] == ["python -m cvx train --lr=0.01"]
     (table,) = [block for block in blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["0", "1"]  # the best first

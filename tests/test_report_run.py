@@ -11,7 +11,7 @@ from small_store import NASTY
 from cvx.__main__ import main
 from cvx.records import Run
 from cvx.report import run_page
-from cvx.report.single import SECTIONS
+from cvx.report.run_page import SECTIONS
 from cvx.store import Store
 
 HOSTILE = "20260102-<img src=x onerror=alert(1)>-a"

@@ -9,9 +9,9 @@ from small_store import make_store
 
 from cvx import comparison
 from cvx.__main__ import main
-from cvx.report import content, html, reading
-from cvx.report.afford import PASSES, afford
+from cvx.report import fill, html, read_store
 from cvx.report.blocks import Command, Figures, Heading, Table, Text
+from cvx.report.compute_budget import PASSES, afford
 from cvx.store import Store
 
 KINDS = ("stability", "sanity", "faithfulness")
@@ -31,12 +31,12 @@ def recorded(tmp_path_factory):
     """A store with one finished run, and what a report of it shows."""
     store = Store(tmp_path_factory.mktemp("trust") / "artifacts")
     record(store.root, "run-a")
-    return reading.read(store, num=8, num_often=2, budget_s=10**6)  # however slow the machine is
+    return read_store.read(store, num=8, num_often=2, budget_s=10**6)  # however slow the machine is
 
 
 @pytest.fixture(scope="module")
 def filled(recorded):
-    return {one.section.key: one.blocks for one in content.fill(recorded, only=(*KINDS, "localization"))}
+    return {one.section.key: one.blocks for one in fill.fill(recorded, only=(*KINDS, "localization"))}
 
 
 def only(blocks, kind):
@@ -75,14 +75,14 @@ def test_the_most_images_that_are_kept_are_taken(store):
 
 @pytest.mark.slow
 def test_what_is_left_out_names_the_command_after_which_it_is_there(store):
-    found = reading.read(store, num=4, num_often=0)
-    blocks = next(one.blocks for one in content.fill(found, only=("sanity",)))
+    found = read_store.read(store, num=4, num_often=0)
+    blocks = next(one.blocks for one in fill.fill(found, only=("sanity",)))
     assert [block.text for block in blocks if isinstance(block, Heading)] == ["dots", "tiles"]
     assert not [block for block in blocks if isinstance(block, Figures | Table)]
     command = next(block.text for block in blocks if isinstance(block, Command))
     assert "Not computed" in blocks[1].text and shlex.split(command)[:4] == ["python", "-m", "cvx", "compare"]
     assert main([*shlex.split(command)[3:], "--device=cpu", f"--artifacts={store.root}"]) == 0
-    again = next(one.blocks for one in content.fill(reading.read(store, num=4, num_often=0), only=("sanity",)))
+    again = next(one.blocks for one in fill.fill(read_store.read(store, num=4, num_often=0), only=("sanity",)))
     assert [type(block) for block in again[:4]] == [Heading, Text, Figures, Table]
 
 
@@ -128,8 +128,8 @@ def test_maps_on_masks_stand_beside_chance_also_by_epoch(recorded, filled):
 
 
 def test_without_masks_there_is_no_section_of_localization(store):
-    found = reading.read(store, num=4, num_often=0)
+    found = read_store.read(store, num=4, num_often=0)
     dots = [part for part in found.parts if part.dataset == "dots"]
     assert dots[0].samples.split.masks is None and np.isnan(dots[0].mask_share())
-    page = html.render(found, content.fill(found, only=("localization",)))
+    page = html.render(found, fill.fill(found, only=("localization",)))
     assert '<section id="localization">' in page and "<h3>dots" not in page

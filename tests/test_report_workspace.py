@@ -11,9 +11,9 @@ from cvx.comparison.map_convergence import FRAME_NUMBERS, MASK_NUMBERS
 from cvx.config import TrainConfig
 from cvx.files import read_json
 from cvx.records import Run
-from cvx.report import content, reading, run_page, workspace
-from cvx.report.panels import metric_keys
-from cvx.report.sections import PARAMETERS, SECTIONS
+from cvx.report import fill, read_store, run_page, wandb_workspace
+from cvx.report.outline import PARAMETERS, SECTIONS
+from cvx.report.wandb_panels import metric_keys
 from cvx.store import Store
 from cvx.tracking import Patience, Target, WandbSink
 
@@ -49,7 +49,7 @@ def test_workspace_and_report_are_saved_updated_and_name_only_what_runs_log(wand
     folder = stream(store)
     few = ["--num_often=2", "--device=cpu", "--project=maps", f"--artifacts={store.root}"]
     assert main(["compare", *TWO, "--measures=all", "--num=4", *few]) == 0
-    first = workspace.save(store.root, content.fill(reading.read(store, num=8, num_often=2)), "maps")
+    first = wandb_workspace.save(store.root, fill.fill(read_store.read(store, num=8, num_often=2)), "maps")
     capsys.readouterr()
     assert main(["report", "--title=Another title", "--num=8", *few]) == 0
     again = dict(line.split(": ") for line in capsys.readouterr().out.splitlines()[1:])
@@ -155,9 +155,9 @@ def test_what_panels_vary_are_fields_of_the_config():
 
 def test_without_an_account_it_says_how_to_get_in(tmp_path):
     with pytest.raises(OSError, match="wandb login"):
-        workspace.save(tmp_path, content.EMPTY, "maps")
+        wandb_workspace.save(tmp_path, fill.EMPTY, "maps")
 
 
 def test_a_project_without_runs_says_how_to_send_some(wandb_server, tmp_path):
     with pytest.raises(ValueError, match=r"cvx publish --project=\S+/maps"):
-        workspace.save(tmp_path, content.EMPTY, "maps")
+        wandb_workspace.save(tmp_path, fill.EMPTY, "maps")

@@ -11,7 +11,7 @@ import cvx.cli
 from cvx.cli.flags import OnDevice
 
 if TYPE_CHECKING:
-    from cvx.report.content import Filled
+    from cvx.report.fill import Filled
     from cvx.store import Store
 
 
@@ -48,18 +48,18 @@ def main(argv: list[str]) -> int:
     if flags.run:
         return _one_run(store, flags, defaults)
     from cvx.records import list_runs
-    from cvx.report import content, html
+    from cvx.report import fill, html
 
     html.page_path(store.root, flags.name)  # a wrong name is said before the work of a page
-    filled: Sequence["Filled"] = content.EMPTY
+    filled: Sequence["Filled"] = fill.EMPTY
     if not flags.project or store.models() or list_runs(store.root):
         filled = _page(store, flags, defaults)
     else:
         print(f"the store {store.root} is empty: no page is written; W&B shows the project's own runs", file=sys.stderr)
     if flags.project:
-        from cvx.report import workspace
+        from cvx.report import wandb_workspace
 
-        for what, url in workspace.save(store.root, filled, flags.project, flags.name, flags.title).items():
+        for what, url in wandb_workspace.save(store.root, filled, flags.project, flags.name, flags.title).items():
             print(f"{what}: {url}")
     return 0
 
@@ -67,13 +67,13 @@ def main(argv: list[str]) -> int:
 def _page(store: "Store", flags: Flags, defaults: dict[str, Any]) -> "list[Filled]":
     """Write the page of the whole store."""
     from cvx.distributed import pick_device
-    from cvx.report import content, html, reading
+    from cvx.report import fill, html, read_store
 
     with _telling() as tell:
         device = pick_device(flags.device)
         how: dict[str, Any] = {"num_often": flags.num_often, "budget_s": flags.budget_s}
-        found = reading.read(store, flags.num, device, defaults, show_progress=True, tell=tell, **how)
-        filled = content.fill(found, tell)
+        found = read_store.read(store, flags.num, device, defaults, show_progress=True, tell=tell, **how)
+        filled = fill.fill(found, tell)
         path = html.write(store.root, html.render(found, filled, flags.title), flags.name)
     for problem in found.problems:
         print(f"warning: {problem}", file=sys.stderr)

@@ -13,7 +13,6 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 from PIL import Image
 
-
 INK, MUTED = (33, 37, 41), (104, 112, 120)
 SIGNS = "red raises the score, blue lowers it"
 

@@ -12,6 +12,6 @@ single     the page of one run
 workspace  sections → W&B
 """
 
-from cvx.report.single import run_page
+from cvx.report.run_page import run_page
 
 __all__ = ["run_page"]

@@ -6,7 +6,7 @@ from cvx import comparison
 from cvx.comparison import AGREEMENT_WORDS, Agreement
 from cvx.report.blocks import Block, Heading, Matrices, Matrix, Text
 from cvx.report.pictures import map_grid
-from cvx.report.study import Part, Study, placeless
+from cvx.report.snapshot import Part, Study, placeless
 
 SHOWN = ("spearman", "spearman_signed", "topk", "ssim")
 FLOOR_WORDS = {"sobel": "edges", "random": "noise", "other_image": "other images"}

@@ -14,7 +14,7 @@ from cvx.plotting.colors import class_colors, colorize, gray_or_rgb
 from cvx.plotting.labels import CLIP, number, percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri, png_uri
-from cvx.report.study import Part, Past, Study, placeless
+from cvx.report.snapshot import Part, Past, Study, placeless
 
 NUM_FILM = 8
 """Images of the film that the page shows."""

@@ -11,8 +11,8 @@ from markupsafe import Markup
 from cvx.files import whole_file
 from cvx.plotting.labels import percent
 from cvx.report.blocks import Text, data_uri
-from cvx.report.content import Filled
-from cvx.report.study import Part, Study
+from cvx.report.fill import Filled
+from cvx.report.snapshot import Part, Study
 from cvx.store import NAME
 
 HERE = Path(__file__).parent

@@ -11,7 +11,7 @@ from cvx.plotting import colors
 from cvx.plotting.labels import percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
-from cvx.report.study import Part, Past, Study, placeless
+from cvx.report.snapshot import Part, Past, Study, placeless
 
 MAX_CELLS = 20
 """Classes up to which a confusion matrix shows its numbers."""

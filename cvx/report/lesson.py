@@ -13,7 +13,7 @@ from cvx.models import Classifier
 from cvx.plotting import colors
 from cvx.plotting.labels import CLIP, percent
 from cvx.report.blocks import Block, Command, Heading, Listing, Step, Steps, Table, Text, data_uri
-from cvx.report.study import Looker, Part, Study
+from cvx.report.snapshot import Looker, Part, Study
 
 LEVELS = (1, 8, 32)
 """Changes of a pixel that are tried, in steps of 1/255."""

@@ -20,7 +20,7 @@ from cvx.report.blocks import (
     Text,
     png_uri,
 )
-from cvx.report.study import Part, Past, Recipe, Study, number, placeless
+from cvx.report.snapshot import Part, Past, Recipe, Study, number, placeless
 
 MAX_COLORED = 8
 """Recipes that get a color; the others are gray."""

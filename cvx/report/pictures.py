@@ -21,7 +21,7 @@ from cvx.report.blocks import (
     Text,
     data_uri,
 )
-from cvx.report.study import Looker, Part, Study, placeless
+from cvx.report.snapshot import Looker, Part, Study, placeless
 
 NARROW = "\u202f"
 NUM_IMAGES = 10

@@ -10,7 +10,7 @@ from cvx import comparison
 from cvx.comparison import AGREEMENT_WORDS, MAPS, Faithfulness, Options, Sanity, tables
 from cvx.report import plots
 from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text
-from cvx.report.study import Part, Study, placeless
+from cvx.report.snapshot import Part, Study, placeless
 
 TESTS = {
     "deletion_mean": "Deletion (mean)",

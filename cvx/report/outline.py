@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass, field
 
-from cvx.report.panels import Bars, Chart, Comparer, Grid, Importance, Lines, Media, Panel, Parallel, Points
+from cvx.report.wandb_panels import Bars, Chart, Comparer, Grid, Importance, Lines, Media, Panel, Parallel, Points
 
 
 @dataclass(frozen=True)

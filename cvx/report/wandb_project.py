@@ -6,7 +6,7 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 from cvx.report.blocks import Table
-from cvx.report.content import Filled
+from cvx.report.fill import Filled
 from cvx.report.numbers import spread
 
 NUMBERS = {"test/acc1": "test accuracy", "val/acc1": "val accuracy", "test/ece": "ECE"}

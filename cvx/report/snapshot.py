@@ -13,7 +13,7 @@ from cvx.comparison import Runtime, Settling, through_training
 from cvx.data.splits import NUM_FILM
 from cvx.maps.explanation import View
 from cvx.records import Run
-from cvx.report.afford import Afforded
+from cvx.report.compute_budget import Afforded
 from cvx.store import ModelEntry, Samples, Store
 
 

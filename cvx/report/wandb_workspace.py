@@ -6,10 +6,10 @@ from pathlib import Path
 from typing import Any
 
 from cvx.files import read_json, write_json
-from cvx.report.content import Filled
+from cvx.report.fill import Filled
 from cvx.report.html import TITLE
 from cvx.report.markdown import escape, markdown
-from cvx.report.panels import (
+from cvx.report.wandb_panels import (
     Bars,
     Chart,
     Comparer,
@@ -22,7 +22,7 @@ from cvx.report.panels import (
     Points,
     of_comparisons,
 )
-from cvx.report.trained import Trained, trained_of, with_runs
+from cvx.report.wandb_project import Trained, trained_of, with_runs
 from cvx.tracking import account
 
 WIDTH = 24

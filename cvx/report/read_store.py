@@ -13,8 +13,8 @@ from cvx import records
 from cvx.checkpoint import Card
 from cvx.maps.explanation import look
 from cvx.records import Run
-from cvx.report.afford import afford
-from cvx.report.study import Looker, Part, Past, Recipe, Study, number, placeless
+from cvx.report.compute_budget import afford
+from cvx.report.snapshot import Looker, Part, Past, Recipe, Study, number, placeless
 from cvx.store import ModelEntry, Samples, Store
 
 

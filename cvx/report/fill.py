@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cvx.report import alike, films, judged, lesson, numbers, pictures, trust
 from cvx.report.blocks import Block
-from cvx.report.sections import SECTIONS, Section
-from cvx.report.study import Study
+from cvx.report.outline import SECTIONS, Section
+from cvx.report.snapshot import Study
 
 PARTS: dict[str, Callable[[Study], list[Block]]] = {
     "runs": numbers.what_was_trained,

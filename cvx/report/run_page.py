@@ -6,8 +6,8 @@ from typing import Any
 import torch
 
 from cvx.records import Run
-from cvx.report import content, html
-from cvx.report.reading import read_run
+from cvx.report import fill, html
+from cvx.report.read_store import read_run
 from cvx.store import Store
 
 SECTIONS = ("runs", "curves", "confusion", "calibration", "maps", "film", "embeddings", "reproduce")
@@ -28,5 +28,5 @@ def run_page(
         ValueError: If the run cannot be read.
     """
     study = read_run(store, run, NUM_IMAGES, device, defaults)
-    filled = content.fill(study, only=SECTIONS)
+    filled = fill.fill(study, only=SECTIONS)
     return html.render(study, filled, run.name).encode("utf-8")
