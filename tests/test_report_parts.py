@@ -20,17 +20,18 @@ from cvx.maps.explanation import View
 from cvx.models import Classifier
 from cvx.plotting.colors import colorize
 from cvx.records import Run
-from cvx.report import lesson, numbers, pictures, plots, snapshot
+from cvx.report import plots, snapshot
 from cvx.report.blocks import Command, Table, Text
 from cvx.report.markdown import markdown
+from cvx.report.sections import gradient_step_by_step, maps, reproduce, sweeps, training_results
 from cvx.report.snapshot import Looker, Part, Past
 from cvx.store import ModelEntry, Store
 
 
 def test_mean_and_range_of_known_numbers():
-    assert numbers.spread([0.25, 0.75]) == "50.00 % [25.00, 75.00]"
-    assert numbers.spread([math.nan, 0.5]) == "50.00 %"
-    assert numbers.spread([math.nan]) == numbers.spread([]) == "–"
+    assert training_results.spread([0.25, 0.75]) == "50.00 % [25.00, 75.00]"
+    assert training_results.spread([math.nan, 0.5]) == "50.00 %"
+    assert training_results.spread([math.nan]) == training_results.spread([]) == "–"
 
 
 def looker(name, attribution):
@@ -58,7 +59,7 @@ def test_on_one_scale_a_map_of_half_the_strength_has_the_color_of_one_half():
     full = np.zeros((2, 1, 8, 8), np.float32)
     full[:, 0, 3, 3] = [1.0, -1.0]
     part = Part("d", None, (), (looker("strong", full), looker("weak", full / 2)))
-    grid = pictures.map_grid(part, [0, 1], "g")
+    grid = maps.map_grid(part, [0, 1], "g")
     color = lambda value: colorize(np.float32([[value]]), False)[0, 0]  # noqa: E731
     (strong, weak), _ = grid.cells
     assert (pixels(strong.uris["shared"])[3, 3] == color(1.0)).all()
@@ -78,7 +79,7 @@ def test_of_a_linear_model_the_gradient_foretells_every_change_exactly():
     model = Classifier(net, {"name": "linear", "image_size": 4, "in_chans": 1, "mean": [0.5], "std": [0.25]}).eval()
     inputs = torch.zeros(1, 1, 4, 4)
     _, gradient = vanilla_gradient(model, inputs, torch.zeros(1, dtype=torch.int64))
-    found = lesson.trials(model, looker("linear", gradient.numpy()), 0)
+    found = gradient_step_by_step.trials(model, looker("linear", gradient.numpy()), 0)
     assert len(found) == 6 and all(one.foretold > 0 for one in found)
     assert [one.measured for one in found] == pytest.approx([one.foretold for one in found], rel=1e-5)
     strongest = float(gradient.abs().max())
@@ -102,7 +103,7 @@ def past(**changed):
 )
 def test_the_command_that_reproduces_a_run_parses_back_into_its_config(changed):
     one = past(**changed)
-    line = shlex.split(numbers.command(one, dataclasses.asdict(config.TrainConfig())))
+    line = shlex.split(reproduce.command(one, dataclasses.asdict(config.TrainConfig())))
     assert line[:4] == ["python", "-m", "cvx", "train"]
     assert config.parse(line[4:])[0] == config.TrainConfig(**changed)
     assert len(line) == 4 + len(changed.keys() | {"seed"})
@@ -122,7 +123,7 @@ def test_a_command_of_a_sweep_does_not_tell_where_this_machine_keeps_things(tmp_
     worse = {**trial, "number": 1, "value": 0.25}
     line = "python -m cvx train --lr=0.01 --artifacts=/home/me/store --data=/home/me/data"
     (folder / "result.json").write_text(json.dumps({**result, "trials": [worse, trial], "command": line}))
-    blocks = numbers.sweeps(snapshot.Study(Store(tmp_path), (), (), 1, torch.device("cpu"), {}))
+    blocks = sweeps.sweeps(snapshot.Study(Store(tmp_path), (), (), 1, torch.device("cpu"), {}))
     assert [block.text for block in blocks if isinstance(block, Command)] == ["python -m cvx train --lr=0.01"]
     (table,) = [block for block in blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["0", "1"]  # the best first

@@ -3,28 +3,39 @@
 from collections.abc import Callable, Collection
 from dataclasses import dataclass
 
-from cvx.report import alike, films, judged, lesson, numbers, pictures, trust
 from cvx.report.blocks import Block
 from cvx.report.outline import SECTIONS, Section
+from cvx.report.sections import (
+    agreement,
+    embeddings,
+    film,
+    gradient_step_by_step,
+    map_quality,
+    maps,
+    predictions,
+    reproduce,
+    sweeps,
+    training_results,
+)
 from cvx.report.snapshot import Study
 
 PARTS: dict[str, Callable[[Study], list[Block]]] = {
-    "runs": numbers.what_was_trained,
-    "lesson": lesson.lesson,
-    "curves": numbers.learning_curves,
-    "confusion": judged.confusion,
-    "calibration": judged.calibration,
-    "maps": pictures.maps,
-    "classes": pictures.classes,
-    "film": films.film,
-    "agreement": alike.agreement,
-    "localization": trust.localization,
-    "faithfulness": trust.faithfulness,
-    "sanity": trust.sanity,
-    "stability": trust.stability,
-    "embeddings": films.embeddings,
-    "sweeps": numbers.sweeps,
-    "reproduce": numbers.reproduce,
+    "runs": training_results.what_was_trained,
+    "lesson": gradient_step_by_step.lesson,
+    "curves": training_results.learning_curves,
+    "confusion": predictions.confusion,
+    "calibration": predictions.calibration,
+    "maps": maps.maps,
+    "classes": maps.classes,
+    "film": film.film,
+    "agreement": agreement.agreement,
+    "localization": map_quality.localization,
+    "faithfulness": map_quality.faithfulness,
+    "sanity": map_quality.sanity,
+    "stability": map_quality.stability,
+    "embeddings": embeddings.embeddings,
+    "sweeps": sweeps.sweeps,
+    "reproduce": reproduce.reproduce,
 }
 """What each section shows of a store."""
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from cvx.report.blocks import Table
 from cvx.report.fill import Filled
-from cvx.report.numbers import spread
+from cvx.report.sections.training_results import spread
 
 NUMBERS = {"test/acc1": "test accuracy", "val/acc1": "val accuracy", "test/ece": "ECE"}
 

@@ -5,7 +5,7 @@ import numpy as np
 from cvx import comparison
 from cvx.comparison import AGREEMENT_WORDS, Agreement
 from cvx.report.blocks import Block, Heading, Matrices, Matrix, Text
-from cvx.report.pictures import map_grid
+from cvx.report.sections.maps import map_grid
 from cvx.report.snapshot import Part, Study, placeless
 
 SHOWN = ("spearman", "spearman_signed", "topk", "ssim")

@@ -1,30 +1,24 @@
 """The sections of numbers: what was trained, learning curves, sweeps, how to reproduce."""
 
 import math
-import shlex
 import statistics
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 import numpy as np
 
-from cvx.files import read_json
 from cvx.report import plots
 from cvx.report.blocks import (
     Block,
-    Command,
     Figure,
     Figures,
     Heading,
     Table,
     Text,
-    png_uri,
 )
-from cvx.report.snapshot import Part, Past, Recipe, Study, number, placeless
+from cvx.report.snapshot import Part, Recipe, Study, number
 
 MAX_COLORED = 8
 """Recipes that get a color; the others are gray."""
-MAX_TRIALS = 12
 
 
 def spread(values: Sequence[float], digits: int = 2, unit: str = " %", factor: float = 100.0) -> str:
@@ -155,105 +149,3 @@ def _recipe_table(recipes: Sequence[Recipe], colors: Mapping[str, int]) -> Table
     keys = tuple(colors[one.label] for one in recipes)
     caption = "Recipes compared, by validation accuracy."
     return Table(("model", *names, "val accuracy", "test accuracy", "runs"), tuple(rows), caption=caption, keys=keys)
-
-
-def sweeps(study: Study) -> list[Block]:
-    """Show what the sweeps in the store found."""
-    blocks: list[Block] = []
-    for file in sorted((study.store.root / "sweeps").glob("*/result.json")):
-        try:
-            content = read_json(file)
-            blocks += _sweep(content, file.parent)
-        except (ValueError, KeyError, TypeError, OSError) as error:
-            told = placeless(f"sweep {file.parent.name} cannot be read: {error}", study.store)
-            blocks.append(Text(told, "problem"))
-    return blocks
-
-
-def _sweep(content: Mapping[str, Any], folder: Any) -> list[Block]:
-    metric, names, trials = content["metric"], list(content["parameters"]), list(content["trials"])
-    told = f"{len(trials)} trials, {content['method']}"
-    told += f", {metric['goal'][:-1]}ing {metric['name']}" if metric else ""
-    blocks: list[Block] = [Heading(str(content["name"]), told)]
-    titles = {"parallel_coordinates.png": "Every trial", "importance.png": "What went with the score"}
-    pictures = [(title, folder / name) for name, title in titles.items() if (folder / name).is_file()]
-    if pictures:
-        figures = tuple(Figure(title, uri=png_uri(path.read_bytes())) for title, path in pictures)
-        blocks.append(Figures(figures, layout="wide"))
-    blocks += _trial_table(metric, names, trials)
-    if content.get("command"):
-        blocks += [Text("The best trial again:"), Command(_without_places(str(content["command"])))]
-    return blocks
-
-
-def _trial_table(metric: Mapping[str, Any] | None, names: Sequence[str], trials: Sequence[Any]) -> list[Block]:
-    """List the best trials, best first; none where no trial has a value."""
-    scored = [one for one in trials if one.get("value") is not None]
-    sign = -1 if metric and metric["goal"] == "maximize" else 1
-    best = sorted(scored, key=lambda one: sign * one["value"])[:MAX_TRIALS]
-    if not best:
-        return []
-    rows = [
-        (
-            str(one["number"]),
-            *(number(one["values"].get(name, "–")) for name in names),
-            number(float(one["value"])),
-            str(one["status"]),
-        )
-        for one in best
-    ]
-    caption = f"The best {len(rows)} of {len(trials)} trials." if len(rows) < len(trials) else ""
-    title = metric["name"] if metric else "value"
-    return [Table(("trial", *names, title, "status"), tuple(rows), caption=caption)]
-
-
-def _without_places(line: str) -> str:
-    """Leave out where this machine keeps its store and its data: the page may travel."""
-    return shlex.join(part for part in shlex.split(line) if not part.startswith(("--artifacts=", "--data=")))
-
-
-def reproduce(study: Study) -> list[Block]:
-    """Give the command of every model's best recipe, and what it was run with."""
-    blocks: list[Block] = []
-    for part in study.parts:
-        for model in sorted({one.model for one in part.recipes}):
-            recipe = part.best_recipe(model)
-            if recipe is not None:
-                seeds = [past.seed for past in recipe.finished()]
-                again = f" Seeds {', '.join(map(str, seeds))}: change --seed." if len(seeds) > 1 else ""
-                blocks.append(Text(f"{recipe.label} on {part.dataset}.{again}"))
-                blocks.append(Command(command(recipe.finished()[0], study.defaults)))
-    blocks += [Text("This page again, from the same store:"), Command(study.again)]
-    return [*blocks, *_made_with(study.runs)]
-
-
-def command(past: Past, defaults: Mapping[str, Any]) -> str:
-    """Write the command that trains a run again: every hyperparameter that is not at its default."""
-    needed = {name: value for name, value in past.config.items() if name not in defaults or defaults[name] != value}
-    needed = {"dataset": past.config["dataset"], "model": past.config["model"], **needed, "seed": past.seed}
-    return shlex.join(["python", "-m", "cvx", "train", *(f"--{name}={value}" for name, value in needed.items())])
-
-
-def _made_with(pasts: Sequence[Past]) -> list[Block]:
-    if not pasts:
-        return []
-    groups: dict[str, list[str]] = {}
-    for past in pasts:
-        versions = past.facts.get("versions", {})
-        told = {
-            "commit": past.facts.get("git_commit") or "unknown",
-            **versions,
-            "precision": past.facts.get("precision", "–"),
-        }
-        for name, value in told.items():
-            groups.setdefault(name, []).append(str(value))
-    rows = tuple((name, ", ".join(dict.fromkeys(values))) for name, values in groups.items())
-    return [
-        Table(
-            ("made with", "versions"),
-            rows,
-            num_names=2,
-            wrap=True,
-            caption=f"All that the {len(pasts)} runs were made with.",
-        )
-    ]

@@ -1,0 +1,1 @@
+"""One module a section of the report: from a snapshot of the store to blocks."""
