@@ -6,11 +6,11 @@ from pathlib import Path
 import numpy as np
 
 from cvx import data
-from cvx.checkpoint import Card
 from cvx.data.splits import Split
 from cvx.maps.explanation import label_targets
 from cvx.models import Classifier
 from cvx.store import Store
+from cvx.store.checkpoint import Card
 
 
 @dataclass(frozen=True, eq=False)

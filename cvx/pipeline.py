@@ -6,9 +6,9 @@ from pathlib import Path
 from typing import Any
 
 import cvx
-from cvx import data, records
+from cvx import data
 from cvx.config import Place, TrainConfig, parse
-from cvx.store import Store
+from cvx.store import Store, runs
 from cvx.tracking import Once, tracked
 from cvx.training import InterruptedTraining, train
 
@@ -58,12 +58,12 @@ def page_of(folder: Path) -> bytes:
     """Draw a finished run's own page, for W&B."""
     from cvx.report import run_page
 
-    return run_page(Store(folder.parent.parent), records.Run(folder), dataclasses.asdict(TrainConfig()))
+    return run_page(Store(folder.parent.parent), runs.Run(folder), dataclasses.asdict(TrainConfig()))
 
 
 def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
     """Return the summary of a finished run of exactly this config and data whose model is still stored, or None."""
-    for run in reversed(records.list_runs(place.artifacts)):
+    for run in reversed(runs.list_runs(place.artifacts)):
         try:
             summary = run.summary
             if summary and summary["key"] == config.key and _is_its_data(run, config, place):
@@ -76,7 +76,7 @@ def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
 
 def _resumable(config: TrainConfig, place: Place) -> Place:
     """Continue an unfinished run of exactly this config where there is one with a saved state."""
-    for run in reversed(records.list_runs(place.artifacts)):
+    for run in reversed(runs.list_runs(place.artifacts)):
         try:
             unfinished = run.summary is None and run.config["key"] == config.key and _is_its_data(run, config, place)
         except (ValueError, KeyError):
@@ -86,7 +86,7 @@ def _resumable(config: TrainConfig, place: Place) -> Place:
     return place
 
 
-def _is_its_data(run: records.Run, config: TrainConfig, place: Place) -> bool:
+def _is_its_data(run: runs.Run, config: TrainConfig, place: Place) -> bool:
     """Tell whether a folder holds what a run was trained on: one path may lead to others. What has a name is itself."""
     known = run.config.get("source")
     if not known or not config.dataset.startswith("folder:"):

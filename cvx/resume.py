@@ -8,8 +8,8 @@ import torch
 from safetensors import SafetensorError, safe_open
 from torch import Tensor, nn
 
-from cvx.checkpoint import write_tensors
 from cvx.files import FORMAT, check_format
+from cvx.store.checkpoint import write_tensors
 
 FILE = "state.safetensors"
 

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from filelock import FileLock, Timeout
 
-from cvx import data, models, records
+from cvx import data, models
 from cvx.config import Place, TrainConfig
 from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
@@ -20,9 +20,10 @@ from cvx.data.splits import NUM_FILM, Split, Splits
 from cvx.distributed import Ranks
 from cvx.learner import Learner, make_learner
 from cvx.progress import Bar, training_bar
-from cvx.records import RunWriter, Sink
 from cvx.resume import FILE, load_state
-from cvx.store import Store, collection
+from cvx.store import Store, provenance, runs
+from cvx.store.runs import RunWriter, Sink
+from cvx.store.store import collection
 
 
 @dataclasses.dataclass
@@ -120,12 +121,10 @@ def open_session(config: TrainConfig, place: Place, here: Ranks, sinks: Sequence
     film = splits.samples.head(NUM_FILM)
     if here.is_main:
         stored = store.add_samples(splits)
-        if not place.resume or "samples" in records.Run(store.root / "runs" / place.resume).config:
+        if not place.resume or "samples" in runs.Run(store.root / "runs" / place.resume).config:
             film = stored.split.head(NUM_FILM)  # an older run's film goes on at the size that it began with
     folder = (
-        store.root
-        / "runs"
-        / (place.resume or records.new_run_name(collection(config.dataset, config.model), place.name))
+        store.root / "runs" / (place.resume or runs.new_run_name(collection(config.dataset, config.model), place.name))
     )
     with _open_writer(folder, config, place, learner, splits, here, sinks) as (writer, numbers):
         total = config.epochs * batches.steps_per_epoch
@@ -186,7 +185,7 @@ def _content(config: TrainConfig, place: Place, learner: Learner, splits: Splits
         "precision": str(learner.precision).removeprefix("torch."),
         "source": splits.source,
         "samples": splits.samples_fingerprint,
-        **records.provenance(),
+        **provenance.provenance(),
     }
 
 
@@ -198,11 +197,11 @@ def stored_config(store: Store, run: str, given: TrainConfig) -> TrainConfig:
     """
     folder = store.root / "runs" / run
     if Path(run).name != run or not (folder / "config.json").is_file():
-        unfinished = [one.name for one in records.list_runs(store.root) if one.summary is None]
+        unfinished = [one.name for one in runs.list_runs(store.root) if one.summary is None]
         raise ValueError(f"no run {run!r} in {store.root}; unfinished runs: {', '.join(unfinished) or 'none'}")
     if (folder / "summary.json").is_file():
         raise ValueError(f"run {run} is done; start another with other flags")
-    config = TrainConfig(**records.Run(folder).config["config"])
+    config = TrainConfig(**runs.Run(folder).config["config"])
     if given not in (config, TrainConfig()):
         raise ValueError("a resumed run keeps its own config; leave the other flags out")
     return config

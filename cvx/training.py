@@ -10,19 +10,20 @@ import torch
 from safetensors.torch import load_file
 from torch import Tensor
 
-from cvx import models, records
+from cvx import models
 from cvx.attribution import attribute
-from cvx.checkpoint import Card, describe, write_tensors
 from cvx.comparison.map_convergence import frame_numbers
 from cvx.config import Place, TrainConfig
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.metrics import classification, embedding
 from cvx.models.predict import logits_of
-from cvx.records import Sink
 from cvx.resume import FILE, save_state
 from cvx.session import Session, open_session, stop_on_signals
-from cvx.store import collection
+from cvx.store import provenance, runs
+from cvx.store.checkpoint import Card, describe, write_tensors
+from cvx.store.runs import Sink
+from cvx.store.store import collection
 
 LOGS_PER_EPOCH = 20
 
@@ -119,12 +120,12 @@ def look(session: Session, epoch: int) -> None:
     if not here.is_main:
         return
     row = {f"val/{name}": value for name, value in numbers.items()}
-    if epoch not in records.frame_epochs(session.config.epochs):
+    if epoch not in runs.frame_epochs(session.config.epochs):
         session.bar.row(writer.log(session.learner.step, epoch, row))
         return
     film = session.film
     found, attribution = maps_of(model, film, here.device)
-    row |= frame_numbers(records.Run(writer.folder), epoch, attribution, film.masks)
+    row |= frame_numbers(runs.Run(writer.folder), epoch, attribution, film.masks)
     session.bar.row(writer.log(session.learner.step, epoch, row))
     writer.film(epoch, film.labels, found, attribution)
     points, shown = session.splits.val.head(NUM_GALLERY), logits[:NUM_GALLERY]
@@ -211,7 +212,7 @@ def card_of(session: Session, role: str, epoch: int, numbers: dict[str, float]) 
         role=role,
         epoch=epoch,
         seed=config.seed,
-        **records.provenance(),
+        **provenance.provenance(),
     )
 
 

@@ -5,14 +5,15 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int64
 
-from cvx.checkpoint import Card
 from cvx.comparison.result_cache import keep, look_up
-from cvx.frames import read_frame
 from cvx.maps import explanation
 from cvx.models import Classifier
 from cvx.models.predict import logits_of
-from cvx.records import Run
-from cvx.store import Samples, Store
+from cvx.store import Store
+from cvx.store.checkpoint import Card
+from cvx.store.npz import read_frame
+from cvx.store.runs import Run
+from cvx.store.store import Samples
 
 KIND = "predictions"
 """Where in the store's folder of results those lie that had to be asked for."""

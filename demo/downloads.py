@@ -11,7 +11,7 @@ import numpy as np
 from cvx.attribution import to_heatmap
 from cvx.plotting import colors, panels
 from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
-from cvx.records import provenance
+from cvx.store.provenance import provenance
 from demo.bounded import Bounded
 from demo.choice import Choice
 from demo.grid import CHOSEN_WORDS

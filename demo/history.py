@@ -11,11 +11,10 @@ from urllib.parse import quote
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from cvx import records
 from cvx.attribution import to_heatmap
-from cvx.frames import read_frame
 from cvx.metrics.embedding import METHODS
-from cvx.records import Run
+from cvx.store.npz import read_frame
+from cvx.store.runs import Run, list_runs
 from cvx.tracking.account import without_credentials
 from cvx.tracking.connection import read_link
 from demo.bounded import Bounded
@@ -186,7 +185,7 @@ def _stamp(folder: Path) -> Hashable:
 def _read(root: Path, stamp: Hashable) -> Chronicle:
     found, broken = [], {}
     sweeps = {file.stem: file.parents[1].name for file in root.glob("sweeps/*/logs/*.log")}
-    for run in records.list_runs(root):
+    for run in list_runs(root):
         try:
             found.append(_past(run, sweeps))
         except (ValueError, OSError) as error:

@@ -12,7 +12,7 @@ from starlette.responses import JSONResponse
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 if TYPE_CHECKING:
-    from cvx.checkpoint import Card
+    from cvx.store.checkpoint import Card
 
 MAX_UPLOAD = "64mb"
 MAX_UPLOAD_PIXELS = 50_000_000

@@ -8,9 +8,10 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from cvx.checkpoint import Card
 from cvx.data.splits import Split
-from cvx.store import ModelEntry, Samples, Store, slug
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
+from cvx.store.store import Samples, slug
 
 
 @dataclass(frozen=True, eq=False)

@@ -11,7 +11,6 @@ import torch
 from jaxtyping import Int64
 
 from cvx import comparison
-from cvx.checkpoint import Card
 from cvx.comparison import Agreement
 from cvx.data import transforms
 from cvx.data.image_file import read_header, read_image
@@ -21,7 +20,9 @@ from cvx.maps import class_summary, explanation
 from cvx.maps.class_summary import ClassView
 from cvx.maps.explanation import View
 from cvx.models import Classifier
-from cvx.store import ModelEntry, Samples, Store
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
+from cvx.store.store import Samples
 from demo.answers import predictions
 from demo.bounded import Bounded
 from demo.limits import check_card, check_picture

@@ -14,9 +14,9 @@ from unittest import mock
 
 import numpy as np
 
-from cvx.checkpoint import load
-from cvx.records import Run, list_runs
 from cvx.store import Store
+from cvx.store.checkpoint import load
+from cvx.store.runs import Run, list_runs
 from cvx.upkeep import examine
 
 HERE = Path(__file__).parent

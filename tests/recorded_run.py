@@ -7,10 +7,10 @@ import torch
 from small_store import make_splits
 
 from cvx import models
-from cvx.checkpoint import describe
 from cvx.metrics.embedding import METHODS
-from cvx.records import RunWriter
 from cvx.store import Store
+from cvx.store.checkpoint import describe
+from cvx.store.runs import RunWriter
 
 CREATED = "2026-01-02T03:04:05+00:00"
 MODEL = "test_resnet"

@@ -2,8 +2,8 @@
 
 import numpy as np
 
-from cvx.checkpoint import Card
 from cvx.maps.explanation import View
+from cvx.store.checkpoint import Card
 
 NAMES = ("cat", "dog", "owl")
 

@@ -8,7 +8,7 @@ from html import unescape
 import numpy as np
 from small_store import make_splits
 
-from cvx.records import RunWriter
+from cvx.store.runs import RunWriter
 
 EPOCHS = 4
 

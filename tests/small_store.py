@@ -15,9 +15,10 @@ import torch
 from PIL import Image
 
 from cvx import models
-from cvx.checkpoint import describe
 from cvx.data.splits import Info, Split, Splits
-from cvx.store import Store, collection
+from cvx.store import Store
+from cvx.store.checkpoint import describe
+from cvx.store.store import collection
 
 ROOT = Path(__file__).parent.parent
 NASTY = '<b onclick="x">&amp;</b> {{value}} ${1+1}'

@@ -7,8 +7,8 @@ import time
 
 import yaml
 
-from cvx import records
 from cvx.__main__ import main
+from cvx.store.runs import list_runs
 
 PROGRAM = """
 import os, signal, sys, time
@@ -47,7 +47,7 @@ def result(place, name="toy"):
 
 
 def runs(place):
-    return records.list_runs(place / "artifacts")
+    return list_runs(place / "artifacts")
 
 
 def xs(place):

@@ -16,10 +16,10 @@ from timm.layers import DropPath
 from cvx import data
 from cvx.config import Place, TrainConfig
 from cvx.distributed import Ranks
-from cvx.records import Run
 from cvx.resume import load_state, save_state
 from cvx.session import open_session
 from cvx.store import Store
+from cvx.store.runs import Run
 from cvx.training import InterruptedTraining, finish, look, run_epochs
 
 CONFIG = TrainConfig(dataset="digits", model="test_resnet", epochs=3, batch_size=256, precision="fp32")

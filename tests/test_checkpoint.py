@@ -6,8 +6,9 @@ import json
 import pytest
 import torch
 
-from cvx import checkpoint, models
-from cvx.checkpoint import Card, DamagedError, load, read_card, save
+from cvx import models
+from cvx.store import checkpoint
+from cvx.store.checkpoint import Card, DamagedError, load, read_card, save
 
 
 def make_card(classifier, **changes):

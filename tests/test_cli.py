@@ -16,8 +16,8 @@ from small_store import break_card
 from cvx import data, models
 from cvx.__main__ import COMMANDS, main, usage
 from cvx.cli.flags import store_flag
-from cvx.records import list_runs
 from cvx.store import Store
+from cvx.store.runs import list_runs
 
 QUICK = ["--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=1", "--batch_size=256", "--warmup_epochs=0"]
 

@@ -8,8 +8,8 @@ import torch
 
 from cvx import data, models
 from cvx.__main__ import main
-from cvx.checkpoint import Card
 from cvx.store import Store
+from cvx.store.checkpoint import Card
 
 
 @pytest.fixture(scope="module")

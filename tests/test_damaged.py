@@ -7,8 +7,7 @@ import pytest
 from damage import DAMAGES, SECRET, flip, gone, parent_is_file
 from kept_store import files_of, make_kept_store
 
-from cvx import records
-from cvx.store import Store
+from cvx.store import Store, runs
 from cvx.upkeep import examine
 
 
@@ -40,7 +39,7 @@ def assert_the_rest_works(root, damaged):
             entry.load()
     if not damaged.is_relative_to(root / "samples"):
         assert len(store.samples("tiles").split) == 40
-    for run in records.list_runs(root):
+    for run in runs.list_runs(root):
         if not damaged.is_relative_to(run.folder):
             assert run.summary and run.rows()
 

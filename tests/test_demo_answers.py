@@ -7,8 +7,8 @@ import pytest
 import torch
 from small_store import add_model, cut_weights, make_splits, make_store
 
-from cvx.records import RunWriter
 from cvx.store import Store
+from cvx.store.runs import RunWriter
 from demo import gallery
 from demo.choice import Pick
 from demo.shelf import Shelf

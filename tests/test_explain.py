@@ -12,12 +12,13 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvx import models
-from cvx.checkpoint import describe
 from cvx.data.splits import NUM_GALLERY, Info, Split, Splits
 from cvx.maps import figures
 from cvx.maps.map_folder import explain, file_stems, folder_name, side_by_side
 from cvx.maps.request import Question
-from cvx.store import ModelEntry, Store, collection
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import describe
+from cvx.store.store import collection
 
 NAMES = ("cat", "a/b: c", "A-B-c", "owl")
 

@@ -15,10 +15,9 @@ from hypothesis import strategies as st
 from kept_store import make_kept_store, state_of, text_of
 from small_store import NASTY, add_model, make_splits
 
-from cvx import checkpoint
-from cvx.checkpoint import DamagedError
 from cvx.files import write_json
-from cvx.store import Store
+from cvx.store import Store, checkpoint
+from cvx.store.checkpoint import DamagedError
 from cvx.upkeep import examine
 
 

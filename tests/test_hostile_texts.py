@@ -9,7 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 from kept_store import SWEEP, add_sweep
 
-from cvx import config, records
+from cvx import config
+from cvx.store import runs
 from cvx.sweeps.file import read as read_sweep
 from cvx.tracking.connection import FILE
 from cvx.tracking.connection import read_link as read_wandb_link
@@ -106,7 +107,7 @@ def test_metrics_of_any_bytes_are_rows_or_refused_by_name(tmp_path, data):
     rows = b'{"step": 1, "epoch": 0.5, "time": 1.0}\n{"step": 2, "epoch": 1.0, "time": 2.0}\n'
     (tmp_path / "metrics.jsonl").write_bytes(data.draw(mutations(rows)))
     try:
-        found = records.read_rows(tmp_path)
+        found = runs.read_rows(tmp_path)
     except ValueError as error:
         assert "metrics.jsonl" in str(error)
         return

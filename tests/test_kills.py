@@ -28,8 +28,8 @@ from small_store import add_model, make_splits
 from sweeping import PROGRAM, finished, write
 
 from cvx import data
-from cvx.records import list_runs
 from cvx.store import Store
+from cvx.store.runs import list_runs
 
 
 @pytest.mark.slow

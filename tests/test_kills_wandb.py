@@ -14,8 +14,8 @@ from killing import LONGEST_S, ROUNDS, assert_never_half_written, kill_when_read
 from recorded_run import record
 from test_tracking import WHERE, assert_arrived, by_step, media, numbers
 
-from cvx.records import read_rows
 from cvx.store import Store
+from cvx.store.runs import read_rows
 from cvx.tracking import Patience, publish, pull
 from cvx.upkeep import examine
 

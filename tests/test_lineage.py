@@ -10,8 +10,8 @@ from test_tracking import HASTY, WHERE, media
 
 from cvx.__main__ import main
 from cvx.files import read_json, write_json
-from cvx.records import provenance
 from cvx.store import Store
+from cvx.store.provenance import provenance
 from cvx.tracking import looking, publish, pull
 from cvx.tracking.account import PATIENT
 from cvx.tracking.artifacts import artifact_of

@@ -5,7 +5,7 @@ import pytest
 
 from cvx import comparison
 from cvx.comparison.map_convergence import FRAME_NUMBERS, MASK_NUMBERS, frame_numbers
-from cvx.records import Run, RunWriter
+from cvx.store.runs import Run, RunWriter
 
 
 def test_a_film_says_when_its_maps_settle(tmp_path):

@@ -9,8 +9,8 @@ from test_tracking import HASTY, WHERE, assert_arrived, media
 
 from cvx.__main__ import main
 from cvx.files import read_json, write_json
-from cvx.records import Run
 from cvx.store import Store
+from cvx.store.runs import Run
 from cvx.tracking import Target, WandbSink, publish, pull
 from cvx.tracking.connection import FILE, read_link
 

@@ -12,8 +12,8 @@ from recorded_run import record
 from test_tracking import HASTY, WHERE
 
 from cvx.__main__ import main
-from cvx.records import Run
 from cvx.store import Store
+from cvx.store.runs import Run
 from cvx.tracking import Target, publish, pull
 
 pytestmark = pytest.mark.slow

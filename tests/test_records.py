@@ -5,7 +5,7 @@ import json
 import numpy as np
 import pytest
 
-from cvx.records import MAX_FRAMES, RowReader, Run, RunWriter, frame_epochs, list_runs, read_rows
+from cvx.store.runs import MAX_FRAMES, RowReader, Run, RunWriter, frame_epochs, list_runs, read_rows
 
 
 class Listener:

@@ -15,17 +15,17 @@ from torch import nn
 
 from cvx import config
 from cvx.attribution import vanilla_gradient
-from cvx.checkpoint import Card
 from cvx.maps.explanation import View
 from cvx.models import Classifier
 from cvx.plotting.colors import colorize
-from cvx.records import Run
 from cvx.report import plots, snapshot
 from cvx.report.blocks import Command, Table, Text
 from cvx.report.markdown import markdown
 from cvx.report.sections import gradient_step_by_step, maps, reproduce, sweeps, training_results
 from cvx.report.snapshot import Looker, Part, Past
 from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
+from cvx.store.runs import Run
 
 
 def test_mean_and_range_of_known_numbers():

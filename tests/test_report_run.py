@@ -9,10 +9,10 @@ from recorded_run import MODEL, record
 from small_store import NASTY
 
 from cvx.__main__ import main
-from cvx.records import Run
 from cvx.report import run_page
 from cvx.report.run_page import SECTIONS
 from cvx.store import Store
+from cvx.store.runs import Run
 
 HOSTILE = "20260102-<img src=x onerror=alert(1)>-a"
 

@@ -10,11 +10,11 @@ from cvx.__main__ import main
 from cvx.comparison.map_convergence import FRAME_NUMBERS, MASK_NUMBERS
 from cvx.config import TrainConfig
 from cvx.files import read_json
-from cvx.records import Run
 from cvx.report import fill, read_store, run_page, wandb_workspace
 from cvx.report.outline import PARAMETERS, SECTIONS
 from cvx.report.wandb_panels import metric_keys
 from cvx.store import Store
+from cvx.store.runs import Run
 from cvx.tracking import Patience, Target, WandbSink
 
 HASTY = Patience(connect=5, finish=3, appear=3)

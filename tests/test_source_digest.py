@@ -16,8 +16,8 @@ from cvx.data import cache, split_source
 from cvx.data.splits import Info, Part, Source
 from cvx.files import read_json, write_json
 from cvx.names import slug
-from cvx.records import RunWriter
 from cvx.store import Store
+from cvx.store.runs import RunWriter
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
 CLASSES = ("left", "right")

@@ -14,8 +14,8 @@ from small_store import break_card
 from cvx.__main__ import main
 from cvx.cli import starter
 from cvx.pipeline import run_preset
-from cvx.records import list_runs
 from cvx.store import Store
+from cvx.store.runs import list_runs
 from cvx.upkeep import examine
 
 QUICK = ["--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=1", "--batch_size=256", "--warmup_epochs=0"]

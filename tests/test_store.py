@@ -11,9 +11,10 @@ import torch
 from small_store import make_splits
 from test_checkpoint import make_card
 
-from cvx import checkpoint, data, models
+from cvx import data, models
 from cvx.names import slug
-from cvx.store import Store, collection
+from cvx.store import Store, checkpoint
+from cvx.store.store import collection
 
 
 @pytest.fixture(scope="module")

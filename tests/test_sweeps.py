@@ -10,7 +10,7 @@ import time
 import pytest
 from sweeping import PROGRAM, finished, result, runs, start, sweep, wait, write, xs
 
-from cvx import records
+from cvx.store.runs import new_run_name
 from cvx.sweeps import running
 
 
@@ -218,10 +218,10 @@ def test_an_adopted_trial_is_ended_by_ctrl_c_too(place):
 
 def test_a_runs_name_ends_with_the_sweeps_id(monkeypatch):
     monkeypatch.setenv("WANDB_RUN_ID", "a1b2c3d4")
-    assert re.fullmatch(r"\d{8}-\d{6}-toy-a1b2c3d4", records.new_run_name("toy"))
-    assert records.new_run_name("toy", "mine").endswith("-toy-mine-a1b2c3d4")
+    assert re.fullmatch(r"\d{8}-\d{6}-toy-a1b2c3d4", new_run_name("toy"))
+    assert new_run_name("toy", "mine").endswith("-toy-mine-a1b2c3d4")
     monkeypatch.setenv("WANDB_RUN_ID", "../up")
     with pytest.raises(ValueError, match="--name must be letters"):
-        records.new_run_name("toy", "../x")
+        new_run_name("toy", "../x")
     with pytest.raises(ValueError, match="WANDB_RUN_ID must be letters"):
-        records.new_run_name("toy")
+        new_run_name("toy")

@@ -12,7 +12,7 @@ import pytest
 from recorded_run import CREATED, EPOCHS, LOGS, record
 
 from cvx.metrics import classification
-from cvx.records import Run, read_rows
+from cvx.store.runs import Run, read_rows
 from cvx.tracking import Once, Patience, Target, WandbSink, target, tracked
 from cvx.tracking.connection import read_link
 

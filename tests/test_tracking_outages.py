@@ -4,8 +4,8 @@ import pytest
 from recorded_run import EPOCHS, LOGS, record
 from test_tracking import HASTY, WHERE, assert_arrived, check_artifacts, stream
 
-from cvx.records import read_rows
 from cvx.store import Store
+from cvx.store.runs import read_rows
 from cvx.tracking import WandbSink, publish
 from cvx.tracking.account import PATIENT
 from cvx.tracking.connection import read_link

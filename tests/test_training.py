@@ -15,8 +15,8 @@ import torch
 from cvx import data
 from cvx.config import Place, TrainConfig
 from cvx.files import read_json, write_json
-from cvx.records import Run, frame_epochs, list_runs
 from cvx.store import Store
+from cvx.store.runs import Run, frame_epochs, list_runs
 from cvx.training import DivergedError, InterruptedTraining, train
 
 QUICK = TrainConfig(

@@ -15,9 +15,9 @@ from safetensors.numpy import load_file, save_file
 
 from cvx.__main__ import main
 from cvx.files import FORMAT, read_json, write_json
-from cvx.records import list_runs
 from cvx.resume import load_state
 from cvx.store import Store
+from cvx.store.runs import list_runs
 from cvx.sweeps.file import read
 from cvx.sweeps.journal import open_journal
 from cvx.upkeep import examine

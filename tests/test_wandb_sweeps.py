@@ -9,7 +9,7 @@ from small_store import ROOT
 
 from cvx.__main__ import main
 from cvx.config import parse
-from cvx.records import list_runs
+from cvx.store.runs import list_runs
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 SMALL = {"dataset": "digits", "epochs": 1, "warmup_epochs": 0, "val_fraction": 0.1}

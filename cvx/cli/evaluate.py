@@ -11,10 +11,10 @@ import cvx.cli
 from cvx.cli.flags import OnDevice, ToWandb, WithData
 
 if TYPE_CHECKING:
-    from cvx.checkpoint import Card
     from cvx.data.splits import Split, Splits
     from cvx.distributed import Ranks
     from cvx.store import Store
+    from cvx.store.checkpoint import Card
     from cvx.tracking import Findings
 
 

@@ -10,10 +10,10 @@ from cvx.cli.flags import WithData, store_flag
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cvx.checkpoint import Card
     from cvx.data.splits import Splits
     from cvx.foreign import Foreign
     from cvx.models import Classifier
+    from cvx.store.checkpoint import Card
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -50,7 +50,8 @@ def main(argv: list[str]) -> int:
     from rich.console import Console
 
     from cvx import data
-    from cvx.store import NAME, Store, collection
+    from cvx.store import Store
+    from cvx.store.store import NAME, collection
 
     console, store = Console(), Store(flags.root)
     name = flags.name or collection(flags.dataset, flags.model)
@@ -140,8 +141,8 @@ def _require_trained_head(model: str, num_classes: int) -> None:
 
 
 def _card(flags: Flags, name: str, splits: "Splits", classifier: "Classifier", numbers: dict[str, float]) -> "Card":
-    from cvx import records
-    from cvx.checkpoint import describe
+    from cvx.store import provenance
+    from cvx.store.checkpoint import describe
 
     return describe(
         classifier,
@@ -152,5 +153,5 @@ def _card(flags: Flags, name: str, splits: "Splits", classifier: "Classifier", n
         metrics=numbers,
         config={"val_fraction": flags.val_fraction} | ({"weights_key": flags.weights_key} if flags.weights_key else {}),
         role="imported",
-        **records.provenance(),
+        **provenance.provenance(),
     )

@@ -10,7 +10,7 @@ import cvx.cli
 from cvx.cli.flags import InStore
 
 if TYPE_CHECKING:
-    from cvx.records import Run
+    from cvx.store.runs import Run
     from cvx.tracking import Published
 
 
@@ -49,9 +49,9 @@ def main(argv: list[str]) -> int:
 
 def _chosen(flags: Flags) -> "list[Run]":
     """Find the runs that are named, or take all."""
-    from cvx import records
+    from cvx.store.runs import list_runs
 
-    known = {run.name: run for run in records.list_runs(flags.root)}
+    known = {run.name: run for run in list_runs(flags.root)}
     if unknown := [name for name in flags.runs if name not in known]:
         raise ValueError(f"no run {unknown[0]!r} in {flags.root}; runs: {', '.join(known) or 'none'}")
     if not known:

@@ -47,8 +47,8 @@ def main(argv: list[str]) -> int:
     defaults = dataclasses.asdict(config.TrainConfig())
     if flags.run:
         return _one_run(store, flags, defaults)
-    from cvx.records import list_runs
     from cvx.report import fill, html
+    from cvx.store.runs import list_runs
 
     html.page_path(store.root, flags.name)  # a wrong name is said before the work of a page
     filled: Sequence["Filled"] = fill.EMPTY
@@ -86,8 +86,8 @@ def _page(store: "Store", flags: Flags, defaults: dict[str, Any]) -> "list[Fille
 def _one_run(store: "Store", flags: Flags, defaults: dict[str, Any]) -> int:
     """Write the page of one run."""
     from cvx.distributed import pick_device
-    from cvx.records import list_runs
     from cvx.report import html, run_page
+    from cvx.store.runs import list_runs
 
     known = {run.name: run for run in list_runs(store.root)}
     if flags.project:

@@ -8,7 +8,6 @@ import numpy as np
 import torch
 from jaxtyping import Float32, Float64, Int64
 
-from cvx.checkpoint import Card
 from cvx.comparison.agreement_result import FLOORS, Agreement
 from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
 from cvx.comparison.result_cache import facts_of, keep, look_up
@@ -20,6 +19,7 @@ from cvx.models import Classifier
 from cvx.names import slug
 from cvx.progress import ticking
 from cvx.store import Store
+from cvx.store.checkpoint import Card
 
 
 def agreement(

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
-from cvx.frames import read_frame
 from cvx.metrics.embedding import METHODS, align, cka, likeness, separability
-from cvx.records import Run
 from cvx.store import ModelEntry, Store
+from cvx.store.npz import read_frame
+from cvx.store.runs import Run
 
 LAYOUT_NOTE = (
     "Silhouette and kNN are of a layout, not of the model. t-SNE and UMAP keep neighborhoods: the distance between far"

@@ -8,12 +8,12 @@ from jaxtyping import Bool, Float32, Float64
 
 from cvx.attribution import to_heatmap
 from cvx.data.transforms import fit_masks
-from cvx.frames import read_frame
 from cvx.metrics.agreement import compare, traits
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.convergence import settled, through_epochs
 from cvx.metrics.localization import chance, localize
-from cvx.records import Run
+from cvx.store.npz import read_frame
+from cvx.store.runs import Run
 
 FRAME_NUMBERS = ("maps/spearman_to_previous", "maps/ssim_to_previous")
 """What training records of each frame of the film but the first: agreement with the frame before."""

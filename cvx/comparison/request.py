@@ -10,12 +10,12 @@ import numpy as np
 import torch
 
 from cvx.attribution import METHODS, SCORES
-from cvx.checkpoint import Card
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.image_set import ImageSet, images_of
 from cvx.maps.explanation import PIXELS, SPLITS
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
 
 
 @dataclass(frozen=True, kw_only=True)

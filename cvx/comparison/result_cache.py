@@ -12,8 +12,8 @@ import numpy as np
 
 from cvx.comparison.request import Asked, Options
 from cvx.files import whole_file
-from cvx.frames import read_frame
 from cvx.store import Store
+from cvx.store.npz import read_frame
 
 VERSION = 3
 """Of the measures and of the maps under them: a higher number makes every kept result stale. Before 3, maps of single

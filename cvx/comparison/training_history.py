@@ -9,10 +9,10 @@ import numpy as np
 from cvx.comparison.embeddings import entries_of, judged, run_of
 from cvx.comparison.map_convergence import Settling, through_training
 from cvx.data.splits import NUM_FILM
-from cvx.frames import read_frame
 from cvx.metrics.bootstrap import interval
-from cvx.records import Run
 from cvx.store import ModelEntry, Store
+from cvx.store.npz import read_frame
+from cvx.store.runs import Run
 
 SEPARABILITY = ("silhouette", "knn", "trustworthiness")
 

@@ -6,12 +6,12 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from cvx.attribution import to_heatmap
-from cvx.checkpoint import Card
 from cvx.data.splits import Split
 from cvx.data.transforms import fit_masks
 from cvx.maps.explanation import View, look, places
 from cvx.metrics.complexity import center_bias
 from cvx.models import Classifier
+from cvx.store.checkpoint import Card
 
 
 @dataclass(frozen=True, eq=False)

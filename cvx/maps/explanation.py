@@ -10,9 +10,9 @@ from jaxtyping import Float32, Int64, UInt8
 
 from cvx import cancellation
 from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
-from cvx.checkpoint import Card
 from cvx.data.transforms import fit
 from cvx.models import Classifier
+from cvx.store.checkpoint import Card
 
 TARGETS = ("pred", "label")
 """What a target may be beside a class name: the class the model predicts, or the ground truth."""

@@ -10,7 +10,6 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
-from cvx.checkpoint import Card
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
@@ -24,7 +23,9 @@ from cvx.models import Classifier
 from cvx.names import file_stems
 from cvx.plotting import colors
 from cvx.plotting.labels import unit
-from cvx.store import ModelEntry, Store, slug
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
+from cvx.store.store import slug
 
 ROUNDED = 16
 """Images whose maps in a faster precision are held against float32."""

@@ -13,7 +13,7 @@ from cvx.plotting.labels import percent
 from cvx.report.blocks import Text, data_uri
 from cvx.report.fill import Filled
 from cvx.report.snapshot import Part, Study
-from cvx.store import NAME
+from cvx.store.store import NAME
 
 HERE = Path(__file__).parent
 TITLE = "What image classifiers look at"

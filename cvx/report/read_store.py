@@ -9,13 +9,13 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx import records
-from cvx.checkpoint import Card
 from cvx.maps.explanation import look
-from cvx.records import Run
 from cvx.report.compute_budget import afford
 from cvx.report.snapshot import Looker, Part, Past, Recipe, Study, number, placeless
-from cvx.store import ModelEntry, Samples, Store
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
+from cvx.store.runs import Run, list_runs
+from cvx.store.store import Samples
 
 
 def read(
@@ -44,7 +44,7 @@ def read(
         if value < least:
             raise ValueError(f"{name} must be {least} or more, got {value}")
     problems: list[str] = []
-    pasts = _pasts(records.list_runs(store.root), problems)
+    pasts = _pasts(list_runs(store.root), problems)
     entries = _readable(store.best(), problems)
     if not pasts and not entries:
         told = f" that can be read ({'; '.join(problems)})" if problems else " yet"

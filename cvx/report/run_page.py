@@ -5,10 +5,10 @@ from typing import Any
 
 import torch
 
-from cvx.records import Run
 from cvx.report import fill, html
 from cvx.report.read_store import read_run
 from cvx.store import Store
+from cvx.store.runs import Run
 
 SECTIONS = ("runs", "curves", "confusion", "calibration", "maps", "film", "embeddings", "reproduce")
 """What one run can tell by itself; whatever needs other runs to stand beside it is left to the whole report."""

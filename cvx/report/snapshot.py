@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx.checkpoint import Card
 from cvx.comparison import Runtime, Settling, through_training
 from cvx.data.splits import NUM_FILM
 from cvx.maps.explanation import View
-from cvx.records import Run
 from cvx.report.compute_budget import Afforded
-from cvx.store import ModelEntry, Samples, Store
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import Card
+from cvx.store.runs import Run
+from cvx.store.store import Samples
 
 
 @dataclasses.dataclass(frozen=True, eq=False)

@@ -10,7 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-from cvx import records
+from cvx.store import runs
 from cvx.sweeps.file import Sweep, argv
 from cvx.sweeps.ledger import Trial
 
@@ -78,17 +78,17 @@ class Job:
         return bool(self.trial.resumes) and self.sweep.trains and any(state.glob("state.*"))
 
     @property
-    def _before(self) -> records.Run:
-        return records.Run(self.artifacts / "runs" / self.trial.resumes)
+    def _before(self) -> runs.Run:
+        return runs.Run(self.artifacts / "runs" / self.trial.resumes)
 
-    def run(self) -> records.Run | None:
+    def run(self) -> runs.Run | None:
         """Return the run that the trial records, or None while there is none."""
         if self._resumes:
             return self._before
         found = [path for path in (self.artifacts / "runs").glob(f"*-{self.trial.id}") if path.is_dir()]
         if not found and self.adopted and self.trial.resumes:
             return self._before
-        return records.Run(found[0]) if found else None
+        return runs.Run(found[0]) if found else None
 
     def alive(self) -> bool:
         """Say whether the process still runs."""
@@ -148,7 +148,7 @@ class Job:
             return "killed", "its sweep was killed"
         return self._verdict(run)
 
-    def _verdict(self, run: records.Run | None) -> tuple[str, str]:
+    def _verdict(self, run: runs.Run | None) -> tuple[str, str]:
         if run is None:
             return "failed", f"the command ended well but wrote no run into {self.artifacts / 'runs'}"
         if self.sweep.metric is None or self.history:

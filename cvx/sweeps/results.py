@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvx.files import whole_file, write_json
-from cvx.records import Run
+from cvx.store.runs import Run
 from cvx.sweeps import plots, view
 from cvx.sweeps.command import shown
 from cvx.sweeps.file import Sweep, argv

@@ -8,7 +8,7 @@ from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvx.records import Run
+from cvx.store.runs import Run
 from cvx.tracking.account import PATIENT, Patience, api, as_oserror
 from cvx.tracking.connection import Link
 from cvx.tracking.waiting import see_through

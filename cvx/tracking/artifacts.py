@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import cvx
-from cvx.checkpoint import CARD, WEIGHTS, Card, read_card
 from cvx.files import read_json
-from cvx.store import ModelEntry, Samples, Store, free_name
+from cvx.store import ModelEntry, Store
+from cvx.store.checkpoint import CARD, WEIGHTS, Card, read_card
+from cvx.store.store import Samples, free_name
 from cvx.tracking.account import PATIENT, Patience, api, as_oserror, client
 from cvx.tracking.connection import Link, read_link
 from cvx.tracking.names import VERSION, records_name, safe, samples_name

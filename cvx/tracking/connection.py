@@ -12,7 +12,7 @@ from typing import Any
 
 import cvx
 from cvx.files import read_json, write_json
-from cvx.records import Run
+from cvx.store.runs import Run
 from cvx.tracking.account import PATIENT, Patience, Target, api, as_oserror, client
 from cvx.tracking.names import LONGEST, TAG, next_id, run_id
 

@@ -7,8 +7,9 @@ from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvx.records import Run, provenance
 from cvx.store import Store
+from cvx.store.provenance import provenance
+from cvx.store.runs import Run
 from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, answers, as_oserror, one_line
 from cvx.tracking.arrival import TABLE_FILE, arrived, recorded_steps, send_pictures

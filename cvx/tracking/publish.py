@@ -9,7 +9,7 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cvx.records import Run
+from cvx.store.runs import Run
 from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, Target
 from cvx.tracking.arrival import Arrival, arrived, recorded_steps

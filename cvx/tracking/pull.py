@@ -10,17 +10,15 @@ from typing import Any
 
 from filelock import FileLock
 
-from cvx import checkpoint
 from cvx.files import read_json, write_json
-from cvx.store import NAME, Store
+from cvx.store import Store, checkpoint
+from cvx.store.layout import WORK
+from cvx.store.store import NAME
 from cvx.tracking.account import Target, api, as_oserror, one_line
 from cvx.tracking.artifacts import MODEL, RECORD_FILES, RECORDS, SAMPLE_FILES, SAMPLES
 from cvx.tracking.connection import FILE, Link
 from cvx.tracking.looking import tell_use
 from cvx.tracking.names import records_name
-
-WORK = ".pulling"
-"""Folder of the store where downloads lie until they are whole; an interrupted one continues from its files."""
 
 
 @dataclasses.dataclass(frozen=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvx.records import Sink
+from cvx.store.runs import Sink
 from cvx.tracking.account import PATIENT, Patience, Target, one_line, reason_not_online, target
 from cvx.tracking.ending import Page
 from cvx.tracking.publish import AtWork, Published, Say, send, tell

@@ -9,11 +9,12 @@ from typing import Any
 import numpy as np
 
 from cvx.data.splits import NUM_FILM, NUM_GALLERY
-from cvx.frames import read_frame
 from cvx.metrics import classification
 from cvx.metrics.embedding import METHODS
-from cvx.records import RowReader, Run
-from cvx.store import Samples, Store
+from cvx.store import Store
+from cvx.store.npz import read_frame
+from cvx.store.runs import RowReader, Run
+from cvx.store.store import Samples
 from cvx.tracking import pictures
 from cvx.tracking.account import client
 

@@ -7,9 +7,10 @@ from pathlib import Path
 from safetensors import safe_open
 
 from cvx.files import read_json
-from cvx.frames import read_arrays
-from cvx.records import Run, read_rows
-from cvx.store import NAME, Store
+from cvx.store import Store
+from cvx.store.npz import read_arrays
+from cvx.store.runs import Run, read_rows
+from cvx.store.store import NAME
 from cvx.upkeep.finding import (
     PRUNE,
     Finding,

@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.store import Store
-from cvx.tracking.pull import WORK
+from cvx.store.layout import WORK
 from cvx.upkeep import diary, rest, shelves, written
 from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, note, problem
 

@@ -11,8 +11,8 @@ from pathlib import Path
 
 from filelock import FileLock, Timeout
 
-from cvx.records import list_runs
 from cvx.store import Store
+from cvx.store.runs import list_runs
 from cvx.upkeep.finding import beneath, entries, is_held, is_idle, is_temporary, is_void
 from cvx.upkeep.rest import facts_of
 

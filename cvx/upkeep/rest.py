@@ -5,7 +5,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.files import read_json
-from cvx.frames import read_arrays
+from cvx.store.npz import read_arrays
 from cvx.upkeep.finding import (
     PRUNE,
     Finding,

@@ -5,10 +5,10 @@ import re
 from collections.abc import Iterator
 from pathlib import Path
 
-from cvx import checkpoint
 from cvx.files import FORMAT, read_json
-from cvx.samples import check_samples
-from cvx.store import NAME, Store
+from cvx.store import Store, checkpoint
+from cvx.store.samples import check_samples
+from cvx.store.store import NAME
 from cvx.upkeep.finding import Finding, entries, is_held, note, one_line, problem, strays, tried
 
 _VERSION = re.compile(r"v\d+")

@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from cvx.files import read_json
-from cvx.frames import read_arrays
+from cvx.store.npz import read_arrays
 from cvx.upkeep.finding import Finding, beneath, entries, is_temporary, leftover, problem, tried
 
 _ANEW = {

@@ -14,17 +14,17 @@ from batches import KINDS, noise
 from measuring import Row
 from startup import page
 
-from cvx import comparison, models, records
+from cvx import comparison, models
 from cvx.attribution import attribute
-from cvx.checkpoint import Card
 from cvx.data.batches import Batches
 from cvx.data.cache import materialize
 from cvx.data.splits import Info, Part, Source, Splits
 from cvx.data.stratify import stratified_order
 from cvx.metrics import embedding
 from cvx.models.predict import logits_of
-from cvx.records import RunWriter
-from cvx.store import ModelEntry, Store
+from cvx.store import ModelEntry, Store, runs
+from cvx.store.checkpoint import Card
+from cvx.store.runs import RunWriter
 
 
 def rows() -> Iterator[Row]:
@@ -148,7 +148,7 @@ def _records() -> Iterator[Row]:
             for step in range(num):
                 writer.log(step, step / 100, {"train/loss": 1 / (1 + step), "lr": 0.1, "time/images_per_s": 1e3})
             written.append(time.perf_counter() - begun)
-            read.append(_best(lambda folder=folder: records.read_rows(folder)))
+            read.append(_best(lambda folder=folder: runs.read_rows(folder)))
     yield _row("recording, rows", sizes, written, "1")
     yield _row("reading a run's curves, rows", sizes, read, "1")
 
@@ -161,7 +161,7 @@ def _store() -> Iterator[Row]:
             store = _stored(Path(name), num)
             listed.append(_best(store.models))
             resolved.append(_best(lambda store=store: store.resolve("noise-net000000")))
-            ran.append(_best(lambda store=store: [run.summary for run in records.list_runs(store.root)]))
+            ran.append(_best(lambda store=store: [run.summary for run in runs.list_runs(store.root)]))
             shown.append(page(store.root))
     yield _row("listing models, models", sizes, listed, "1")
     yield _row("finding one model, models", sizes, resolved, "0")

@@ -2,12 +2,12 @@
 
 import numpy as np
 
-from cvx.frames import read_frame
 from cvx.metrics.embedding import METHODS, align
 from cvx.plotting.colors import class_colors
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Text, png_uri
 from cvx.report.snapshot import Part, Past, Study, placeless
+from cvx.store.npz import read_frame
 
 LAYOUT_WORDS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 

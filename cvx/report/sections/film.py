@@ -8,12 +8,12 @@ from jaxtyping import Float32, UInt8
 
 from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
-from cvx.frames import read_frame
 from cvx.plotting.colors import colorize, gray_or_rgb
 from cvx.plotting.labels import CLIP, number, percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri
 from cvx.report.snapshot import Part, Past, Study, placeless
+from cvx.store.npz import read_frame
 
 NUM_FILM = 8
 """Images of the film that the page shows."""

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Int64
 
-from cvx.frames import read_frame
 from cvx.metrics.classification import CalibrationBin, calibration_bins
 from cvx.plotting import colors
 from cvx.plotting.labels import percent
 from cvx.report import plots
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
 from cvx.report.snapshot import Part, Past, Study, placeless
+from cvx.store.npz import read_frame
 
 MAX_CELLS = 20
 """Classes up to which a confusion matrix shows its numbers."""

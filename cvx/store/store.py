@@ -8,13 +8,13 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cvx import checkpoint
-from cvx.checkpoint import Card
 from cvx.data.splits import Splits
 from cvx.files import read_json, whole_folder, write_json
 from cvx.models import Classifier
 from cvx.names import slug
-from cvx.samples import Samples, copy_samples, read_samples, write_samples
+from cvx.store import checkpoint
+from cvx.store.checkpoint import Card
+from cvx.store.samples import Samples, copy_samples, read_samples, write_samples
 
 _VERSION = re.compile(r"v(\d+)")
 NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,199}")

@@ -7,9 +7,9 @@ from typing import Any
 
 import numpy as np
 
-from cvx.checkpoint import digest
 from cvx.data.splits import Split, Splits
 from cvx.files import read_json, write_json
+from cvx.store.checkpoint import digest
 
 CARD = "card.json"
 ARRAYS = ("images", "labels", "ids", "masks")

@@ -3,14 +3,11 @@
 import dataclasses
 import json
 import os
-import platform
 import re
 import secrets
-import subprocess
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
-from importlib import metadata
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -186,38 +183,6 @@ def _parse(line: bytes) -> dict[str, float] | None:
     except (ValueError, RecursionError):  # no JSON, or no text at all
         return None
     return row if isinstance(row, dict) else None
-
-
-def provenance() -> dict[str, Any]:
-    """Return when and by what something was made: time, git commit and library versions."""
-    return {
-        "created": datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        "git_commit": _commit(),
-        "versions": _versions(),
-    }
-
-
-def _commit() -> str:
-    """Return the commit of the checkout that cvx runs from, `-dirty` if it was changed, empty if there is none."""
-    command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
-    try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
-    except (OSError, subprocess.TimeoutExpired):
-        return ""
-    return answer.stdout.strip() if answer.returncode == 0 else ""
-
-
-def _versions() -> dict[str, str]:
-    names = ("cvx", "torch", "torchvision", "timm", "numpy", "scikit-learn", "umap-learn")
-    return {"python": platform.python_version(), **{name: _version(name) for name in names}}
-
-
-def _version(name: str) -> str:
-    """Return a package's version; empty for cvx where it is a folder on the path and was never installed."""
-    try:
-        return metadata.version(name)
-    except metadata.PackageNotFoundError:
-        return ""
 
 
 @dataclasses.dataclass(frozen=True)
