@@ -16,8 +16,8 @@ import numpy as np
 
 from cvx.store import Store
 from cvx.store.checkpoint import load
+from cvx.store.maintenance import examine
 from cvx.store.runs import Run, list_runs
-from cvx.upkeep import examine
 
 HERE = Path(__file__).parent
 ROUNDS = int(os.environ.get("CVX_KILLS", "3"))
@@ -72,7 +72,7 @@ class Forked:
     """A process forked from one that has imported what is slow to import; used as `subprocess.Popen` is."""
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cvx.training", "cvx.cli", "cvx.models.predict", "timm", "cvx.upkeep"])
+    context.set_forkserver_preload(["cvx.training", "cvx.cli", "cvx.models.predict", "timm", "cvx.store.maintenance"])
 
     def __init__(self, arguments, environ):
         reading, writing = self.context.Pipe(duplex=False)

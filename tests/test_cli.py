@@ -86,7 +86,7 @@ def test_ctrl_c_is_told_in_a_word(monkeypatch, capsys):
     def interrupted(root):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr("cvx.upkeep.examine", interrupted)
+    monkeypatch.setattr("cvx.store.maintenance.examine", interrupted)
     assert main(["doctor"]) == 130
     assert capsys.readouterr().err.strip() == "cvx doctor: stopped"
 

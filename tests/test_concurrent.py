@@ -16,7 +16,7 @@ from sweeping import PROGRAM, finished, write, xs
 
 from cvx import data
 from cvx.store import Store
-from cvx.upkeep.finding import is_held
+from cvx.store.maintenance.finding import is_held
 
 NUM = int(os.environ.get("CVX_PROCESSES", "4"))
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(1200)]

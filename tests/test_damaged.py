@@ -8,7 +8,7 @@ from damage import DAMAGES, SECRET, flip, gone, parent_is_file
 from kept_store import files_of, make_kept_store
 
 from cvx.store import Store, runs
-from cvx.upkeep import examine
+from cvx.store.maintenance import examine
 
 
 @pytest.fixture(scope="module")

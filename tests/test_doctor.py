@@ -13,7 +13,7 @@ from kept_store import make_kept_store, state_of
 from cvx.__main__ import main
 from cvx.files import read_json, write_json
 from cvx.store import Store
-from cvx.upkeep import examine
+from cvx.store.maintenance import examine
 
 
 @pytest.fixture(scope="module")

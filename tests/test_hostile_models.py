@@ -18,7 +18,7 @@ from small_store import NASTY, add_model, make_splits
 from cvx.files import write_json
 from cvx.store import Store, checkpoint
 from cvx.store.checkpoint import DamagedError
-from cvx.upkeep import examine
+from cvx.store.maintenance import examine
 
 
 @pytest.fixture(scope="module")

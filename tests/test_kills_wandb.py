@@ -15,9 +15,9 @@ from recorded_run import record
 from test_tracking import WHERE, assert_arrived, by_step, media, numbers
 
 from cvx.store import Store
+from cvx.store.maintenance import examine
 from cvx.store.runs import read_rows
 from cvx.tracking import Patience, publish, pull
-from cvx.upkeep import examine
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LONGEST_S)]
 PATIENT = Patience(appear=3)

@@ -15,8 +15,8 @@ from cvx.__main__ import main
 from cvx.comparison.result_cache import keep as keep_result
 from cvx.files import whole_folder
 from cvx.store import Store
-from cvx.upkeep import Keep, examine, plan, remove, rest
-from cvx.upkeep.written import outputs
+from cvx.store.maintenance import Keep, check_results, examine, plan, remove
+from cvx.store.maintenance.check_outputs import outputs
 
 
 @pytest.fixture(scope="module")
@@ -119,7 +119,7 @@ def test_what_others_take_away_meanwhile_stops_neither_prune_nor_doctor(root):
         writer.start()
     try:
         for _ in range(60):
-            found = [*outputs(root), *rest.sweeps(root)]
+            found = [*outputs(root), *check_results.sweeps(root)]
             assert [one for one in found if one.level == "problem"] == []
             assert {one.path.name for one in plan(root, Keep())} == {"v1", "v3"}
     finally:

@@ -18,8 +18,8 @@ from test_tracking import HASTY, WHERE, assert_arrived
 
 from cvx import data
 from cvx.store import Store
+from cvx.store.maintenance import check_results, examine
 from cvx.tracking import publish
-from cvx.upkeep import examine, rest
 
 QUICK = ("--dataset=digits", "--model=test_resnet", "--stem=timm", "--epochs=1", "--warmup_epochs=0", "--device=cpu")
 MODELS = ("tiles-test_resnet:v0", "tiles-test_resnet:v1")
@@ -125,7 +125,7 @@ def test_a_sweep_goes_on_once_there_is_room_and_keeps_its_trials(disk, tmp_path)
         code, said = disk.cvx("sweep", path, "--resume", f"--artifacts={store}")
         assert code in (1, 2) and "No space left" in said and "Traceback" not in said, said
         disk.clear()
-        assert [one for one in rest.sweeps(disk.outside / "store") if one.level == "problem"] == []
+        assert [one for one in check_results.sweeps(disk.outside / "store") if one.level == "problem"] == []
     code, said = disk.cvx("sweep", path, "--resume", f"--artifacts={store}")
     assert code == 0, said
     content = json.loads((disk.outside / "store/sweeps/toy/result.json").read_text())

@@ -15,8 +15,8 @@ from cvx.__main__ import main
 from cvx.cli import starter
 from cvx.pipeline import run_preset
 from cvx.store import Store
+from cvx.store.maintenance import examine
 from cvx.store.runs import list_runs
-from cvx.upkeep import examine
 
 QUICK = ["--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=1", "--batch_size=256", "--warmup_epochs=0"]
 

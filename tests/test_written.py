@@ -4,7 +4,7 @@ import pytest
 from kept_store import make_kept_store
 
 from cvx.comparison.tables import write_table
-from cvx.upkeep import examine
+from cvx.store.maintenance import examine
 
 
 @pytest.mark.parametrize("name", ["two\nlines", 'a "quoted", name', "a\u2028b", "a\x0bb", "a\x85b"], ids=ascii)

@@ -14,7 +14,7 @@ class Flags(InStore):
 def main(argv: list[str]) -> int:
     """Print every finding as it comes; exit code 1 if one is a problem."""
     flags = cvx.cli.parse(Flags, argv, "doctor")
-    from cvx.upkeep import examine
+    from cvx.store.maintenance import examine
 
     counts = {"problem": 0, "note": 0}
     for one in examine(flags.root):

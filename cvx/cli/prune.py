@@ -23,7 +23,7 @@ class Flags(InStore):
 def main(argv: list[str]) -> int:
     """Show what can go, and with --yes delete it; exit code 1 if something had to stay."""
     flags = cvx.cli.parse(Flags, argv, "prune")
-    from cvx.upkeep import Keep, plan, remove
+    from cvx.store.maintenance import Keep, plan, remove
 
     root, keep = flags.root, Keep(newest=flags.keep, runs=not flags.runs, measures=not flags.measures)
     items = plan(root, keep)

@@ -8,10 +8,7 @@ from safetensors import safe_open
 
 from cvx.files import read_json
 from cvx.store import Store
-from cvx.store.npz import read_arrays
-from cvx.store.runs import Run, read_rows
-from cvx.store.store import NAME
-from cvx.upkeep.finding import (
+from cvx.store.maintenance.finding import (
     PRUNE,
     Finding,
     entries,
@@ -23,6 +20,9 @@ from cvx.upkeep.finding import (
     strays,
     tried,
 )
+from cvx.store.npz import read_arrays
+from cvx.store.runs import Run, read_rows
+from cvx.store.store import NAME
 
 _FRAME = re.compile(r"\d+\.npz|test\.npz")
 _PARTS = ("config.json", "metrics.jsonl", "summary.json", "wandb.json", "film", "embeddings", "state", ".lock", "wandb")

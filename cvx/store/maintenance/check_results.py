@@ -5,18 +5,9 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.files import read_json
+from cvx.store.maintenance.check_outputs import drawn
+from cvx.store.maintenance.finding import PRUNE, Finding, entries, is_held, is_temporary, note, strays, tried
 from cvx.store.npz import read_arrays
-from cvx.upkeep.finding import (
-    PRUNE,
-    Finding,
-    entries,
-    is_held,
-    is_temporary,
-    note,
-    strays,
-    tried,
-)
-from cvx.upkeep.written import drawn
 
 _SWEEP = ("sweep.json", "trials.journal", "result.json", "owners", "logs", "args", ".lock", "trials.journal.lock")
 _ANEW = "delete it; it is computed anew when asked for"

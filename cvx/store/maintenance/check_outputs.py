@@ -8,8 +8,8 @@ from pathlib import Path
 from PIL import Image
 
 from cvx.files import read_json
+from cvx.store.maintenance.finding import Finding, beneath, entries, is_temporary, leftover, problem, tried
 from cvx.store.npz import read_arrays
-from cvx.upkeep.finding import Finding, beneath, entries, is_temporary, leftover, problem, tried
 
 _ANEW = {
     "attributions": "`python -m cvx attribute` draws it anew",

@@ -5,8 +5,8 @@ from pathlib import Path
 
 from cvx.store import Store
 from cvx.store.layout import WORK
-from cvx.upkeep import diary, rest, shelves, written
-from cvx.upkeep.finding import Finding, entries, is_temporary, leftover, note, problem
+from cvx.store.maintenance import check_models, check_outputs, check_results, check_runs
+from cvx.store.maintenance.finding import Finding, entries, is_temporary, leftover, note, problem
 
 FOLDERS = ("models", "samples", "runs", "measures", "sweeps", "attributions", "compare", "reports")
 _KNOWN = (*FOLDERS, "README.md", "wandb", f"{WORK}.lock", "starter.json", "starter.json.lock")
@@ -22,12 +22,12 @@ def examine(root: Path) -> Iterator[Finding]:
         raise ValueError(f"no store {root}; `python -m cvx starter` makes one, --artifacts=DIR names another")
     store = Store(root)
     yield from _top(root)
-    yield from shelves.models(store)
-    yield from shelves.samples(store)
-    yield from diary.runs(store)
-    yield from rest.measures(root)
-    yield from rest.sweeps(root)
-    yield from written.outputs(root)
+    yield from check_models.models(store)
+    yield from check_models.samples(store)
+    yield from check_runs.runs(store)
+    yield from check_results.measures(root)
+    yield from check_results.sweeps(root)
+    yield from check_outputs.outputs(root)
 
 
 def _top(root: Path) -> Iterator[Finding]:

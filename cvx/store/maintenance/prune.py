@@ -12,9 +12,9 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cvx.store import Store
+from cvx.store.maintenance.check_results import facts_of
+from cvx.store.maintenance.finding import beneath, entries, is_held, is_idle, is_temporary, is_void
 from cvx.store.runs import list_runs
-from cvx.upkeep.finding import beneath, entries, is_held, is_idle, is_temporary, is_void
-from cvx.upkeep.rest import facts_of
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
 

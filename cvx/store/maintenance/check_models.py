@@ -7,9 +7,9 @@ from pathlib import Path
 
 from cvx.files import FORMAT, read_json
 from cvx.store import Store, checkpoint
+from cvx.store.maintenance.finding import Finding, entries, is_held, note, one_line, problem, strays, tried
 from cvx.store.samples import check_samples
 from cvx.store.store import NAME
-from cvx.upkeep.finding import Finding, entries, is_held, note, one_line, problem, strays, tried
 
 _VERSION = re.compile(r"v\d+")
 

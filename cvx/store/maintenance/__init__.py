@@ -9,8 +9,8 @@ written      pictures, maps, tables, reports
 prune        what may go, and its going
 """
 
-from cvx.upkeep.doctor import examine
-from cvx.upkeep.finding import Finding
-from cvx.upkeep.prune import Item, Keep, plan, remove
+from cvx.store.maintenance.doctor import examine
+from cvx.store.maintenance.finding import Finding
+from cvx.store.maintenance.prune import Item, Keep, plan, remove
 
 __all__ = ["Finding", "Item", "Keep", "examine", "plan", "remove"]
