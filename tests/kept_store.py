@@ -13,8 +13,8 @@ from cvx.comparison.tables import write_table
 from cvx.files import read_json, write_json
 from cvx.report.html import write
 from cvx.store import Store
-from cvx.sweeps.file import read
-from cvx.sweeps.ledger import Ledger
+from cvx.sweeps.sweep_file import read
+from cvx.sweeps.trials import Ledger
 
 SWEEP = """
 program: cvx

@@ -12,7 +12,7 @@ from kept_store import SWEEP, add_sweep
 from cvx import config
 from cvx.store import runs
 from cvx.store.maintenance import examine
-from cvx.sweeps.file import read as read_sweep
+from cvx.sweeps.sweep_file import read as read_sweep
 from cvx.tracking.connection import FILE
 from cvx.tracking.connection import read_link as read_wandb_link
 from demo.choice import read_link

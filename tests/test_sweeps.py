@@ -11,7 +11,7 @@ import pytest
 from sweeping import PROGRAM, finished, result, runs, start, sweep, wait, write, xs
 
 from cvx.store.runs import new_run_name
-from cvx.sweeps import running
+from cvx.sweeps import runner
 
 
 @pytest.fixture
@@ -83,8 +83,8 @@ def test_a_sweep_whose_trials_all_fail_gives_up_and_says_why(place, capsys):
     for i in range(1, 10):
         (place / f"fail-{i / 10}").touch()
     assert sweep(path) == 2
-    assert f"{running.FAILURES} trials failed in a row; the last: the disk is full" in capsys.readouterr().err
-    assert len(list((place / "artifacts" / "sweeps" / "toy" / "logs").glob("*.log"))) == running.FAILURES
+    assert f"{runner.FAILURES} trials failed in a row; the last: the disk is full" in capsys.readouterr().err
+    assert len(list((place / "artifacts" / "sweeps" / "toy" / "logs").glob("*.log"))) == runner.FAILURES
 
 
 def test_a_trial_that_does_not_record_the_metric_failed_and_says_what_it_recorded(place, capsys):

@@ -12,8 +12,8 @@ from small_store import ROOT
 
 from cvx.config import TrainConfig, parse
 from cvx.sweeps import command
-from cvx.sweeps.file import PLACES, differences, read
 from cvx.sweeps.hyperband import Hyperband, hyperband
+from cvx.sweeps.sweep_file import PLACES, differences, read
 
 FILES = sorted((ROOT / "sweeps").glob("*.yaml"))
 GOOD = {

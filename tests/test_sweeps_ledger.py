@@ -6,9 +6,9 @@ import resource
 import pytest
 from sweeping import PROGRAM, write
 
-from cvx.sweeps import file
-from cvx.sweeps.ledger import Ledger, Trial
-from cvx.sweeps.view import best
+from cvx.sweeps import sweep_file
+from cvx.sweeps.display import best
+from cvx.sweeps.trials import Ledger, Trial
 
 
 @pytest.fixture
@@ -23,9 +23,9 @@ def test_a_terminal_sees_running_best_and_newest_trials_and_what_became_of_all(p
     from rich.console import Console
     from rich.live import Live
 
-    from cvx.sweeps import view
+    from cvx.sweeps import display
 
-    plan = file.read(write(place, parameters={"x": {"values": list(range(40))}}))
+    plan = sweep_file.read(write(place, parameters={"x": {"values": list(range(40))}}))
     statuses = ["finished"] * 30 + ["failed"] * 9 + ["running"]
     trials = [
         Trial(i, "", str(i), {"x": i}, status, history=(100.0 - i,) if status == "finished" else (), seconds=1000 + i)
@@ -33,16 +33,16 @@ def test_a_terminal_sees_running_best_and_newest_trials_and_what_became_of_all(p
     ]
     console = Console(file=io.StringIO(), force_terminal=True, width=100, color_system=None)
     with Live(console=console, auto_refresh=False) as live:
-        view._Table(plan, live).show(trials, {39: 7.0})
+        display._Table(plan, live).show(trials, {39: 7.0})
     said = console.file.getvalue()
     assert "1 running, 30 finished, 9 failed" in said and "running epoch 7.0" in said
     shown = [int(number) for number in re.findall(r"│\s+(\d+) │\s+\d+ │", said)]
-    assert shown[:3] == [29, 28, 27] and len(set(shown)) == view.MAX_ROWS and 38 in shown
+    assert shown[:3] == [29, 28, 27] and len(set(shown)) == display.MAX_ROWS and 38 in shown
 
 
 def ledger(place, name, **changes):
     path = write(place, name, parameters={"x": {"min": 0.0, "max": 1.0}, "k": {"values": ["a", "b"]}}, **changes)
-    return Ledger(place / "sweeps" / name, file.read(path))
+    return Ledger(place / "sweeps" / name, sweep_file.read(path))
 
 
 def drain(one, count, score):
@@ -72,12 +72,12 @@ def test_bayes_looks_where_it_is_good(place):
 
 def test_a_space_with_few_points_is_used_up_without_a_repeat(place):
     path = write(place, method="random", parameters={"k": {"values": ["a", "b", "c"]}})
-    drawn = drain(Ledger(place / "sweeps" / "few", file.read(path)), 10, lambda _: 0.0)
+    drawn = drain(Ledger(place / "sweeps" / "few", sweep_file.read(path)), 10, lambda _: 0.0)
     assert sorted(values["k"] for values in drawn) == ["a", "b", "c"]
 
 
 def test_the_best_is_a_finished_trial_and_a_stopped_one_is_not(place):
-    plan = file.read(write(place, parameters={"x": {"values": [1, 2]}}))
+    plan = sweep_file.read(write(place, parameters={"x": {"values": [1, 2]}}))
     stopped, done = (
         Trial(i, "", str(i), {"x": i}, status, history=(value,))
         for i, (status, value) in enumerate([("stopped", 0.1), ("finished", 0.5)])
@@ -88,11 +88,11 @@ def test_the_best_is_a_finished_trial_and_a_stopped_one_is_not(place):
 def test_half_a_line_that_a_killed_process_or_a_full_disk_left_loses_no_trial(place):
     path = write(place, method="random", parameters={"x": {"values": list(range(9))}})
     folder = place / "sweeps" / "cut"
-    before = drain(Ledger(folder, file.read(path)), 3, lambda _: 0.0)
+    before = drain(Ledger(folder, sweep_file.read(path)), 3, lambda _: 0.0)
     journal = folder / "trials.journal"
     whole = journal.read_bytes()
     journal.write_bytes(whole + b'{"op_code":4,"wor')
-    again = Ledger(folder, file.read(path))
+    again = Ledger(folder, sweep_file.read(path))
     assert [trial.values for trial in again.trials()] == before and journal.read_bytes().startswith(whole)
 
     soft, hard = resource.getrlimit(resource.RLIMIT_FSIZE)
@@ -104,6 +104,6 @@ def test_half_a_line_that_a_killed_process_or_a_full_disk_left_loses_no_trial(pl
         resource.setrlimit(resource.RLIMIT_FSIZE, (soft, hard))
     again.close()
     assert journal.read_bytes().endswith(b"\n")
-    assert before + drain(Ledger(folder, file.read(path)), 9, lambda _: 0.0) == [
-        trial.values for trial in Ledger(folder, file.read(path)).trials()
+    assert before + drain(Ledger(folder, sweep_file.read(path)), 9, lambda _: 0.0) == [
+        trial.values for trial in Ledger(folder, sweep_file.read(path)).trials()
     ]

@@ -8,8 +8,8 @@ import pytest
 from PIL import Image
 
 from cvx.sweeps import plots
-from cvx.sweeps.file import Metric
-from cvx.sweeps.space import parameter
+from cvx.sweeps.search_space import parameter
+from cvx.sweeps.sweep_file import Metric
 
 UP = Metric("val/acc1", maximize=True, target=None)
 

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from scipy import stats
 
-from cvx.sweeps.space import KINDS, parameter
+from cvx.sweeps.search_space import KINDS, parameter
 
 LOW, HIGH = 0.01, 10.0
 CONTINUOUS = {

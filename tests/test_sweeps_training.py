@@ -6,7 +6,7 @@ import signal
 import pytest
 from sweeping import PROGRAM, result, runs, start, sweep, wait, write
 
-from cvx.sweeps import file
+from cvx.sweeps import sweep_file
 
 
 @pytest.fixture
@@ -35,7 +35,7 @@ def test_real_training_sweeps_and_the_printed_command_asks_for_the_same_result(p
     run = next(run for run in runs(place) if run.name == found["best"])
     rows = run.rows()
     assert winner["value"] == max(row["val/acc1"] for row in rows if "val/acc1" in row)
-    assert {key for row in rows for key in row} - {"step", "epoch", "time"} == set(file.LOGGED)
+    assert {key for row in rows for key in row} - {"step", "epoch", "time"} == set(sweep_file.LOGGED)
     assert Store(place / "artifacts").models() == [], "--save=none keeps no weights"
     config, where = parse(re.split(r"cvx train ", found["command"])[1].split())
     assert config.key == run.config["key"] and where.save == "best_last"

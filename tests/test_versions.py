@@ -19,8 +19,8 @@ from cvx.resume import load_state
 from cvx.store import Store
 from cvx.store.maintenance import examine
 from cvx.store.runs import list_runs
-from cvx.sweeps.file import read
-from cvx.sweeps.journal import open_journal
+from cvx.sweeps.sweep_file import read
+from cvx.sweeps.trials import open_journal
 
 STORES = Path(__file__).parent / "stores" / f"format{FORMAT}"
 PACKED = sorted(path.name.split(".")[0] for path in STORES.glob("*.tar.xz"))

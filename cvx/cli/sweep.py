@@ -12,9 +12,9 @@ import cvx.cli
 from cvx.cli.flags import WithData
 
 if TYPE_CHECKING:
-    from cvx.sweeps.file import Sweep
-    from cvx.sweeps.ledger import Trial
-    from cvx.sweeps.running import Plan
+    from cvx.sweeps.runner import Plan
+    from cvx.sweeps.sweep_file import Sweep
+    from cvx.sweeps.trials import Trial
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -44,26 +44,26 @@ class Flags(WithData):
 def main(argv: list[str]) -> int:
     """Run a sweep; print its table, the best trial and the command that gives it again. Exit code 1 if any failed."""
     flags = cvx.cli.parse(Flags, argv, "sweep")
-    from cvx.sweeps import file, results, running, view
+    from cvx.sweeps import display, results, runner, sweep_file
 
-    sweep = file.read(flags.file)
+    sweep = sweep_file.read(flags.file)
     plan = _plan(flags, sweep)
     if sweep.ignored:
         print(f"cvx sweep: {', '.join(sweep.ignored)} only matter to W&B's own search", file=sys.stderr)
     try:
-        with view.view(sweep) as shown:
-            trials = running.run(sweep, plan, shown)
-    except running.InterruptedSweep as stop:
+        with display.view(sweep) as shown:
+            trials = runner.run(sweep, plan, shown)
+    except runner.InterruptedSweep as stop:
         again = [*(one for one in argv if one.partition("=")[0] != "--resume"), "--resume"]
         line = shlex.join(["python", "-m", "cvx", "sweep", *again])
-        raise running.InterruptedSweep(f"{stop}; continue with: {line}", stop.signum) from None
+        raise runner.InterruptedSweep(f"{stop}; continue with: {line}", stop.signum) from None
     _print(sweep, plan, trials, results.write(sweep, plan, trials))
     return 1 if any(one.status == "failed" for one in trials) else 0
 
 
 def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
     from cvx.names import slug
-    from cvx.sweeps import running
+    from cvx.sweeps import runner
 
     for name, lowest in (("count", 0), ("jobs", 1)):
         if getattr(flags, name) < lowest:
@@ -72,7 +72,7 @@ def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
         raise ValueError("--save and --data need a sweep file whose command is `cvx train`")
     behind = [f"--save={flags.save}"] if flags.save != "file" else []
     behind += [f"--data={flags.data_root.resolve()}"] if flags.data else []
-    return running.Plan(
+    return runner.Plan(
         artifacts=flags.root.resolve(),
         name=slug(flags.name or flags.file.stem),
         count=flags.count or None,
@@ -86,10 +86,10 @@ def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
 def _print(sweep: "Sweep", plan: "Plan", trials: "list[Trial]", outcome) -> None:
     from rich.console import Console
 
-    from cvx.sweeps import view
+    from cvx.sweeps import display
 
     console = Console()
-    console.print(view.table(sweep, view.ranked(sweep, trials), {}, title=f"sweep {plan.name}"))
+    console.print(display.table(sweep, display.ranked(sweep, trials), {}, title=f"sweep {plan.name}"))
     left = sum(one.status in ("failed", "killed") for one in trials)
     elsewhere = sum(one.status == "running" for one in trials)
     if left:
@@ -101,7 +101,7 @@ def _print(sweep: "Sweep", plan: "Plan", trials: "list[Trial]", outcome) -> None
         return
     best = outcome.best
     console.print(
-        f"best:   trial {best.number}  {view.point(sweep, best)}  run {best.run}", highlight=False, soft_wrap=True
+        f"best:   trial {best.number}  {display.point(sweep, best)}  run {best.run}", highlight=False, soft_wrap=True
     )
     console.print(f"again:  {outcome.command}", highlight=False, soft_wrap=True)
     for plot in outcome.plots:

@@ -7,7 +7,7 @@ import operator
 from collections.abc import Mapping, Sequence
 from typing import Any
 
-from cvx.sweeps.space import is_number, whole
+from cvx.sweeps.search_space import is_number, whole
 
 LONGEST = 1_000_000
 """Iterations after which no more bands are made."""

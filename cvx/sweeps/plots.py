@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Float64
 
-from cvx.sweeps.file import Metric
-from cvx.sweeps.space import Parameter
+from cvx.sweeps.search_space import Parameter
+from cvx.sweeps.sweep_file import Metric
 
 INK, MUTED, GRID = "#212529", "#68707a", "#d0d5da"
 MIN_FOR_IMPORTANCE = 6

@@ -10,11 +10,11 @@ import numpy as np
 
 from cvx.files import whole_file, write_json
 from cvx.store.runs import Run
-from cvx.sweeps import plots, view
+from cvx.sweeps import display, plots
 from cvx.sweeps.command import shown
-from cvx.sweeps.file import Sweep, argv
-from cvx.sweeps.ledger import Trial
-from cvx.sweeps.running import Plan
+from cvx.sweeps.runner import Plan
+from cvx.sweeps.sweep_file import Sweep, argv
+from cvx.sweeps.trials import Trial
 
 MIN_TRIALS = 2
 """Trials with a value below which there is nothing to plot."""
@@ -31,7 +31,7 @@ class Outcome:
 
 def write(sweep: Sweep, plan: Plan, trials: Sequence[Trial]) -> Outcome:
     """Write `result.json` and the plots into the sweep's folder."""
-    best = view.best(sweep, trials)
+    best = display.best(sweep, trials)
     command = again(sweep, plan, best) if best else ""
     content = {
         "name": plan.name,
@@ -54,7 +54,7 @@ def _goal(sweep: Sweep) -> str:
 def _fact(sweep: Sweep, trial: Trial) -> dict[str, Any]:
     kept = ("number", "key", "status", "run", "error", "seconds")
     facts = {name: getattr(trial, name) for name in kept}
-    return {**facts, "values": dict(trial.values), "value": view.score(sweep, trial)}
+    return {**facts, "values": dict(trial.values), "value": display.score(sweep, trial)}
 
 
 def again(sweep: Sweep, plan: Plan, trial: Trial) -> str:
@@ -71,7 +71,7 @@ def again(sweep: Sweep, plan: Plan, trial: Trial) -> str:
 
 def draw(sweep: Sweep, folder: Path, trials: Sequence[Trial]) -> tuple[Path, ...]:
     """Draw the trials as parallel coordinates, and how much each parameter mattered, where that can be said."""
-    scored = [(one, view.score(sweep, one)) for one in trials if one.status in ("finished", "stopped")]
+    scored = [(one, display.score(sweep, one)) for one in trials if one.status in ("finished", "stopped")]
     scored = [(one, value) for one, value in scored if value is not None]
     if sweep.metric is None or not sweep.varied or len(scored) < MIN_TRIALS:
         return ()

@@ -9,9 +9,9 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, runtime_checkable
 
-from cvx.sweeps.file import Sweep
-from cvx.sweeps.jobs import Job
-from cvx.sweeps.ledger import DONE, Ledger, Trial
+from cvx.sweeps.sweep_file import Sweep
+from cvx.sweeps.trial_process import Job
+from cvx.sweeps.trials import DONE, Ledger, Trial
 
 LOOK_S = 1.0
 """Seconds between two looks at what the running trials record."""

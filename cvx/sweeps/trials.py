@@ -1,5 +1,6 @@
 """Which trials there are and what became of them, kept where many processes can see it: Optuna's storage."""
 
+import contextlib
 import dataclasses
 import hashlib
 import itertools
@@ -16,9 +17,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from filelock import FileLock, Timeout
+from optuna.storages import JournalStorage
+from optuna.storages.journal import JournalFileBackend, JournalFileOpenLock, JournalFileSymlinkLock
 
 from cvx.files import read_json, write_json
-from cvx.sweeps.file import Sweep, differences
+from cvx.sweeps.sweep_file import Sweep, differences
 
 if TYPE_CHECKING:
     import optuna
@@ -66,7 +69,7 @@ class Ledger:
     def __init__(self, folder: Path, sweep: Sweep, seed: int = 0):
         import optuna
 
-        from cvx.sweeps.journal import open_journal
+        pass
 
         self.folder, self.sweep, self._seed = folder, sweep, seed
         folder.mkdir(parents=True, exist_ok=True)
@@ -263,3 +266,50 @@ def _trial(frozen: "optuna.trial.FrozenTrial") -> Trial:
     steps = sorted(frozen.intermediate_values)
     history = tuple(frozen.intermediate_values[step] for step in steps)
     return Trial(number=frozen.number, history=history, **{name: frozen.user_attrs[name] for name in facts})
+
+
+def open_journal(folder: Path) -> JournalStorage:
+    """Open a sweep's storage, or make it."""
+    return JournalStorage(_WholeLines(folder / "trials.journal"))
+
+
+class _WholeLines(JournalFileBackend):
+    """A journal that takes away what a killed process or a full disk left of a line: nobody could read on behind it."""
+
+    def __init__(self, path: Path) -> None:
+        # links, Optuna's own choice, need a privilege on Windows
+        self._mine = JournalFileOpenLock(str(path)) if os.name == "nt" else JournalFileSymlinkLock(str(path))
+        self._path = path
+        super().__init__(str(path), lock_obj=self._mine)
+        self._mend()
+
+    def append_logs(self, logs: list[dict[str, Any]]) -> None:
+        try:
+            super().append_logs(logs)
+        except OSError:
+            self._mend()
+            raise
+
+    def _mend(self) -> None:
+        if _is_whole(self._path):
+            return
+        with self._alone():
+            if not _is_whole(self._path):
+                os.truncate(self._path, self._path.read_bytes().rfind(b"\n") + 1)
+
+    @contextlib.contextmanager
+    def _alone(self) -> Iterator[None]:
+        """Wait until nobody writes: what looks like half a line may be one that is being written."""
+        self._mine.acquire()
+        try:
+            yield
+        finally:
+            self._mine.release()
+
+
+def _is_whole(path: Path) -> bool:
+    with path.open("rb") as stream:
+        if not (size := stream.seek(0, os.SEEK_END)):
+            return True
+        stream.seek(size - 1)
+        return stream.read() == b"\n"

@@ -11,9 +11,9 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cvx.sweeps.file import Sweep
-from cvx.sweeps.ledger import DONE, Trial
-from cvx.sweeps.running import View
+from cvx.sweeps.runner import View
+from cvx.sweeps.sweep_file import Sweep
+from cvx.sweeps.trials import DONE, Trial
 
 MAX_ROWS = 18
 """Trials that the live table shows: those that run, the best, and the newest."""

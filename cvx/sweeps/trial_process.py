@@ -11,8 +11,8 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from cvx.store import runs
-from cvx.sweeps.file import Sweep, argv
-from cvx.sweeps.ledger import Trial
+from cvx.sweeps.sweep_file import Sweep, argv
+from cvx.sweeps.trials import Trial
 
 GRACE_S = 30.0
 """How long a trial may take to end after SIGTERM; then it is killed."""

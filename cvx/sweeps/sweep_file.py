@@ -13,9 +13,9 @@ from typing import Any
 from cvx import config
 from cvx.config import Place, TrainConfig
 from cvx.files import read_yaml
-from cvx.sweeps import command, space
+from cvx.sweeps import command, search_space
 from cvx.sweeps.hyperband import Hyperband, hyperband
-from cvx.sweeps.space import Parameter
+from cvx.sweeps.search_space import Parameter
 
 METHODS = ("grid", "random", "bayes")
 KEYS = (
@@ -143,7 +143,7 @@ def _sweep(file: Path, content: Mapping[str, Any]) -> Sweep:
 
 
 def _run_cap(given: object) -> int | None:
-    cap = space.whole(given)
+    cap = search_space.whole(given)
     if given is not None and (cap is None or cap < 1):
         raise ValueError(f"run_cap must be a whole number of at least 1, got {given!r}")
     return cap
@@ -179,7 +179,7 @@ def _metric(given: object) -> Metric | None:
     goal, target = given.get("goal", "minimize"), given.get("target")
     if goal not in ("minimize", "maximize"):
         raise ValueError(f"metric.goal must be minimize or maximize, got {goal!r}")
-    if target is not None and not space.is_number(target):
+    if target is not None and not search_space.is_number(target):
         raise ValueError(f"metric.target must be a number, got {target!r}")
     return Metric(given["name"], goal == "maximize", target)
 
@@ -187,7 +187,7 @@ def _metric(given: object) -> Metric | None:
 def _parameters(given: object, method: str) -> tuple[Parameter, ...]:
     if not isinstance(given, dict) or not given:
         raise ValueError(f"parameters must name at least one field, got {given!r}")
-    found = tuple(space.parameter(str(name), one) for name, one in given.items())
+    found = tuple(search_space.parameter(str(name), one) for name, one in given.items())
     for one in found:
         if method == "grid":
             one.grid()
