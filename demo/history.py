@@ -16,7 +16,7 @@ from cvx.metrics.embedding import METHODS
 from cvx.store.npz import read_frame
 from cvx.store.runs import Run, list_runs
 from cvx.tracking.account import without_credentials
-from cvx.tracking.connection import read_link
+from cvx.tracking.run_link import read_link
 from demo.bounded import Bounded
 from demo.listing import modified
 

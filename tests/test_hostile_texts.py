@@ -13,8 +13,8 @@ from cvx import config
 from cvx.store import runs
 from cvx.store.maintenance import examine
 from cvx.sweeps.sweep_file import read as read_sweep
-from cvx.tracking.connection import FILE
-from cvx.tracking.connection import read_link as read_wandb_link
+from cvx.tracking.run_link import FILE
+from cvx.tracking.run_link import read_link as read_wandb_link
 from demo.choice import read_link
 from demo.link import Link
 

@@ -12,7 +12,7 @@ from cvx.files import read_json, write_json
 from cvx.store import Store
 from cvx.store.runs import Run
 from cvx.tracking import Target, WandbSink, publish, pull
-from cvx.tracking.connection import FILE, read_link
+from cvx.tracking.run_link import FILE, read_link
 
 pytestmark = pytest.mark.slow
 STEPS = EPOCHS * LOGS + 1

@@ -14,7 +14,7 @@ from recorded_run import CREATED, EPOCHS, LOGS, record
 from cvx.metrics import classification
 from cvx.store.runs import Run, read_rows
 from cvx.tracking import Once, Patience, Target, WandbSink, target, tracked
-from cvx.tracking.connection import read_link
+from cvx.tracking.run_link import read_link
 
 HASTY = Patience(connect=5, ask=3, finish=3, artifact=9, appear=3)
 WHERE = Target("", "maps")

@@ -10,7 +10,7 @@ from recorded_run import record
 from test_tracking import HASTY
 from wandb_server.state import Collection, Version
 
-from cvx.tracking.best import settle_best
+from cvx.tracking.best_alias import settle_best
 
 NAME = "tiles-test_resnet"
 

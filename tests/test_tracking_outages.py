@@ -8,7 +8,7 @@ from cvx.store import Store
 from cvx.store.runs import read_rows
 from cvx.tracking import WandbSink, publish
 from cvx.tracking.account import PATIENT
-from cvx.tracking.connection import read_link
+from cvx.tracking.run_link import read_link
 
 
 @pytest.mark.slow

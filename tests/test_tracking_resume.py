@@ -16,7 +16,7 @@ from wandb_server.state import Run, Sweep
 
 from cvx.files import read_json, write_json
 from cvx.tracking import WandbSink, publish
-from cvx.tracking.connection import FILE, read_link
+from cvx.tracking.run_link import FILE, read_link
 
 STEPS = EPOCHS * LOGS + 1
 KILLED = """

@@ -14,7 +14,7 @@ from test_tracking import HASTY, WHERE, assert_arrived, check_artifacts, stream
 
 from cvx.tracking import publish
 from cvx.tracking.account import as_oserror
-from cvx.tracking.connection import read_link
+from cvx.tracking.run_link import read_link
 
 STEPS = EPOCHS * LOGS + 1
 SLOW = 200_000

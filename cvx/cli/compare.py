@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
     from cvx.comparison import Options, Runtime
     from cvx.distributed import pick_device
     from cvx.store import Store
-    from cvx.tracking.looking import looking
+    from cvx.tracking.command_run import looking
 
     options = Options(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Options)})
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))

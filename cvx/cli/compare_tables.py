@@ -17,7 +17,7 @@ from cvx.files import whole_file
 from cvx.maps.map_folder import joint_name
 from cvx.names import file_stems
 from cvx.store import Store
-from cvx.tracking.looking import Findings
+from cvx.tracking.command_run import Findings
 
 
 class Tables:

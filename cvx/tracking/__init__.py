@@ -13,10 +13,10 @@ wandb is imported here and in the report's workspace only, and only when it is u
 """
 
 from cvx.tracking.account import Patience, Target, target
-from cvx.tracking.looking import Findings, looking
+from cvx.tracking.command_run import Findings, looking
 from cvx.tracking.publish import Published, publish
 from cvx.tracking.pull import Pulled, pull
-from cvx.tracking.sink import Once, WandbSink, tracked
+from cvx.tracking.wandb_sink import Once, WandbSink, tracked
 
 __all__ = [
     "Findings",

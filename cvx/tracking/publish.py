@@ -12,8 +12,8 @@ from filelock import FileLock, Timeout
 from cvx.store.runs import Run
 from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, Target
-from cvx.tracking.arrival import Arrival, arrived, recorded_steps
-from cvx.tracking.connection import (
+from cvx.tracking.finish import Page, check, complete_pictures, ending, send_artifacts, send_code, send_samples
+from cvx.tracking.run_link import (
     FILE,
     Link,
     claim,
@@ -25,8 +25,8 @@ from cvx.tracking.connection import (
     read_link,
     scratch_folder,
 )
-from cvx.tracking.ending import Page, check, complete_pictures, ending, send_artifacts, send_code, send_samples
 from cvx.tracking.upload import CONFUSION, Upload, replay
+from cvx.tracking.verify import Arrival, arrived, recorded_steps
 
 Say = Callable[[str], None]
 """Hears the few lines that a person should read."""

@@ -16,9 +16,9 @@ from cvx.store.layout import WORK
 from cvx.store.store import NAME
 from cvx.tracking.account import Target, api, as_oserror, one_line
 from cvx.tracking.artifacts import MODEL, RECORD_FILES, RECORDS, SAMPLE_FILES, SAMPLES
-from cvx.tracking.connection import FILE, Link
-from cvx.tracking.looking import tell_use
+from cvx.tracking.command_run import tell_use
 from cvx.tracking.names import records_name
+from cvx.tracking.run_link import FILE, Link
 
 
 @dataclasses.dataclass(frozen=True)

@@ -12,7 +12,7 @@ from typing import Any
 
 from cvx.store.runs import Sink
 from cvx.tracking.account import PATIENT, Patience, Target, one_line, reason_not_online, target
-from cvx.tracking.ending import Page
+from cvx.tracking.finish import Page
 from cvx.tracking.publish import AtWork, Published, Say, send, tell
 
 FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0

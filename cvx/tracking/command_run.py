@@ -23,9 +23,9 @@ from cvx.tracking.account import (
     target,
 )
 from cvx.tracking.artifacts import use_model
-from cvx.tracking.best import settle_best
-from cvx.tracking.connection import scratch_folder, settings, start
+from cvx.tracking.best_alias import settle_best
 from cvx.tracking.names import LONGEST
+from cvx.tracking.run_link import scratch_folder, settings, start
 from cvx.tracking.waiting import drain
 
 NUM_PICTURES = 108
