@@ -10,7 +10,7 @@ from cvx import data
 from cvx.config import Place, TrainConfig, parse
 from cvx.store import Store, runs
 from cvx.tracking import Once, tracked
-from cvx.training import InterruptedTraining, train
+from cvx.training.loop import InterruptedTraining, train
 
 
 @dataclasses.dataclass(frozen=True)

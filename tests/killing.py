@@ -72,7 +72,9 @@ class Forked:
     """A process forked from one that has imported what is slow to import; used as `subprocess.Popen` is."""
 
     context = multiprocessing.get_context("forkserver")
-    context.set_forkserver_preload(["cvx.training", "cvx.cli", "cvx.models.predict", "timm", "cvx.store.maintenance"])
+    context.set_forkserver_preload(
+        ["cvx.training.loop", "cvx.cli", "cvx.models.predict", "timm", "cvx.store.maintenance"]
+    )
 
     def __init__(self, arguments, environ):
         reading, writing = self.context.Pipe(duplex=False)

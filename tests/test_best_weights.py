@@ -16,11 +16,11 @@ from timm.layers import DropPath
 from cvx import data
 from cvx.config import Place, TrainConfig
 from cvx.distributed import Ranks
-from cvx.resume import load_state, save_state
-from cvx.session import open_session
 from cvx.store import Store
 from cvx.store.runs import Run
-from cvx.training import InterruptedTraining, finish, look, run_epochs
+from cvx.training.loop import InterruptedTraining, finish, look, run_epochs
+from cvx.training.saved_state import load_state, save_state
+from cvx.training.session import open_session
 
 CONFIG = TrainConfig(dataset="digits", model="test_resnet", epochs=3, batch_size=256, precision="fp32")
 

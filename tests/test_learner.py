@@ -9,9 +9,9 @@ import torch.nn.functional as F
 from cvx import models
 from cvx.config import TrainConfig
 from cvx.distributed import Ranks
-from cvx.learner import make_learner
 from cvx.models.precision import arithmetic, pick_precision, strides_over_a_point
-from cvx.resume import load_state, save_state
+from cvx.training.saved_state import load_state, save_state
+from cvx.training.step import make_learner
 
 CPU = torch.device("cpu")
 

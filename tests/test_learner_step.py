@@ -10,7 +10,7 @@ from torch import nn
 from cvx import models
 from cvx.config import TrainConfig
 from cvx.distributed import Ranks
-from cvx.learner import make_learner
+from cvx.training.step import make_learner
 
 GRAY = torch.full((2, 1, 2, 2), 0.5)
 """Zero once normalized: what a linear layer makes of it is its bias."""

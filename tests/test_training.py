@@ -17,7 +17,7 @@ from cvx.config import Place, TrainConfig
 from cvx.files import read_json, write_json
 from cvx.store import Store
 from cvx.store.runs import Run, frame_epochs, list_runs
-from cvx.training import DivergedError, InterruptedTraining, train
+from cvx.training.loop import DivergedError, InterruptedTraining, train
 
 QUICK = TrainConfig(
     dataset="digits", model="resnet10t", stem="timm", epochs=2, batch_size=64, lr=3e-3, warmup_epochs=0.5, mixup=0.2,

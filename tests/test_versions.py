@@ -15,12 +15,12 @@ from safetensors.numpy import load_file, save_file
 
 from cvx.__main__ import main
 from cvx.files import FORMAT, read_json, write_json
-from cvx.resume import load_state
 from cvx.store import Store
 from cvx.store.maintenance import examine
 from cvx.store.runs import list_runs
 from cvx.sweeps.sweep_file import read
 from cvx.sweeps.trials import open_journal
+from cvx.training.saved_state import load_state
 
 STORES = Path(__file__).parent / "stores" / f"format{FORMAT}"
 PACKED = sorted(path.name.split(".")[0] for path in STORES.glob("*.tar.xz"))

@@ -8,7 +8,7 @@ def main(argv: list[str]) -> int:
     given, place = config.parse(argv)
     from cvx.pipeline import page_of
     from cvx.tracking import tracked
-    from cvx.training import train
+    from cvx.training.loop import train
 
     with tracked(place.wandb, place.project, page_of) as sinks:
         summary = train(given, place, sinks)

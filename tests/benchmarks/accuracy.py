@@ -20,12 +20,13 @@ from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
-from cvx import config, data, models, training
+from cvx import config, data, models
 from cvx.config import Place, TrainConfig
 from cvx.data.splits import Split, Splits
 from cvx.distributed import Ranks
 from cvx.models.predict import logits_of
-from cvx.session import Session, open_session
+from cvx.training import loop
+from cvx.training.session import Session, open_session
 
 ROOT = Path(__file__).parents[2]
 PRESET = ROOT / "configs" / "fashion_mnist_fast.yaml"
@@ -100,7 +101,7 @@ def ours(seed: int) -> Curve:
         clock = Clock()
         with open_session(given, Place(artifacts=Path(folder), wandb="off"), Ranks(), []) as session:
             watch = session.bar = Watch(session, clock)
-            training.run_epochs(session)
+            loop.run_epochs(session)
             return watch.curve
 
 

@@ -17,16 +17,17 @@ from timm.optim import create_optimizer_v2
 from timm.scheduler import create_scheduler_v2
 from torch.utils.flop_counter import FlopCounterMode
 
-from cvx import models, training
+from cvx import models
 from cvx.config import Place, TrainConfig
 from cvx.data.batches import Batches
 from cvx.data.splits import NUM_FILM, Split
 from cvx.distributed import Ranks
-from cvx.learner import Learner, make_learner
 from cvx.models.precision import arithmetic
 from cvx.models.predict import logits_of
 from cvx.progress import Bar
-from cvx.session import Session, open_session
+from cvx.training.loop import LOGS_PER_EPOCH, look, maps_of, run_epochs, save
+from cvx.training.session import Session, open_session
+from cvx.training.step import Learner, make_learner
 
 TURNS = 4
 MODELS = {
@@ -102,13 +103,13 @@ def rows() -> Iterator[Row]:
 def _model(name: str, steps: int, predicted: str) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as folder, _session(name, Path(folder)) as session:
         bare = Bare(_learner(session), session.config.batch_size, session.splits.num_classes)
-        split = noise(session.config.batch_size * steps * training.LOGS_PER_EPOCH)
+        split = noise(session.config.batch_size * steps * LOGS_PER_EPOCH)
         session.batches = Batches(
             split, session.config.batch_size, session.batches._augmentation, 10, seed=0, device="cpu"
         )
         turns = session.bar = Turns(session.bar, bare, steps)
         with contextlib.suppress(DoneError), contextlib.redirect_stderr(io.StringIO()):
-            training.run_epochs(session)
+            run_epochs(session)
         loop, own = session.config.batch_size / min(turns.loop), session.config.batch_size / min(turns.bare)
         yield Row(f"{name}: whole loop", f"{loop:.0f} images/s", f"bare step {own:.0f}", f"{loop / own:.3f}", predicted)
         yield from _distance(name, bare, own)
@@ -243,9 +244,9 @@ def _recording(name: str, session: Session) -> Iterator[Row]:
     model, val = session.learner.judged, session.splits.val
     film = session.splits.samples.head(NUM_FILM)
     with contextlib.redirect_stderr(io.StringIO()):
-        whole = _seconds(lambda: (training.look(session, 1), training.save(session)))
+        whole = _seconds(lambda: (look(session, 1), save(session)))
     evaluation = _seconds(lambda: logits_of(model, val, autocast_dtype=session.learner.precision))
-    maps = _seconds(lambda: training.maps_of(model, film, torch.device("cpu")))
+    maps = _seconds(lambda: maps_of(model, film, torch.device("cpu")))
     for what, took in (
         (f"everything recorded of an epoch, {len(val)} val images evaluated", whole),
         ("of which evaluation", evaluation),

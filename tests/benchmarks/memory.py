@@ -20,7 +20,7 @@ from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
-from cvx.learner import make_learner
+from cvx.training.step import make_learner
 
 MEGA = 2**20
 ALLOWED = 512 * MEGA

@@ -18,12 +18,12 @@ from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
 from cvx.data.splits import NUM_FILM, Split, Splits
 from cvx.distributed import Ranks
-from cvx.learner import Learner, make_learner
 from cvx.progress import Bar, training_bar
-from cvx.resume import FILE, load_state
 from cvx.store import Store, provenance, runs
 from cvx.store.runs import RunWriter, Sink
 from cvx.store.store import collection
+from cvx.training.saved_state import FILE, load_state
+from cvx.training.step import Learner, make_learner
 
 
 @dataclasses.dataclass

@@ -18,12 +18,12 @@ from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.metrics import classification, embedding
 from cvx.models.predict import logits_of
-from cvx.resume import FILE, save_state
-from cvx.session import Session, open_session, stop_on_signals
 from cvx.store import provenance, runs
 from cvx.store.checkpoint import Card, describe, write_tensors
 from cvx.store.runs import Sink
 from cvx.store.store import collection
+from cvx.training.saved_state import FILE, save_state
+from cvx.training.session import Session, open_session, stop_on_signals
 
 LOGS_PER_EPOCH = 20
 
