@@ -12,7 +12,7 @@ import gradio as gr
 from demo import theme
 from demo.about import AboutTab
 from demo.agreement import AgreementTab
-from demo.api import Endpoints
+from demo.api.endpoints import Endpoints
 from demo.choice import PER_PAGE, Choice, Pick, read_link
 from demo.class_view import ClassTab
 from demo.compare import QUIET, CompareTab, with_models

@@ -193,24 +193,24 @@ def test_the_command_line_says_it_in_one_way(store, capsys, tmp_path):
 
 
 def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
-    from demo import script
+    from demo.api import handlers
     from demo.choice import Choice, Pick, read_link
     from demo.looking import lines
     from demo.shelf import Shelf
 
     shelf = Shelf(store.root)
     listing = shelf.listing()
-    assert list(listing.sets) == ["dots:v0", "tiles:v0"] == script.held(listing)["sets"]
+    assert list(listing.sets) == ["dots:v0", "tiles:v0"] == handlers.held(listing)["sets"]
     choice = Choice(datasets=("dots",), models=(SMALL,), samples="tiles:v0")
     assert read_link([("samples", "tiles:v0")])[0].samples == "tiles:v0" and "samples=tiles%3Av0" in choice.link({})
     (line,) = lines(shelf, listing, choice, {"dots": Pick(index=3)})
     assert line.subject.caption == "test sample 4 of 40 of tiles:v0" and line.label == "gray"
     assert line.cells[0].view.attribution.shape == (1, 3, 16, 16)
-    found = script.compare(shelf, [f"dots-{SMALL}", "tiles-test_vit"], "tiles:3", None, "pred", Choice())
+    found = handlers.compare(shelf, [f"dots-{SMALL}", "tiles-test_vit"], "tiles:3", None, "pred", Choice())
     assert not any(one["error"] for one in found["answers"])
     assert [np.shape(one["heatmap"]) for one in found["answers"]] == [(16, 16)] * 2
-    assert [one["label"] for one in script.samples(listing, "tiles:v0", "", 0, 2)] == ["red", "green"]
-    rows = script.agreement(shelf, [f"tiles-{SMALL}", "tiles-test_vit"], 6, "cosine", "tiles")
+    assert [one["label"] for one in handlers.samples(listing, "tiles:v0", "", 0, 2)] == ["red", "green"]
+    rows = handlers.agreement(shelf, [f"tiles-{SMALL}", "tiles-test_vit"], 6, "cosine", "tiles")
     assert {row["dataset"] for row in rows} == {"tiles"}
 
 

@@ -10,7 +10,7 @@ from test_tracking import HASTY, WHERE
 from cvx.__main__ import main
 from cvx.store import Store
 from cvx.tracking import publish
-from demo import script
+from demo.api import handlers
 from demo.shelf import Shelf
 
 OLD = ("\udc94L", "\udc94M", "blue", "gray")
@@ -42,7 +42,7 @@ def test_the_report_shows_them(store):
 
 
 def test_the_endpoint_models_shows_them_beside_all_others(store):
-    held = script.held(Shelf(store.root).listing())
+    held = handlers.held(Shelf(store.root).listing())
     assert len(held["models"]) == len(store.models())
     assert SHOWN[0] in json.dumps(held, ensure_ascii=False).encode().decode()
 

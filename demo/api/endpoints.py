@@ -3,107 +3,15 @@
 import contextlib
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any, TypedDict
+from typing import Any
 
 import gradio as gr
 from gradio.data_classes import FileData
 
+from demo.api.schema import Agreement, Comparison, Held, Sample
 from demo.choice import CHOICES, Choice
 from demo.lanes import LOOKING, SURVEYING
 from demo.opening import Opening
-
-
-class StoredModel(TypedDict):
-    """One version of one model; a broken one has an error and nothing else to tell."""
-
-    reference: str
-    aliases: list[str]
-    dataset: str
-    model: str
-    classes: list[str]
-    image_size: int
-    num_params: int
-    metrics: dict[str, float]
-    error: str
-
-
-class StoredSamples(TypedDict):
-    """A dataset's images to ask about, as `DATASET:INDEX`."""
-
-    dataset: str
-    num: int
-    classes: list[str]
-
-
-class Held(TypedDict):
-    """What the store holds."""
-
-    models: list[StoredModel]
-    samples: list[StoredSamples]
-    sets: list[str]
-    """All samples, as NAME:vK: any model can be asked about them."""
-
-
-class Sample(TypedDict):
-    """One stored test image."""
-
-    sample: str
-    """What `/compare` takes: DATASET:INDEX."""
-    label: str
-    image_png: str
-
-
-class Prediction(TypedDict):
-    """A class and how probable it is."""
-
-    class_name: str
-    probability: float
-
-
-class Answer(TypedDict):
-    """One model's answer; one that cannot answer has an error and is empty otherwise."""
-
-    model: str
-    predictions: list[Prediction]
-    target: str
-    target_logit: float
-    target_probability: float
-    heatmap: list[list[float]]
-    unit: str
-    limit: float
-    clipped: float
-    norm: float
-    image_png: str
-    map_png: str
-    overlay_png: str
-    error: str
-
-
-class Comparison(TypedDict):
-    """Every model's answer about one image."""
-
-    image: str
-    label: str
-    answers: list[Answer]
-
-
-class Agreement(TypedDict):
-    """How alike two models' maps are by one measure, over some of the images; null where it is undefined."""
-
-    dataset: str
-    measure: str
-    first: str
-    second: str
-    condition: str
-    mean: float | None
-    low: float | None
-    high: float | None
-    num: int
-    num_undefined: int
-    ceiling: float | None
-    floor_sobel: float | None
-    floor_random: float | None
-    floor_other_image: float | None
 
 
 class Endpoints:
@@ -118,9 +26,9 @@ class Endpoints:
 
     def models(self) -> Held:
         """List the stored models, broken ones with what is wrong, and the datasets that have samples to ask about."""
-        from demo import script
+        from demo.api import handlers
 
-        return script.held(self._opening.shelf.listing())
+        return handlers.held(self._opening.shelf.listing())
 
     def samples(self, dataset: str, class_name: str = "", first: int = 0, num: int = 20) -> list[Sample]:
         """List stored test images of a dataset.
@@ -134,10 +42,10 @@ class Endpoints:
         Returns:
             Each image's name for `/compare`, its label, and the image itself as a PNG data URI.
         """
-        from demo import script
+        from demo.api import handlers
 
         with _told():
-            return script.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
+            return handlers.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
 
     def agreement(self, models: list[str], num: int = 200, measure: str = "", samples: str = "") -> list[Agreement]:
         """Say how alike the maps of two or more models of the same images are, with ceiling and floors.
@@ -154,10 +62,10 @@ class Endpoints:
             bootstrap interval; the ceiling is the same recipe from other seeds, the floors are edges of the image,
             noise, and the models' own maps of other images.
         """
-        from demo import script
+        from demo.api import handlers
 
         with _told():
-            return script.agreement(self._opening.shelf, models, num, measure, samples)
+            return handlers.agreement(self._opening.shelf, models, num, measure, samples)
 
     def compare(
         self,
@@ -193,7 +101,7 @@ class Endpoints:
             Predictions, the unscaled heatmap, its scale, and PNG data URIs: a sample at its own resolution, an image
             at the model's.
         """
-        from demo import script
+        from demo.api import handlers
 
         with _told():
             choice = Choice(
@@ -206,7 +114,7 @@ class Endpoints:
                 clip=clip,
                 opacity=opacity,
             )
-            return script.compare(self._opening.shelf, models, sample, _path(image), target, choice)
+            return handlers.compare(self._opening.shelf, models, sample, _path(image), target, choice)
 
 
 @contextlib.contextmanager

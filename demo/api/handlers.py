@@ -21,7 +21,7 @@ from demo.markup import data_uri
 from demo.shelf import Shelf
 
 if TYPE_CHECKING:
-    from demo.api import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples
+    from demo.api.schema import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples
 
 
 def held(listing: Listing) -> "Held":
