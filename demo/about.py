@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.link import Link
-from demo.opening import Opening
 
 QUESTIONS = (
     (

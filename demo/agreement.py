@@ -5,10 +5,10 @@ from typing import Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.compare import MAX_COLUMNS, QUIET, columns_of, script_of
 from demo.lanes import SURVEYING
 from demo.link import Link
-from demo.opening import Opening
 
 MEASURES = [
     ("Spearman, magnitude", "spearman"),

@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.choice import CHOICES
 from demo.compare import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
 from demo.link import Link
-from demo.opening import Opening
 
 DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient"}
 

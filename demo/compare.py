@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.choice import RANGES, Choice, Pick
 from demo.lanes import LOOKING
-from demo.opening import Opening
 
 if TYPE_CHECKING:
-    from demo.listing import Listing
+    from demo.backend.catalog import Listing
 
 ASSETS = Path(__file__).parent
 MAX_ROWS, MAX_COLUMNS = 3, 4
@@ -201,14 +201,15 @@ class CompareTab:
 
     def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
-        from demo import downloads, gallery, grid, looking, picker
+        from demo import downloads, gallery, grid, picker
+        from demo.backend import map_rows
         from demo.markup import notice
 
         shown = listing.rows(choice.datasets, choice.samples)
         strips = picker.picker(shown, choice, picks, gallery.asker(self._opening.shelf, choice.models))
         try:
             file = Path(upload) if upload else None
-            rows = looking.lines(self._opening.shelf, listing, choice, picks, file)
+            rows = map_rows.lines(self._opening.shelf, listing, choice, picks, file)
         except ValueError as error:
             return strips, notice("That cannot be shown", str(error), "error")
         link = choice.link(picks)

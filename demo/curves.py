@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from cvx.plotting.labels import percent
-from demo.history import X_AXES, History, Past
+from demo.backend.run_history import X_AXES, History, Past
 from demo.markup import notice, text
 
 X_WORDS = {"epoch": "epoch", "step": "step", "time": "seconds"}

@@ -12,10 +12,10 @@ from cvx.attribution import to_heatmap
 from cvx.plotting import colors, panels
 from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.store.provenance import provenance
-from demo.bounded import Bounded
+from demo.backend.lru_cache import Bounded
+from demo.backend.map_rows import Cell, Line, beside, largest, norm
 from demo.choice import Choice
 from demo.grid import CHOSEN_WORDS
-from demo.looking import Cell, Line, beside, largest, norm
 
 KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
 """What a row can be saved as, with its media type."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.compare import MAX_COLUMNS, QUIET, script_of
 from demo.link import Link
-from demo.opening import Opening
 from demo.through_training import newest_of_each_model
 
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]

@@ -5,12 +5,12 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from cvx.plotting import colors
-from demo import looking
+from demo.backend import map_rows
+from demo.backend.catalog import Listing, Shown
+from demo.backend.map_rows import Cell, Line
+from demo.backend.service import Shelf
 from demo.choice import Choice, Pick
-from demo.listing import Listing, Shown
-from demo.looking import Cell, Line
 from demo.markup import picture, text
-from demo.shelf import Shelf
 
 
 @dataclass(frozen=True)
@@ -77,7 +77,7 @@ def _model(listing: Listing) -> tuple[Shown, str] | None:
 
 def _card(shelf: Shelf, listing: Listing, shown: Shown, column: str, one: Example) -> str:
     ways = {what: replace(way, datasets=(shown.name,), models=(column,)) for what, way in one.ways.items()}
-    figures = [_figure(looking.lines(shelf, listing, way, {})[0], way, what) for what, way in ways.items()]
+    figures = [_figure(map_rows.lines(shelf, listing, way, {})[0], way, what) for what, way in ways.items()]
     if not all(figures):  # a model that is damaged or too slow says so in the tab Compare
         return ""
     link = text(f"?{[*ways.values()][1].link({shown.name: Pick()})}")

@@ -11,8 +11,8 @@ from jaxtyping import Float32, UInt8
 from cvx.attribution import Scaled, rescale
 from cvx.plotting import colors, labels
 from cvx.plotting.labels import CLIP, REDUCTION_WORDS
-from demo.history import History, Past, Reel
-from demo.listing import Shown
+from demo.backend.catalog import Shown
+from demo.backend.run_history import History, Past, Reel
 from demo.markup import data_uri, legend, notice, picture, text
 
 METRICS = {"val/acc1": "validation accuracy", "val/loss": "validation loss", "train/loss": "training loss"}

@@ -14,8 +14,8 @@ from cvx.attribution import rescale
 from cvx.data.transforms import fit_image
 from cvx.plotting.colors import colorize, enlarge, gray_or_rgb
 from cvx.plotting.labels import CLIP, percent
-from demo.history import History, Past, Reel
-from demo.shelf import Shelf
+from demo.backend.run_history import History, Past, Reel
+from demo.backend.service import Shelf
 
 GAP, LINE = 6, 22
 PAPER, INK, SOFT = (255, 255, 255), (24, 24, 27), (91, 91, 102)

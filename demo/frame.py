@@ -1,6 +1,6 @@
 """What stands above the tabs: what the store holds, and what in it is broken."""
 
-from demo.listing import Listing
+from demo.backend.catalog import Listing
 from demo.markup import text
 
 

@@ -5,9 +5,9 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
+from demo.backend.catalog import Shown
+from demo.backend.service import Shelf
 from demo.choice import Pick
-from demo.listing import Shown
-from demo.shelf import Shelf
 
 Ask = Callable[[Shown], Int64[np.ndarray, "m n"]]
 """Returns what m models predict for all n samples."""

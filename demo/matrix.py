@@ -13,9 +13,9 @@ from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
 from cvx.maps.explanation import View
 from cvx.plotting import colors
 from cvx.plotting.labels import CLIP
-from demo.listing import Shown
+from demo.backend.catalog import Shown
+from demo.backend.service import Shelf
 from demo.markup import notice, picture, text
-from demo.shelf import Shelf
 
 NUM_SHOWN = 8
 SIGNED = ("spearman_signed", "cosine")

@@ -13,6 +13,7 @@ from demo import theme
 from demo.about import AboutTab
 from demo.agreement import AgreementTab
 from demo.api.endpoints import Endpoints
+from demo.backend.loader import Opening
 from demo.choice import PER_PAGE, Choice, Pick, read_link
 from demo.class_view import ClassTab
 from demo.compare import QUIET, CompareTab, with_models
@@ -20,14 +21,13 @@ from demo.embeddings import EmbeddingsTab
 from demo.lanes import LOOKING, SURVEYING
 from demo.later import LaterTab
 from demo.link import Link
-from demo.opening import Opening
 from demo.pulling import PullJob, PullPanel
 from demo.runs import RunsTab
 from demo.starter import StarterJob, step
 from demo.through_training import FilmTab
 
 if TYPE_CHECKING:
-    from demo.listing import Listing
+    from demo.backend.catalog import Listing
 
 LATER_TABS: dict[str, tuple[str, Callable[[Opening], LaterTab]]] = {
     "classes": ("Class view", ClassTab),

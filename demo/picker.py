@@ -10,9 +10,9 @@ from cvx.data.splits import NUM_FILM
 from cvx.data.transforms import fit
 from cvx.plotting import colors
 from demo import gallery
+from demo.backend.catalog import Shown
 from demo.choice import PER_PAGE, WHICH, Choice, Pick
 from demo.gallery import Ask, ask_nobody
-from demo.listing import Shown
 from demo.markup import data_uri, text
 
 THUMB = 64

@@ -10,8 +10,8 @@ from jaxtyping import Int64
 
 from cvx.metrics.embedding import align
 from cvx.plotting.labels import percent
-from demo.history import History, Past, Points
-from demo.listing import Shown
+from demo.backend.catalog import Shown
+from demo.backend.run_history import History, Past, Points
 from demo.markup import notice, text
 from demo.picker import sprite_of
 

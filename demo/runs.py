@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.compare import QUIET, script_of
 from demo.link import Link
-from demo.opening import Opening
 
 X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
 LOGS = [("Logarithmic x", "x"), ("Logarithmic y", "y")]

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
+from demo.backend.loader import Opening
 from demo.compare import MAX_COLUMNS, QUIET, REDUCTIONS, script_of
 from demo.link import Link
-from demo.opening import Opening
 
 SCALES = [
     ("One for all runs and epochs", "film"),

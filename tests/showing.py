@@ -4,8 +4,8 @@ import pytest
 from small_runs import add_runs
 from small_store import make_store
 
-from demo.history import History
-from demo.shelf import Shelf
+from demo.backend.run_history import History
+from demo.backend.service import Shelf
 
 
 @pytest.fixture(scope="session")

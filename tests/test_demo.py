@@ -13,11 +13,12 @@ from PIL import Image
 from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
-from demo import classes, frame, looking, picker
-from demo.bounded import Bounded
+from demo import classes, frame, picker
+from demo.backend import map_rows
+from demo.backend.lru_cache import Bounded
+from demo.backend.service import Shelf
 from demo.choice import CHOICES, WHICH, Choice, Pick, read_link
 from demo.compare import arrange
-from demo.shelf import Shelf
 from demo.starter import StarterJob
 
 pytest_plugins = ["showing"]
@@ -128,7 +129,7 @@ def test_an_empty_store_lists_nothing_and_breaks_nothing(tmp_path):
     shelf = Shelf(tmp_path / "nothing")
     assert shelf.listing().datasets == {}
     assert "empty store" in frame.status(shelf.listing())
-    assert looking.lines(shelf, shelf.listing(), EVERYTHING, {}) == []
+    assert map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}) == []
     assert arrange(shelf.listing(), EVERYTHING, ((), ())) == Choice()
 
 
@@ -137,18 +138,18 @@ def test_a_dataset_without_samples_says_so_and_still_takes_uploads(own_store, tm
 
     shutil.rmtree(own_store.root / "samples" / "dots")
     shelf = Shelf(own_store.root)
-    (line,) = looking.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
+    (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
     assert "no samples" in line.error and "upload an image" in line.error
     Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
     choice = Choice(datasets=("dots",), models=("resnet10t",), source="upload")
-    (line,) = looking.lines(shelf, shelf.listing(), choice, {}, tmp_path / "red.png")
+    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {}, tmp_path / "red.png")
     assert line.cells[0].view.images.shape == (1, 8, 8, 1)
 
 
 def test_samples_that_are_damaged_take_no_other_dataset_with_them(own_store):
     (own_store.root / "samples" / "dots" / "v0" / "images.npy").write_bytes(b"?")
     shelf = Shelf(own_store.root)
-    dots, tiles = looking.lines(shelf, shelf.listing(), EVERYTHING, {})
+    dots, tiles = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})
     assert "damaged" in dots.error
     assert tiles.cells[0].view is not None
 

@@ -13,8 +13,8 @@ from cvx.comparison import Options
 from cvx.metrics import agreement as library
 from demo import matrix
 from demo.agreement import CONDITIONS, MEASURES, AgreementTab
+from demo.backend.service import Shelf
 from demo.link import Link
-from demo.shelf import Shelf
 
 pytest_plugins = ["visiting"]
 

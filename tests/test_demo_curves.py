@@ -10,7 +10,7 @@ from small_runs import add_run, data_of
 from small_store import bare_tab, make_splits, make_store
 
 from demo import curves
-from demo.history import History
+from demo.backend.run_history import History
 from demo.link import Link
 from demo.runs import RunsTab
 

@@ -14,7 +14,7 @@ from scipy.stats import spearmanr
 from small_store import CLASSES
 
 from cvx.plotting import colors
-from demo import looking
+from demo.backend import map_rows
 from demo.choice import Choice, Pick
 
 pytest_plugins = ["showing"]
@@ -33,7 +33,7 @@ def test_a_row_is_saved_as_picture_arrays_and_numbers(shelf):
     import csv
 
     choice = Choice(datasets=("tiles",), models=("resnet10t", "vit_tiny"), reduction="signed")
-    (line,) = looking.lines(shelf, shelf.listing(), choice, {"tiles": Pick(index=5)})
+    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {"tiles": Pick(index=5)})
     arrays = np.load(io.BytesIO(saved(line, choice, "npz")))
     rows = list(csv.DictReader(io.StringIO(saved(line, choice, "csv").decode("utf-8-sig"))))
     about = json.loads(str(arrays["about"]))
@@ -54,7 +54,7 @@ def test_a_saved_row_says_which_image_and_models_it_is_of_and_what_stood_beside_
     import csv
 
     choice = Choice(datasets=("tiles",), models=("resnet10t", "vit_tiny"))
-    (line,) = looking.lines(shelf, shelf.listing(), choice, {"tiles": Pick(index=5)})
+    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {"tiles": Pick(index=5)})
     rows = list(csv.DictReader(io.StringIO(saved(line, choice, "csv").decode("utf-8-sig"))))
     about = json.loads(str(np.load(io.BytesIO(saved(line, choice, "npz")))["about"]))
     samples, cells = store.samples("tiles"), line.cells
@@ -78,7 +78,7 @@ def test_a_saved_row_of_an_upload_names_the_file_by_its_digest(shelf, tmp_path):
 
     Image.new("RGB", (9, 7), "red").save(tmp_path / "own.png")
     choice = Choice(datasets=("dots",), models=("resnet10t",), source="upload")
-    (line,) = looking.lines(shelf, shelf.listing(), choice, {}, tmp_path / "own.png")
+    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {}, tmp_path / "own.png")
     (row,) = csv.DictReader(io.StringIO(saved(line, choice, "csv").decode("utf-8-sig")))
     assert row["file_sha256"] == hashlib.sha256((tmp_path / "own.png").read_bytes()).hexdigest()
     assert row["sample_id"] == row["mask_share"] == ""
@@ -90,7 +90,7 @@ def test_a_row_that_is_no_longer_kept_or_has_no_answer_says_what_to_do(shelf):
 
     with pytest.raises(ValueError, match="Refresh"):
         downloads.save("unknown", "png")
-    (line,) = looking.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("vit_tiny",)), {})
+    (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("vit_tiny",)), {})
     with pytest.raises(ValueError, match="nothing to save"):
         saved(line, Choice(), "csv")
 
@@ -98,7 +98,7 @@ def test_a_row_that_is_no_longer_kept_or_has_no_answer_says_what_to_do(shelf):
 def test_a_spreadsheet_takes_no_name_for_a_formula(shelf):
     from dataclasses import replace
 
-    (line,) = looking.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
+    (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
     line = replace(line, subject=replace(line.subject, classes=("=1+1",) * 3))
     assert b",'=1+1," in saved(line, Choice(), "csv")
 
@@ -176,7 +176,7 @@ def test_an_upload_that_is_not_square_is_turned_upright_laid_over_white_and_cut_
     assert subject.image.shape[:2] == size[::-1]
     assert (subject.image[0, 0] > 200).all() and (subject.image[-1, -1] > 200).all()  # the white ends
     choice = Choice(datasets=("tiles",), models=("resnet10t",), source="upload")
-    (line,) = looking.lines(shelf, shelf.listing(), choice, {}, tmp_path / name)
+    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {}, tmp_path / name)
     seen = line.cells[0].view.images[0].astype(int)
     assert seen.shape == (16, 16, 3) and np.abs(seen - [255, 0, 0]).max() < 60
 
@@ -186,7 +186,7 @@ def test_an_upload_of_one_pixel_and_one_of_16_bits_are_looked_at(shelf, tmp_path
     Image.fromarray(np.linspace(0, 65535, 64 * 64).reshape(64, 64).astype(np.uint16)).save(tmp_path / "deep.png")
     choice = Choice(datasets=("dots", "tiles"), models=("resnet10t",), source="upload")
     for name in ("dot.png", "deep.png"):
-        lines = looking.lines(shelf, shelf.listing(), choice, {}, tmp_path / name)
+        lines = map_rows.lines(shelf, shelf.listing(), choice, {}, tmp_path / name)
         assert [cell.view is not None for line in lines for cell in line.cells] == [True, True]
     deep = shelf.upload(tmp_path / "deep.png").image
     assert deep.max() == 255 and len(np.unique(deep)) > 200

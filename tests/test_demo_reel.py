@@ -12,7 +12,7 @@ from small_store import ROOT
 from cvx.attribution import rescale
 from cvx.plotting import colors
 from demo import film_gif
-from demo.history import History
+from demo.backend.run_history import History
 
 pytest_plugins = ["showing"]
 

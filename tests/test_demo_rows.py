@@ -12,9 +12,10 @@ from PIL import Image
 from small_store import CLASSES, NASTY, cut_weights
 
 from cvx.plotting import colors, labels
-from demo import classes, grid, looking, markup, picker
+from demo import classes, grid, markup, picker
+from demo.backend import map_rows
+from demo.backend.service import Shelf
 from demo.choice import Choice, Pick, read_link
-from demo.shelf import Shelf
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))
@@ -22,7 +23,7 @@ EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny")
 
 def test_every_cell_holds_the_gradient_of_its_own_model(shelf, store):
     picks = {"tiles": Pick(index=5)}
-    line = looking.lines(shelf, shelf.listing(), EVERYTHING, picks)[1]
+    line = map_rows.lines(shelf, shelf.listing(), EVERYTHING, picks)[1]
     image = store.samples("tiles").split.images[5]
     assert line.label == CLASSES["tiles"][1]
     for cell in line.cells:
@@ -35,21 +36,21 @@ def test_every_cell_holds_the_gradient_of_its_own_model(shelf, store):
 
 
 def test_a_row_shares_one_scale_and_an_own_scale_ends_at_each_percentile(shelf):
-    shared = looking.lines(shelf, shelf.listing(), EVERYTHING, {})[1].cells
+    shared = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})[1].cells
     assert shared[0].scaled.limit == shared[1].scaled.limit
-    each = looking.lines(shelf, shelf.listing(), Choice(**{**vars(EVERYTHING), "scale": "each", "clip": 90.0}), {})
+    each = map_rows.lines(shelf, shelf.listing(), Choice(**{**vars(EVERYTHING), "scale": "each", "clip": 90.0}), {})
     for cell in each[1].cells:
         heat = np.abs(cell.view.attribution[0]).max(axis=0)
         below, above = (np.quantile(heat, 0.9, method=method) for method in ("lower", "higher"))
         assert below <= cell.scaled.limit <= above
     fixed = Choice(**{**vars(EVERYTHING), "scale": "absolute", "limit": 0.25})
-    assert {cell.scaled.limit for cell in looking.lines(shelf, shelf.listing(), fixed, {})[1].cells} == {0.25}
+    assert {cell.scaled.limit for cell in map_rows.lines(shelf, shelf.listing(), fixed, {})[1].cells} == {0.25}
 
 
 @pytest.mark.parametrize("target", ["pred", "label", "class"])
 def test_the_target_is_the_prediction_the_label_or_the_chosen_class(shelf, target):
     picks = {"tiles": Pick(index=3, target="green")}
-    line = looking.lines(shelf, shelf.listing(), Choice(**{**vars(EVERYTHING), "target": target}), picks)[1]
+    line = map_rows.lines(shelf, shelf.listing(), Choice(**{**vars(EVERYTHING), "target": target}), picks)[1]
     for cell in line.cells:
         chosen = {"pred": int(cell.view.preds[0]), "label": CLASSES["tiles"].index(line.label), "class": 1}[target]
         assert cell.view.targets[0] == chosen
@@ -59,7 +60,7 @@ def test_the_target_is_the_prediction_the_label_or_the_chosen_class(shelf, targe
 def test_the_runner_up_and_its_difference_are_those_of_the_logits(shelf, store, score, method):
     def cells(target):
         asked = Choice(datasets=("tiles",), models=("resnet10t", "vit_tiny"), target=target, score=score, method=method)
-        (line,) = looking.lines(shelf, shelf.listing(), asked, {"tiles": Pick(index=3)})
+        (line,) = map_rows.lines(shelf, shelf.listing(), asked, {"tiles": Pick(index=3)})
         html = grid.grid([line], asked)
         return [cell.view for cell in line.cells], html
 
@@ -79,7 +80,7 @@ def test_the_runner_up_and_its_difference_are_those_of_the_logits(shelf, store, 
 def test_a_damaged_model_says_why_in_its_cell_and_the_others_answer(own_store):
     cut_weights(own_store.resolve("tiles-vit_tiny"))
     shelf = Shelf(own_store.root)
-    line = looking.lines(shelf, shelf.listing(), EVERYTHING, {})[1]
+    line = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})[1]
     resnet, vit = line.cells
     assert resnet.view is not None and "sha256" in vit.error
     html = grid.grid([line], EVERYTHING)
@@ -87,25 +88,25 @@ def test_a_damaged_model_says_why_in_its_cell_and_the_others_answer(own_store):
 
 
 def test_a_model_that_a_dataset_does_not_have_leaves_a_place_that_says_so(shelf):
-    html = grid.grid(looking.lines(shelf, shelf.listing(), EVERYTHING, {}), EVERYTHING)
+    html = grid.grid(map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}), EVERYTHING)
     assert html.count("cvx-absent") == 1 and "no such model of dots" in html
 
 
 def test_more_cells_than_a_page_can_show_are_refused(shelf):
     with pytest.raises(ValueError, match="untick"):
         many = Choice(datasets=("dots", "tiles"), models=tuple(map(str, range(30))))
-        looking.lines(shelf, shelf.listing(), many, {})
+        map_rows.lines(shelf, shelf.listing(), many, {})
 
 
 def test_the_label_of_an_upload_is_not_known_and_asking_for_it_is_said(shelf, tmp_path):
     Image.new("L", (9, 9)).save(tmp_path / "own.png")
     choice = Choice(datasets=("tiles",), models=("resnet10t",), source="upload", target="label")
-    (line,) = looking.lines(shelf, shelf.listing(), choice, {}, tmp_path / "own.png")
+    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {}, tmp_path / "own.png")
     assert "needs labels" in line.cells[0].error
 
 
 def test_numbers_under_a_map_are_those_of_the_gradient(shelf):
-    lines = looking.lines(shelf, shelf.listing(), EVERYTHING, {})
+    lines = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})
     html = grid.grid(lines, EVERYTHING)
     for cell in (cell for line in lines for cell in line.cells if cell.view is not None):
         gradient = cell.view.attribution[0].astype(float)
@@ -117,7 +118,7 @@ def test_numbers_under_a_map_are_those_of_the_gradient(shelf):
 def test_each_cell_says_how_alike_it_is_to_the_first_and_how_much_of_it_lies_on_the_mask(shelf, store):
     from scipy.stats import spearmanr
 
-    line = looking.lines(shelf, shelf.listing(), EVERYTHING, {"tiles": Pick(index=5)})[1]
+    line = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {"tiles": Pick(index=5)})[1]
     html = grid.grid([line], EVERYTHING)
     heats = [np.abs(cell.view.attribution[0]).max(axis=0) for cell in line.cells]
     alike = f"{spearmanr(heats[0].ravel(), heats[1].ravel()).statistic:.2f}".replace("-", "\N{MINUS SIGN}")
@@ -132,9 +133,9 @@ def test_each_cell_says_how_alike_it_is_to_the_first_and_how_much_of_it_lies_on_
 def test_a_map_that_is_zero_everywhere_is_said_to_be_so(shelf):
     from dataclasses import replace
 
-    (line,) = looking.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
+    (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
     view = replace(line.cells[0].view, attribution=np.zeros_like(line.cells[0].view.attribution))
-    cells = looking.scale([replace(line.cells[0], view=view)], EVERYTHING)
+    cells = map_rows.scale([replace(line.cells[0], view=view)], EVERYTHING)
     html = grid.grid([replace(line, cells=tuple(cells))], EVERYTHING)
     assert "zero at every pixel" in html and "nan" not in html
 
@@ -143,7 +144,7 @@ def test_names_are_shown_as_text_whatever_they_contain(shelf):
     listing = shelf.listing()
     choice = Choice(datasets=("dots",), models=("resnet10t",), target="class")
     picks = {"dots": Pick(index=2, target=NASTY)}
-    lines = looking.lines(shelf, listing, choice, picks)
+    lines = map_rows.lines(shelf, listing, choice, picks)
     pages = [
         grid.grid(lines, choice),
         picker.picker([listing.datasets["dots"]], choice, picks),
@@ -172,7 +173,7 @@ def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same
         assert (choice.datasets, choice.models, picks) == (("tiles",), ("resnet10t",), {})
         drawn = [*one.ways.values()][1]
         assert (choice.reduction, choice.target, choice.clip) == (drawn.reduction, drawn.target, drawn.clip)
-        (line,) = looking.lines(shelf, shelf.listing(), choice, {})
+        (line,) = map_rows.lines(shelf, shelf.listing(), choice, {})
         drawn = colors.colorize(line.cells[0].scaled.values, choice.reduction == "signed")
         shown = np.asarray(Image.open(io.BytesIO(base64.b64decode(pictures[2 * k + 1]))))
         assert np.array_equal(shown, drawn)

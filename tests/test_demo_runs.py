@@ -16,7 +16,7 @@ from small_store import make_splits, make_store
 
 from cvx.plotting import colors
 from demo import curves, film, points
-from demo.history import History
+from demo.backend.run_history import History
 from demo.link import Link
 
 pytest_plugins = ["showing"]

@@ -11,7 +11,7 @@ import yaml
 from gradio_client import Client
 from small_store import ROOT, served
 
-from demo.history import History
+from demo.backend.run_history import History
 
 PROJECT = "tester/maps"
 SHORT = {"epochs": 1, "warmup_epochs": 0}

@@ -194,9 +194,9 @@ def test_the_command_line_says_it_in_one_way(store, capsys, tmp_path):
 
 def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
     from demo.api import handlers
+    from demo.backend.map_rows import lines
+    from demo.backend.service import Shelf
     from demo.choice import Choice, Pick, read_link
-    from demo.looking import lines
-    from demo.shelf import Shelf
 
     shelf = Shelf(store.root)
     listing = shelf.listing()
@@ -215,7 +215,7 @@ def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
 
 
 def test_an_upload_is_seen_at_the_models_own_size(store, tmp_path):
-    from demo.shelf import Shelf
+    from demo.backend.service import Shelf
 
     path = tmp_path / "photo.png"
     Image.new("RGB", (50, 40), "red").save(path)
@@ -226,7 +226,7 @@ def test_an_upload_is_seen_at_the_models_own_size(store, tmp_path):
 
 
 def test_recorded_answers_are_not_taken_for_those_about_other_images_of_the_same_ids(store):
-    from demo.shelf import Shelf
+    from demo.backend.service import Shelf
 
     shelf = Shelf(store.root)
     entry = store.resolve(f"dots-{SMALL}")

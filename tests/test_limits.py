@@ -12,10 +12,10 @@ from small_store import add_model, make_splits, make_store, served
 
 from cvx.store import Store
 from demo import limits
+from demo.backend.catalog import Subject
+from demo.backend.map_rows import look
+from demo.backend.service import Shelf
 from demo.choice import Choice
-from demo.listing import Subject
-from demo.looking import look
-from demo.shelf import Shelf
 
 
 class Clock:

@@ -11,7 +11,7 @@ from cvx.__main__ import main
 from cvx.store import Store
 from cvx.tracking import publish
 from demo.api import handlers
-from demo.shelf import Shelf
+from demo.backend.service import Shelf
 
 OLD = ("\udc94L", "\udc94M", "blue", "gray")
 """As Python names class folders of an archive from Japan."""

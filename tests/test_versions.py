@@ -117,8 +117,8 @@ def test_an_older_sweep_is_continued_with_the_points_it_had_not_tried(unpack, tm
 
 @pytest.mark.parametrize("name", PACKED)
 def test_the_demo_lists_an_older_store_its_runs_and_how_alike_its_models_look(unpack, name):
-    from demo.history import History
-    from demo.shelf import Shelf
+    from demo.backend.run_history import History
+    from demo.backend.service import Shelf
 
     root = unpack(name)
     shelf, history = Shelf(root), History(root)

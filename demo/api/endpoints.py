@@ -9,9 +9,9 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from demo.api.schema import Agreement, Comparison, Held, Sample
+from demo.backend.loader import Opening
 from demo.choice import CHOICES, Choice
 from demo.lanes import LOOKING, SURVEYING
-from demo.opening import Opening
 
 
 class Endpoints:

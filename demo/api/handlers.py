@@ -13,12 +13,13 @@ from cvx.maps.explanation import top_classes
 from cvx.plotting.colors import colorize, gray_or_rgb, overlay
 from cvx.plotting.labels import unit
 from cvx.store import ModelEntry
-from demo import gallery, looking
+from demo import gallery
+from demo.backend import map_rows
+from demo.backend.catalog import Listing, Subject
+from demo.backend.map_rows import Cell
+from demo.backend.service import Shelf
 from demo.choice import Choice, Pick
-from demo.listing import Listing, Subject
-from demo.looking import Cell
 from demo.markup import data_uri
-from demo.shelf import Shelf
 
 if TYPE_CHECKING:
     from demo.api.schema import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples
@@ -91,8 +92,8 @@ def compare(
         raise ValueError("give either a sample (DATASET:INDEX) or an image, and not both")
     entries = [shelf.store.resolve(reference) for reference in models]
     subject = shelf.upload(image) if image is not None else _sample(shelf.listing(), sample)
-    cells = [looking.look(shelf, entry.reference, entry, subject, target, choice) for entry in entries]
-    answers = [_answer(cell, choice) for cell in looking.scale(cells, choice)]
+    cells = [map_rows.look(shelf, entry.reference, entry, subject, target, choice) for entry in entries]
+    answers = [_answer(cell, choice) for cell in map_rows.scale(cells, choice)]
     return {"image": subject.caption, "label": subject.name, "answers": answers}
 
 
@@ -139,7 +140,7 @@ def _answer(cell: Cell, choice: Choice) -> "Answer":
         "unit": unit(view.score, view.method),
         "limit": float(scaled.limit),
         "clipped": float(scaled.clipped),
-        "norm": looking.norm(view),
+        "norm": map_rows.norm(view),
         "image_png": data_uri(gray_or_rgb(view.images[0])),
         "map_png": data_uri(colors),
         "overlay_png": data_uri(over),

@@ -51,9 +51,10 @@ def _fill(root: Path) -> None:
 
 def _compared(root: Path) -> dict[str, float]:
     """Answer as the page does, models loaded: strips and rows as HTML, for images not seen before and for one."""
-    from demo import gallery, grid, looking, picker
+    from demo import gallery, grid, picker
+    from demo.backend import map_rows
+    from demo.backend.service import Shelf
     from demo.choice import Choice, Pick
-    from demo.shelf import Shelf
 
     shelf, choice, images = Shelf(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
 
@@ -61,7 +62,7 @@ def _compared(root: Path) -> dict[str, float]:
         listing, picks = shelf.listing(), dict.fromkeys(DATASETS, Pick(index=index))
         ask = gallery.asker(shelf, MODELS)
         strips = picker.picker([listing.datasets[name] for name in DATASETS], choice, picks, ask)
-        lines = looking.lines(shelf, listing, choice, picks)
+        lines = map_rows.lines(shelf, listing, choice, picks)
         if any(cell.view is None for line in lines for cell in line.cells):
             raise RuntimeError("a model did not answer")
         return strips + grid.grid(lines, choice)

@@ -17,8 +17,8 @@ from cvx.store.npz import read_frame
 from cvx.store.runs import Run, list_runs
 from cvx.tracking.account import without_credentials
 from cvx.tracking.run_link import read_link
-from demo.bounded import Bounded
-from demo.listing import modified
+from demo.backend.catalog import modified
+from demo.backend.lru_cache import Bounded
 
 X_AXES = ("epoch", "step", "time")
 """What every row of metrics says beside its metrics."""

@@ -7,10 +7,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from demo.history import History
-    from demo.shelf import Shelf
+    from demo.backend.run_history import History
+    from demo.backend.service import Shelf
 
-LATER = ("demo.looking", "demo.grid", "demo.picker", "demo.classes", "timm", "matplotlib", "demo.film")
+LATER = ("demo.backend.map_rows", "demo.grid", "demo.picker", "demo.classes", "timm", "matplotlib", "demo.film")
 """What the first answers need, imported while a visitor reads the page."""
 
 
@@ -34,8 +34,8 @@ class Opening:
 
     def _open(self) -> None:
         try:
-            from demo.history import History
-            from demo.shelf import Shelf
+            from demo.backend.run_history import History
+            from demo.backend.service import Shelf
 
             self._opened.set_result((Shelf(self.root), History(self.root)))
         except BaseException as error:

@@ -11,9 +11,9 @@ from cvx.data.transforms import fit_masks
 from cvx.maps.explanation import View, heatmaps
 from cvx.metrics.agreement import spearman, traits
 from cvx.store import ModelEntry
+from demo.backend.catalog import Listing, Shown, Subject
+from demo.backend.service import Shelf
 from demo.choice import Choice, Pick
-from demo.listing import Listing, Shown, Subject
-from demo.shelf import Shelf
 
 MAX_CELLS = 48
 NO_UPLOAD = "Upload an image, and every chosen model looks at it."

@@ -23,10 +23,10 @@ from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.store import Samples
-from demo.answers import predictions
-from demo.bounded import Bounded
+from demo.backend.catalog import Listing, Subject, card_of, modified, read_listing, stamp_of
+from demo.backend.lru_cache import Bounded
+from demo.backend.predictions import predictions
 from demo.limits import check_card, check_picture
-from demo.listing import Listing, Subject, card_of, modified, read_listing, stamp_of
 from demo.turns import Turns
 
 Kept = TypeVar("Kept")

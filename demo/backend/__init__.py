@@ -1,0 +1,1 @@
+"""What the page asks of cvx: models, samples, maps, predictions, run records."""
