@@ -96,7 +96,7 @@ class AboutTab:
 
     def draw(self) -> list[str]:
         """Draw the text, and examples by models of the store."""
-        from demo.examples import examples
+        from demo.components.about_examples import examples
 
         return [about(examples(self._opening.shelf))]
 
@@ -107,7 +107,7 @@ def about(live: str = "") -> str:
     Args:
         live: Examples as HTML.
     """
-    from demo.markup import color_bar
+    from demo.components.markup import color_bar
 
     items = "".join(f"<section><h3>{question}</h3><p>{answer}</p></section>" for question, answer in QUESTIONS)
     return (

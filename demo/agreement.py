@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.compare import MAX_COLUMNS, QUIET, columns_of, script_of
+from demo.components.controls import MAX_COLUMNS, QUIET, columns_of, script_of
 from demo.lanes import SURVEYING
 from demo.link import Link
 
@@ -97,7 +97,7 @@ class AgreementTab:
     ) -> list[str]:
         """Draw the matrix, and the images on which two models differ most."""
         from demo import matrix
-        from demo.markup import notice
+        from demo.components.markup import notice
 
         shown = self._opening.shelf.listing().datasets.get(dataset or "")
         if shown is None:

@@ -6,7 +6,7 @@ import gradio as gr
 
 from demo.backend.loader import Opening
 from demo.choice import CHOICES
-from demo.compare import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
+from demo.components.controls import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
 from demo.link import Link
 
 DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient"}
@@ -86,7 +86,7 @@ class ClassTab:
     ) -> list[str]:
         """Draw one card per model."""
         from demo.classes import cards
-        from demo.markup import notice
+        from demo.components.markup import notice
 
         shown = self._opening.shelf.listing().datasets.get(dataset or "")
         if shown is None or not class_name:

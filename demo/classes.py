@@ -10,7 +10,7 @@ from cvx.plotting.colors import colorize, gray_or_rgb
 from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
 from demo.backend.catalog import Shown
 from demo.backend.service import Shelf
-from demo.markup import color_bar, legend, notice, picture, text
+from demo.components.markup import color_bar, legend, notice, picture, text
 
 ALIGNED = (
     "The mean map averages the maps of all these images, each divided by its sum, so that every image counts alike."

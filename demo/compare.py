@@ -9,14 +9,11 @@ import gradio as gr
 
 from demo.backend.loader import Opening
 from demo.choice import RANGES, Choice, Pick
-from demo.lanes import LOOKING
+from demo.components.controls import MAX_COLUMNS, MAX_ROWS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
 
 if TYPE_CHECKING:
     from demo.backend.catalog import Listing
 
-ASSETS = Path(__file__).parent
-MAX_ROWS, MAX_COLUMNS = 3, 4
-"""Datasets and models that are ticked unasked."""
 
 TARGETS = [
     ("Predicted class", "pred"),
@@ -27,22 +24,8 @@ TARGETS = [
 ]
 SOURCES = [("Test samples", "samples"), ("My own image", "upload")]
 OWN = ("each model's own dataset", "")
-SCORES = [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
-METHODS = [
-    ("Vanilla gradient", "gradient"),
-    ("SmoothGrad", "smoothgrad"),
-    ("Integrated Gradients", "integrated_gradients"),
-]
-REDUCTIONS = [("Largest magnitude", "max"), ("Sum of magnitudes", "sum"), ("Signed sum", "signed")]
 SCALES = [("One for the row", "shared"), ("Each map its own", "each"), ("Fixed", "absolute")]
 
-QUIET: dict[str, Any] = {
-    "api_visibility": "private",
-    **LOOKING,
-    "show_progress": "minimal",
-    "trigger_mode": "always_last",
-}
-"""Settings of every event that asks models: hidden from scripts, in turn, the last click counts."""
 
 SET_OPACITY = """(percent) => {
     for (const grid of document.querySelectorAll('.cvx-grid')) grid.style.setProperty('--opacity', percent / 100);
@@ -203,7 +186,7 @@ class CompareTab:
         """Return strips and rows as HTML."""
         from demo import downloads, gallery, grid, picker
         from demo.backend import map_rows
-        from demo.markup import notice
+        from demo.components.markup import notice
 
         shown = listing.rows(choice.datasets, choice.samples)
         strips = picker.picker(shown, choice, picks, gallery.asker(self._opening.shelf, choice.models))
@@ -252,17 +235,6 @@ def _targets(choice: Choice) -> list[tuple[str, str]]:
     return [pair for pair in TARGETS if choice.source == "samples" or pair[1] != "label"]
 
 
-def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:
-    """List the models that were trained on any of these datasets, best versions first."""
-    shown = [listing.datasets[name] for name in datasets if name in listing.datasets]
-    return [name for name in listing.columns if any(name in one.columns for one in shown)]
-
-
 def _path(payload: dict[str, Any] | None) -> str | None:
     """Return the path of an upload; Gradio has checked that it lies in its upload folder."""
     return payload["path"] if payload else None
-
-
-def script_of(*names: str) -> str:
-    """Return a component's JavaScript, of one file or of several that share their names."""
-    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)

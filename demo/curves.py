@@ -11,7 +11,7 @@ from jaxtyping import Float64
 
 from cvx.plotting.labels import percent
 from demo.backend.run_history import X_AXES, History, Past
-from demo.markup import notice, text
+from demo.components.markup import notice, text
 
 X_WORDS = {"epoch": "epoch", "step": "step", "time": "seconds"}
 MOST_POINTS = 800

@@ -6,9 +6,8 @@ from typing import Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.compare import MAX_COLUMNS, QUIET, script_of
+from demo.components.controls import MAX_COLUMNS, QUIET, newest_of_each_model, script_of
 from demo.link import Link
-from demo.through_training import newest_of_each_model
 
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
 COLORS = [("Label", "label"), ("Prediction", "prediction"), ("Right or wrong", "correct"), ("Confidence", "confidence")]

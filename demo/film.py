@@ -13,7 +13,7 @@ from cvx.plotting import colors, labels
 from cvx.plotting.labels import CLIP, REDUCTION_WORDS
 from demo.backend.catalog import Shown
 from demo.backend.run_history import History, Past, Reel
-from demo.markup import data_uri, legend, notice, picture, text
+from demo.components.markup import data_uri, legend, notice, picture, text
 
 METRICS = {"val/acc1": "validation accuracy", "val/loss": "validation loss", "train/loss": "training loss"}
 MOSTLY = 0.5

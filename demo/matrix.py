@@ -15,7 +15,7 @@ from cvx.plotting import colors
 from cvx.plotting.labels import CLIP
 from demo.backend.catalog import Shown
 from demo.backend.service import Shelf
-from demo.markup import notice, picture, text
+from demo.components.markup import notice, picture, text
 
 NUM_SHOWN = 8
 SIGNED = ("spearman_signed", "cosine")

@@ -16,7 +16,8 @@ from demo.api.endpoints import Endpoints
 from demo.backend.loader import Opening
 from demo.choice import PER_PAGE, Choice, Pick, read_link
 from demo.class_view import ClassTab
-from demo.compare import QUIET, CompareTab, with_models
+from demo.compare import CompareTab, with_models
+from demo.components.controls import QUIET
 from demo.embeddings import EmbeddingsTab
 from demo.lanes import LOOKING, SURVEYING
 from demo.later import LaterTab
@@ -195,7 +196,7 @@ class Page:
         pairs: Sequence[tuple[str, str]],
         where: str,
     ) -> list[Any]:
-        from demo.frame import status, trouble
+        from demo.components.store_status import status, trouble
 
         some, busy = bool(listing.datasets), self._job.running or self._job.failed
         return [

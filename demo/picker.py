@@ -12,8 +12,8 @@ from cvx.plotting import colors
 from demo import gallery
 from demo.backend.catalog import Shown
 from demo.choice import PER_PAGE, WHICH, Choice, Pick
+from demo.components.markup import data_uri, text
 from demo.gallery import Ask, ask_nobody
-from demo.markup import data_uri, text
 
 THUMB = 64
 """Larger samples are shrunk to this for the strip."""

@@ -12,7 +12,7 @@ from cvx.metrics.embedding import align
 from cvx.plotting.labels import percent
 from demo.backend.catalog import Shown
 from demo.backend.run_history import History, Past, Points
-from demo.markup import notice, text
+from demo.components.markup import notice, text
 from demo.picker import sprite_of
 
 MAX_THUMBS = 64

@@ -89,7 +89,7 @@ class PullPanel:
 
 def said(job: PullJob) -> str:
     """Say how far the pull is, or what came of it."""
-    from demo.markup import text
+    from demo.components.markup import text
 
     if job.running:
         return _box(f"Pulling models from W&B: {job.project}", _progress(job))
@@ -109,7 +109,7 @@ def said(job: PullJob) -> str:
 
 
 def _progress(job: PullJob) -> str:
-    from demo.markup import text
+    from demo.components.markup import text
 
     if not job.total:
         return "<p>Asking what there is. The page shows what the store holds.</p>"
@@ -124,6 +124,6 @@ def _sentence(words: str) -> str:
 
 
 def _box(title: str, body: str = "") -> str:
-    from demo.markup import text
+    from demo.components.markup import text
 
     return f'<div class="cvx-notice" role="status"><strong>{text(title)}</strong>{body}</div>'

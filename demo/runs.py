@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.compare import QUIET, script_of
+from demo.components.controls import QUIET, script_of
 from demo.link import Link
 
 X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
@@ -111,7 +111,7 @@ class RunsTab:
     ) -> list[str]:
         """Draw curves and tables."""
         from demo import curves
-        from demo.markup import notice
+        from demo.components.markup import notice
 
         chronicle = self._opening.history.chronicle()
         runs = [p for p in chronicle.runs if p.dataset in datasets and p.model in models]

@@ -107,7 +107,7 @@ def _presets() -> list[Path]:
 
 def welcome(job: StarterJob, root: Path) -> str:
     """Say what is missing, how to get it, and how far the training is."""
-    from demo.markup import notice, text
+    from demo.components.markup import notice, text
 
     typed = shlex.join(["python", *job.command[1:]])
     if job.running:
@@ -124,7 +124,7 @@ def welcome(job: StarterJob, root: Path) -> str:
 
 
 def _bars(job: StarterJob) -> str:
-    from demo.markup import text
+    from demo.components.markup import text
 
     rows = job.progress()
     done = sum(share for _, share, _ in rows) / max(1, len(rows))

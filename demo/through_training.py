@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.compare import MAX_COLUMNS, QUIET, REDUCTIONS, script_of
+from demo.components.controls import MAX_COLUMNS, QUIET, REDUCTIONS, newest_of_each_model, script_of
 from demo.link import Link
 
 SCALES = [
@@ -88,10 +88,3 @@ class FilmTab:
         link = self.link(index, dataset, runs, scale, reduction)
         strip = picker.film_strip(shown, index) if shown else ""
         return [strip, film.film(self._opening.history, shown, chosen, index, scale, reduction, link)]
-
-
-def newest_of_each_model(runs: Sequence[Any]) -> list[str]:
-    """Name the newest run of every model that has ended, or else of every model; not more than fit side by side."""
-    done = [past for past in runs if past.summary is not None] or list(runs)
-    newest = {past.model: past.name for past in done}
-    return list(newest.values())[:MAX_COLUMNS]

@@ -13,12 +13,13 @@ from PIL import Image
 from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
-from demo import classes, frame, picker
+from demo import classes, picker
 from demo.backend import map_rows
 from demo.backend.lru_cache import Bounded
 from demo.backend.service import Shelf
 from demo.choice import CHOICES, WHICH, Choice, Pick, read_link
 from demo.compare import arrange
+from demo.components import store_status
 from demo.starter import StarterJob
 
 pytest_plugins = ["showing"]
@@ -128,7 +129,7 @@ def test_a_model_that_is_added_removed_or_broken_is_seen_at_once(own_store, shel
 def test_an_empty_store_lists_nothing_and_breaks_nothing(tmp_path):
     shelf = Shelf(tmp_path / "nothing")
     assert shelf.listing().datasets == {}
-    assert "empty store" in frame.status(shelf.listing())
+    assert "empty store" in store_status.status(shelf.listing())
     assert map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}) == []
     assert arrange(shelf.listing(), EVERYTHING, ((), ())) == Choice()
 

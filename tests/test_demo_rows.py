@@ -12,10 +12,11 @@ from PIL import Image
 from small_store import CLASSES, NASTY, cut_weights
 
 from cvx.plotting import colors, labels
-from demo import classes, grid, markup, picker
+from demo import classes, grid, picker
 from demo.backend import map_rows
 from demo.backend.service import Shelf
 from demo.choice import Choice, Pick, read_link
+from demo.components import markup
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))
@@ -162,7 +163,7 @@ def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same
     from urllib.parse import parse_qsl
 
     from demo.about import about
-    from demo.examples import EXAMPLES, examples
+    from demo.components.about_examples import EXAMPLES, examples
 
     html = about(examples(shelf))
     pictures = re.findall(r'<figure><img class="cvx-pixels " src="data:image/png;base64,([^"]*)"', html)
@@ -181,7 +182,7 @@ def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same
 
 def test_a_store_whose_models_are_damaged_has_no_examples_and_still_explains(own_store):
     from demo.about import about
-    from demo.examples import examples
+    from demo.components.about_examples import examples
 
     cut_weights(own_store.resolve("tiles-resnet10t"))
     shelf = Shelf(own_store.root)

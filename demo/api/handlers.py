@@ -19,7 +19,7 @@ from demo.backend.catalog import Listing, Subject
 from demo.backend.map_rows import Cell
 from demo.backend.service import Shelf
 from demo.choice import Choice, Pick
-from demo.markup import data_uri
+from demo.components.markup import data_uri
 
 if TYPE_CHECKING:
     from demo.api.schema import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples

@@ -10,7 +10,7 @@ from demo.backend.catalog import Listing, Shown
 from demo.backend.map_rows import Cell, Line
 from demo.backend.service import Shelf
 from demo.choice import Choice, Pick
-from demo.markup import picture, text
+from demo.components.markup import picture, text
 
 
 @dataclass(frozen=True)

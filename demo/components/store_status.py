@@ -1,7 +1,7 @@
 """What stands above the tabs: what the store holds, and what in it is broken."""
 
 from demo.backend.catalog import Listing
-from demo.markup import text
+from demo.components.markup import text
 
 
 def status(listing: Listing) -> str:

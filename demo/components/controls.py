@@ -1,0 +1,47 @@
+"""Controls that several tabs share: choices, limits, scripts."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from demo.lanes import LOOKING
+
+if TYPE_CHECKING:
+    from demo.backend.catalog import Listing
+
+
+ASSETS = Path(__file__).parent
+MAX_ROWS, MAX_COLUMNS = 3, 4
+"""Datasets and models that are ticked unasked."""
+SCORES = [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
+METHODS = [
+    ("Vanilla gradient", "gradient"),
+    ("SmoothGrad", "smoothgrad"),
+    ("Integrated Gradients", "integrated_gradients"),
+]
+REDUCTIONS = [("Largest magnitude", "max"), ("Sum of magnitudes", "sum"), ("Signed sum", "signed")]
+QUIET: dict[str, Any] = {
+    "api_visibility": "private",
+    **LOOKING,
+    "show_progress": "minimal",
+    "trigger_mode": "always_last",
+}
+"""Settings of every event that asks models: hidden from scripts, in turn, the last click counts."""
+
+
+def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:
+    """List the models that were trained on any of these datasets, best versions first."""
+    shown = [listing.datasets[name] for name in datasets if name in listing.datasets]
+    return [name for name in listing.columns if any(name in one.columns for one in shown)]
+
+
+def script_of(*names: str) -> str:
+    """Return a component's JavaScript, of one file or of several that share their names."""
+    return "\n".join((ASSETS / name).read_text(encoding="utf-8") for name in names)
+
+
+def newest_of_each_model(runs: Sequence[Any]) -> list[str]:
+    """Name the newest run of every model that has ended, or else of every model; not more than fit side by side."""
+    done = [past for past in runs if past.summary is not None] or list(runs)
+    newest = {past.model: past.name for past in done}
+    return list(newest.values())[:MAX_COLUMNS]
