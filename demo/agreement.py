@@ -96,7 +96,7 @@ class AgreementTab:
         num: float,
     ) -> list[str]:
         """Draw the matrix, and the images on which two models differ most."""
-        from demo import matrix
+        from demo.components.agreement_matrix import agreement_matrix
         from demo.components.markup import notice
 
         shown = self._opening.shelf.listing().datasets.get(dataset or "")
@@ -106,4 +106,4 @@ class AgreementTab:
         if len(known) < 2:
             return [notice("Choose two models", "Agreement is between models: tick two or more of this dataset.")]
         link = self.link(pair, dataset, known, measure, condition, num)
-        return [matrix.page(self._opening.shelf, shown, known, pair, measure, condition, int(num), link)]
+        return [agreement_matrix.page(self._opening.shelf, shown, known, pair, measure, condition, int(num), link)]

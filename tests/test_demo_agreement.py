@@ -11,9 +11,9 @@ from small_store import add_model, bare_tab, cut_weights, make_splits, make_stor
 from cvx import comparison
 from cvx.comparison import Options
 from cvx.metrics import agreement as library
-from demo import matrix
 from demo.agreement import CONDITIONS, MEASURES, AgreementTab
 from demo.backend.service import Shelf
+from demo.components.agreement_matrix import agreement_matrix
 from demo.link import Link
 
 pytest_plugins = ["visiting"]
@@ -32,7 +32,7 @@ def shelf(store):
 
 
 def draw(shelf, models=("resnet10t", "vit_tiny"), pair=(), measure="spearman", condition="all", link=""):
-    return matrix.page(shelf, shelf.listing().datasets["tiles"], models, pair, measure, condition, 50, link)
+    return agreement_matrix.page(shelf, shelf.listing().datasets["tiles"], models, pair, measure, condition, 50, link)
 
 
 def test_the_tab_offers_what_the_library_measures():

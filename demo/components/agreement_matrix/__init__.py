@@ -1,0 +1,1 @@
+"""Agreement of each pair of models."""
