@@ -85,7 +85,7 @@ class ClassTab:
         method: str,
     ) -> list[str]:
         """Draw one card per model."""
-        from demo.classes import cards
+        from demo.components.class_cards.class_cards import cards
         from demo.components.markup import notice
 
         shown = self._opening.shelf.listing().datasets.get(dataset or "")

@@ -15,7 +15,7 @@ from cvx.maps.class_summary import class_view, sum_up
 from cvx.maps.explanation import look
 from cvx.metrics.complexity import describe
 from cvx.report.sections.maps import _class_cell
-from demo import classes
+from demo.components.class_cards import class_cards
 
 
 def test_the_mean_map_counts_every_image_alike():
@@ -59,7 +59,7 @@ def test_maps_of_one_pixel_have_no_center_bias_anywhere():
     view = sum_up(view_of(one), np.arange(2), "cat")
     assert np.isnan(view.center_bias) and np.isnan(describe(one[:, 0])["center_bias"]).all()
     row = figures._class_row(view, view.mean_map, 1.0)
-    shown = [*row.facts, classes._facts(view), *attribute._numbers([view]), _class_cell(view, {}).caption]
+    shown = [*row.facts, class_cards._facts(view), *attribute._numbers([view]), _class_cell(view, {}).caption]
     assert "nan" not in " ".join(shown)
 
 

@@ -13,13 +13,14 @@ from PIL import Image
 from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
-from demo import classes, picker
+from demo import picker
 from demo.backend import map_rows
 from demo.backend.lru_cache import Bounded
 from demo.backend.service import Shelf
 from demo.choice import CHOICES, WHICH, Choice, Pick, read_link
 from demo.compare import arrange
 from demo.components import store_status
+from demo.components.class_cards import class_cards
 from demo.starter import StarterJob
 
 pytest_plugins = ["showing"]
@@ -206,7 +207,7 @@ def test_a_class_view_shows_the_facts_that_comparison_computes(shelf, store):
     from cvx.maps.class_summary import class_view
 
     shown = shelf.listing().datasets["tiles"]
-    html = classes.cards(shelf, shown, "green", ["resnet10t", "vit_tiny"], 6, "max", "logit", "gradient")
+    html = class_cards.cards(shelf, shown, "green", ["resnet10t", "vit_tiny"], 6, "max", "logit", "gradient")
     for model in ("resnet10t", "vit_tiny"):
         classifier, card = store.resolve(f"tiles-{model}").load()
         view = class_view(model, classifier, card, store.samples("tiles").split, 1, num=6)
@@ -216,7 +217,7 @@ def test_a_class_view_shows_the_facts_that_comparison_computes(shelf, store):
 
 def test_a_class_without_samples_says_so_in_the_card(shelf):
     shown = shelf.listing().datasets["dots"]
-    html = classes.cards(shelf, shown, "no such", ["resnet10t"], 6, "max", "logit", "gradient")
+    html = class_cards.cards(shelf, shown, "no such", ["resnet10t"], 6, "max", "logit", "gradient")
     assert "cannot answer" in html and "no such" in html
 
 

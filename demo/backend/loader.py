@@ -10,7 +10,15 @@ if TYPE_CHECKING:
     from demo.backend.run_history import History
     from demo.backend.service import Shelf
 
-LATER = ("demo.backend.map_rows", "demo.grid", "demo.picker", "demo.classes", "timm", "matplotlib", "demo.film")
+LATER = (
+    "demo.backend.map_rows",
+    "demo.grid",
+    "demo.picker",
+    "demo.components.class_cards.class_cards",
+    "timm",
+    "matplotlib",
+    "demo.film",
+)
 """What the first answers need, imported while a visitor reads the page."""
 
 

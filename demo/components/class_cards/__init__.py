@@ -1,0 +1,1 @@
+"""What each model draws on for a class."""
