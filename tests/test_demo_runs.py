@@ -15,8 +15,9 @@ from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
 from cvx.plotting import colors
-from demo import curves, film, points
+from demo import curves, points
 from demo.backend.run_history import History
+from demo.components.film_player import film_player
 from demo.link import Link
 
 pytest_plugins = ["showing"]
@@ -114,7 +115,7 @@ def test_a_run_of_which_something_is_damaged_keeps_no_other_from_being_drawn(tmp
     listed = history.chronicle()
     assert list(listed.broken) == names[:named] and [past.name for past in listed.runs] == names[named:]
     pages = [
-        film.film(history, shown, listed.runs, 0, "film", "max"),
+        film_player.film(history, shown, listed.runs, 0, "film", "max"),
         points.panels(history, shown, listed.runs, "pca", "label"),
         *(curves.page(history, listed.runs, curves.Drawn(x=x)) for x in curves.X_AXES),
     ]
@@ -130,7 +131,7 @@ def test_a_film_whose_metrics_are_damaged_plays_without_its_curve_and_says_so(tm
     name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny")
     say("no JSON")(store.root / "runs" / name)
     history = History(store.root)
-    html = film.film(history, shown, history.chronicle().runs, 0, "film", "max")
+    html = film_player.film(history, shown, history.chronicle().runs, 0, "film", "max")
     (run,) = data_of(html)["runs"]
     assert "No learning curve of vit_tiny" in html and "line 1 is no JSON object" in html
     assert len(run["facts"]) == EPOCHS + 1 and run["curves"]["val/acc1"] == [[], []]
@@ -140,7 +141,7 @@ def test_a_film_whose_metrics_are_damaged_plays_without_its_curve_and_says_so(tm
 
 
 def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(history, tiles, shown):
-    html = film.film(history, shown, tiles, 3, "film", "max")
+    html = film_player.film(history, shown, tiles, 3, "film", "max")
     told = data_of(html)
     sprites = re.findall(r'data-sprite="data:image/png;base64,([^"]*)"', html)
     assert told["epochs"] == list(range(EPOCHS + 1)) and len(sprites) == 2
@@ -157,12 +158,12 @@ def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(h
 
 @pytest.mark.parametrize(("scale", "num_limits"), [("film", 1), ("run", 2), ("epoch", EPOCHS), ("each", 6)])
 def test_a_scale_is_shared_by_as_many_maps_as_it_says(history, tiles, shown, scale, num_limits):
-    runs = data_of(film.film(history, shown, tiles, 0, scale, "max"))["runs"]
+    runs = data_of(film_player.film(history, shown, tiles, 0, scale, "max"))["runs"]
     assert len({limit for run in runs for limit in run["limits"][1:]}) == num_limits
 
 
 def test_a_map_of_zeros_is_said_to_be_zero(history, tiles, shown):
-    runs = data_of(film.film(history, shown, tiles, 0, "each", "signed"))["runs"]
+    runs = data_of(film_player.film(history, shown, tiles, 0, "each", "signed"))["runs"]
     for run in runs:
         assert "zero everywhere" in run["zeros"][0] and not any(run["zeros"][1:])
 
@@ -172,10 +173,10 @@ def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
     splits = make_splits("tiles", 40, 16, 3, True)
     add_run(store, splits, "vit_tiny", film=False), add_run(store, splits, "resnet10t", seed=1)
     history = History(store.root)
-    html = film.film(history, shown, history.chronicle().runs, 0, "film", "max")
+    html = film_player.film(history, shown, history.chronicle().runs, 0, "film", "max")
     assert "has no film" in html and len(data_of(html)["runs"]) == 1
     (history.chronicle().runs[1].run.folder / "film" / "0001.npz").write_bytes(b"?")
-    assert "is damaged" in film.film(History(store.root), shown, history.chronicle().runs, 0, "film", "max")
+    assert "is damaged" in film_player.film(History(store.root), shown, history.chronicle().runs, 0, "film", "max")
 
 
 # Embeddings

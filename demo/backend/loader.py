@@ -17,7 +17,7 @@ LATER = (
     "demo.components.class_cards.class_cards",
     "timm",
     "matplotlib",
-    "demo.film",
+    "demo.components.film_player.film_player",
 )
 """What the first answers need, imported while a visitor reads the page."""
 

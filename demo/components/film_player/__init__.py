@@ -1,0 +1,1 @@
+"""Play maps through training."""
