@@ -124,8 +124,7 @@ class CompareTab:
         offered: tuple[Sequence[str], Sequence[str]],
     ) -> list[Any]:
         """Bring every control up to the store as it is now; the rows are drawn by an event of their own."""
-        from demo.gallery import asker
-        from demo.picker import picker
+        from demo.components.image_picker.filters import asker
 
         choice = arrange(listing, choice, offered)
         updates = {name: gr.update(value=getattr(choice, name)) for name in self.controls}
@@ -137,7 +136,7 @@ class CompareTab:
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
         now = (tuple(listing.datasets), tuple(listing.best))
         ask = asker(self._opening.shelf, choice.models)
-        strips = picker(listing.rows(choice.datasets, choice.samples), choice, picks, ask)
+        strips = image_picker(listing.rows(choice.datasets, choice.samples), choice, picks, ask)
         return [picks, now, gr.update(visible=choice.source == "upload"), strips, *updates.values()]
 
     def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
@@ -158,15 +157,15 @@ class CompareTab:
             gr.update(visible=choice.source == "upload"),
             gr.update(visible=choice.source == "samples"),
             gr.update(visible=choice.scale == "absolute"),
-            picker,
+            image_picker,
             gr.update(choices=_targets(choice), value=choice.target),
             grid,
         ]
 
     def pick(self, event: gr.EventData, picks: dict[str, Pick], upload: str | None, *values: Any) -> tuple[Any, ...]:
         """Hear what was done in a strip of samples, and draw the rows anew."""
-        from demo.gallery import asker
-        from demo.picker import changed
+        from demo.components.image_picker.filters import asker
+        from demo.components.image_picker.image_picker import changed
 
         listing, choice = self._opening.shelf.listing(), self.choice(values)
         said = {name: str(event._data.get(name, "")) for name in ("dataset", "action", "value")}
@@ -184,12 +183,13 @@ class CompareTab:
 
     def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
-        from demo import downloads, gallery, grid, picker
+        from demo import downloads, grid
         from demo.backend import map_rows
+        from demo.components.image_picker import filters, image_picker
         from demo.components.markup import notice
 
         shown = listing.rows(choice.datasets, choice.samples)
-        strips = picker.picker(shown, choice, picks, gallery.asker(self._opening.shelf, choice.models))
+        strips = image_picker.picker(shown, choice, picks, filters.asker(self._opening.shelf, choice.models))
         try:
             file = Path(upload) if upload else None
             rows = map_rows.lines(self._opening.shelf, listing, choice, picks, file)

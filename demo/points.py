@@ -12,8 +12,8 @@ from cvx.metrics.embedding import align
 from cvx.plotting.labels import percent
 from demo.backend.catalog import Shown
 from demo.backend.run_history import History, Past, Points
+from demo.components.image_picker.image_picker import sprite_of
 from demo.components.markup import notice, text
-from demo.picker import sprite_of
 
 MAX_THUMBS = 64
 CAVEAT = (

@@ -80,12 +80,12 @@ class FilmTab:
 
     def draw(self, index: int, dataset: str | None, runs: Sequence[str], scale: str, reduction: str) -> list[str]:
         """Draw the strip of images and the film."""
-        from demo import picker
         from demo.components.film_player import film_player
+        from demo.components.image_picker import image_picker
 
         chronicle = self._opening.history.chronicle()
         shown = self._opening.shelf.listing().datasets.get(dataset or "")
         chosen = [past for past in chronicle.named(runs) if past.dataset == dataset][:MAX_COLUMNS]
         link = self.link(index, dataset, runs, scale, reduction)
-        strip = picker.film_strip(shown, index) if shown else ""
+        strip = image_picker.film_strip(shown, index) if shown else ""
         return [strip, film_player.film(self._opening.history, shown, chosen, index, scale, reduction, link)]

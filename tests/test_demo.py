@@ -13,7 +13,6 @@ from PIL import Image
 from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
-from demo import picker
 from demo.backend import map_rows
 from demo.backend.lru_cache import Bounded
 from demo.backend.service import Shelf
@@ -21,6 +20,7 @@ from demo.choice import CHOICES, WHICH, Choice, Pick, read_link
 from demo.compare import arrange
 from demo.components import store_status
 from demo.components.class_cards import class_cards
+from demo.components.image_picker import image_picker
 from demo.starter import StarterJob
 
 pytest_plugins = ["showing"]
@@ -161,19 +161,19 @@ def test_samples_that_are_damaged_take_no_other_dataset_with_them(own_store):
 
 def test_a_strip_filters_pages_and_surprises(shelf):
     shown = shelf.listing().datasets["tiles"]
-    pick = picker.changed(shown, Pick(), "filter", "blue")
+    pick = image_picker.changed(shown, Pick(), "filter", "blue")
     assert pick.index == 2
-    pick = picker.changed(shown, pick, "surprise", "")
+    pick = image_picker.changed(shown, pick, "surprise", "")
     assert shown.gallery.labels[pick.index] == 2
-    html = picker.picker([shown], Choice(), {"tiles": pick})
+    html = image_picker.picker([shown], Choice(), {"tiles": pick})
     assert html.count('aria-label="sample') == 10 and 'aria-pressed="true"' in html
-    first = picker.changed(shown, Pick(), "page", "previous")
-    assert first.page == 2 and picker.changed(shown, first, "page", "next").page == 0
-    assert picker.changed(shown, pick, "image", "7; drop") == pick
+    first = image_picker.changed(shown, Pick(), "page", "previous")
+    assert first.page == 2 and image_picker.changed(shown, first, "page", "next").page == 0
+    assert image_picker.changed(shown, pick, "image", "7; drop") == pick
 
 
 def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store):
-    from demo import gallery
+    from demo.components.image_picker import filters
 
     shown, split = shelf.listing().datasets["tiles"], store.samples("tiles").split
     inputs = torch.tensor(np.asarray(split.images)).permute(0, 3, 1, 2).float() / 255
@@ -186,18 +186,18 @@ def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store
     disagree = [i for i in range(len(split)) if preds[0][i] != preds[1][i]]
     errors = [i for i, label in enumerate(split.labels) if preds[0][i] != label]
     assert disagree and 0 < len(errors) < len(split)
-    alone = gallery.asker(shelf, ["resnet10t"])
-    assert gallery.rows_of(shown, Pick(which="wrong"), alone).tolist() == errors
-    ask = gallery.asker(shelf, ["resnet10t", "vit_tiny", "no such"])
-    assert gallery.rows_of(shown, Pick(which="wrong"), ask).tolist() == wrong
-    assert gallery.rows_of(shown, Pick(which="disagree"), ask).tolist() == disagree
+    alone = filters.asker(shelf, ["resnet10t"])
+    assert filters.rows_of(shown, Pick(which="wrong"), alone).tolist() == errors
+    ask = filters.asker(shelf, ["resnet10t", "vit_tiny", "no such"])
+    assert filters.rows_of(shown, Pick(which="wrong"), ask).tolist() == wrong
+    assert filters.rows_of(shown, Pick(which="disagree"), ask).tolist() == disagree
     green = [i for i in wrong if split.labels[i] == 1]
-    assert gallery.rows_of(shown, Pick(which="wrong", shown="green"), ask).tolist() == green
-    pick = picker.changed(shown, Pick(), "which", "disagree", ask=ask)
+    assert filters.rows_of(shown, Pick(which="wrong", shown="green"), ask).tolist() == green
+    pick = image_picker.changed(shown, Pick(), "which", "disagree", ask=ask)
     assert pick.index == disagree[0]
-    assert picker.changed(shown, pick, "surprise", "", ask=ask).index in disagree
-    assert f"{len(disagree)} of 40 samples" in picker.picker([shown], Choice(), {"tiles": pick}, ask)
-    assert gallery.rows_of(shown, Pick(which="disagree"), gallery.asker(shelf, ["vit_tiny"])).tolist() == []
+    assert image_picker.changed(shown, pick, "surprise", "", ask=ask).index in disagree
+    assert f"{len(disagree)} of 40 samples" in image_picker.picker([shown], Choice(), {"tiles": pick}, ask)
+    assert filters.rows_of(shown, Pick(which="disagree"), filters.asker(shelf, ["vit_tiny"])).tolist() == []
 
 
 # The class view

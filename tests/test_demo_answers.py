@@ -9,9 +9,9 @@ from small_store import add_model, cut_weights, make_splits, make_store
 
 from cvx.store import Store
 from cvx.store.runs import RunWriter
-from demo import gallery
 from demo.backend.service import Shelf
 from demo.choice import Pick
+from demo.components.image_picker import filters
 
 SPLITS = make_splits("tiles", 40, 16, 3, True)
 
@@ -92,8 +92,8 @@ def test_errors_are_found_among_all_samples_however_many_there_are(tmp_path):
     writer.finish({"format": 1, "metrics": entry.card.metrics})
     shelf = Shelf(store.root)
     shown = shelf.listing().datasets["tiles"]
-    ask = gallery.asker(shelf, ["test_resnet"])
-    assert gallery.rows_of(shown, Pick(which="wrong"), ask).tolist() == [3, 650]
+    ask = filters.asker(shelf, ["test_resnet"])
+    assert filters.rows_of(shown, Pick(which="wrong"), ask).tolist() == [3, 650]
 
 
 def test_a_store_that_cannot_be_written_is_asked_all_the_same(store):

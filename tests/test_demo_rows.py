@@ -12,12 +12,13 @@ from PIL import Image
 from small_store import CLASSES, NASTY, cut_weights
 
 from cvx.plotting import colors, labels
-from demo import grid, picker
+from demo import grid
 from demo.backend import map_rows
 from demo.backend.service import Shelf
 from demo.choice import Choice, Pick, read_link
 from demo.components import markup
 from demo.components.class_cards import class_cards
+from demo.components.image_picker import image_picker
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))
@@ -149,7 +150,7 @@ def test_names_are_shown_as_text_whatever_they_contain(shelf):
     lines = map_rows.lines(shelf, listing, choice, picks)
     pages = [
         grid.grid(lines, choice),
-        picker.picker([listing.datasets["dots"]], choice, picks),
+        image_picker.picker([listing.datasets["dots"]], choice, picks),
         class_cards.cards(shelf, listing.datasets["dots"], NASTY, ["resnet10t"], 5, "max", "logit", "gradient"),
     ]
     for page in pages:

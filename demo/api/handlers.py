@@ -13,12 +13,12 @@ from cvx.maps.explanation import top_classes
 from cvx.plotting.colors import colorize, gray_or_rgb, overlay
 from cvx.plotting.labels import unit
 from cvx.store import ModelEntry
-from demo import gallery
 from demo.backend import map_rows
 from demo.backend.catalog import Listing, Subject
 from demo.backend.map_rows import Cell
 from demo.backend.service import Shelf
 from demo.choice import Choice, Pick
+from demo.components.image_picker import filters
 from demo.components.markup import data_uri
 
 if TYPE_CHECKING:
@@ -67,7 +67,7 @@ def samples(listing: Listing, dataset: str, class_name: str, first: int, num: in
     if first < 0 or not 1 <= num <= 100:
         raise ValueError(f"first must be at least 0 and num in 1…100, got {first} and {num}")
     images, labels = shown.gallery.images, shown.gallery.labels
-    rows = gallery.rows_of(shown, Pick(shown=class_name))[first : first + num]
+    rows = filters.rows_of(shown, Pick(shown=class_name))[first : first + num]
     return [
         {
             "sample": f"{dataset}:{row}",

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
 LATER = (
     "demo.backend.map_rows",
     "demo.grid",
-    "demo.picker",
+    "demo.components.image_picker.image_picker",
     "demo.components.class_cards.class_cards",
     "timm",
     "matplotlib",

@@ -51,17 +51,18 @@ def _fill(root: Path) -> None:
 
 def _compared(root: Path) -> dict[str, float]:
     """Answer as the page does, models loaded: strips and rows as HTML, for images not seen before and for one."""
-    from demo import gallery, grid, picker
+    from demo import grid
     from demo.backend import map_rows
     from demo.backend.service import Shelf
     from demo.choice import Choice, Pick
+    from demo.components.image_picker import filters, image_picker
 
     shelf, choice, images = Shelf(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
 
     def answer(index: int) -> str:
         listing, picks = shelf.listing(), dict.fromkeys(DATASETS, Pick(index=index))
-        ask = gallery.asker(shelf, MODELS)
-        strips = picker.picker([listing.datasets[name] for name in DATASETS], choice, picks, ask)
+        ask = filters.asker(shelf, MODELS)
+        strips = image_picker.picker([listing.datasets[name] for name in DATASETS], choice, picks, ask)
         lines = map_rows.lines(shelf, listing, choice, picks)
         if any(cell.view is None for line in lines for cell in line.cells):
             raise RuntimeError("a model did not answer")

@@ -9,11 +9,11 @@ from jaxtyping import Int64
 from cvx.data.splits import NUM_FILM
 from cvx.data.transforms import fit
 from cvx.plotting import colors
-from demo import gallery
 from demo.backend.catalog import Shown
 from demo.choice import PER_PAGE, WHICH, Choice, Pick
+from demo.components.image_picker import filters
+from demo.components.image_picker.filters import Ask, ask_nobody
 from demo.components.markup import data_uri, text
-from demo.gallery import Ask, ask_nobody
 
 THUMB = 64
 """Larger samples are shrunk to this for the strip."""
@@ -27,9 +27,9 @@ def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0, as
         return replace(pick, target=value)
     if action in ("filter", "which") and (action == "filter" or value in WHICH):
         pick = replace(pick, page=0, shown=value) if action == "filter" else replace(pick, page=0, which=value)
-        rows = gallery.rows_of(shown, pick, ask)
+        rows = filters.rows_of(shown, pick, ask)
         return replace(pick, index=int(rows[0]) if len(rows) else pick.index)
-    rows = gallery.rows_of(shown, pick, ask)
+    rows = filters.rows_of(shown, pick, ask)
     if action == "page":
         return replace(pick, page=(pick.page + (1 if value == "next" else -1)) % max(1, -(-len(rows) // PER_PAGE)))
     if action == "surprise" and len(rows):
@@ -61,7 +61,7 @@ def _strip(shown: Shown, choice: Choice, pick: Pick, ask: Ask) -> str:
         return ""
     strip = tools = ""
     if offers_images:
-        rows = gallery.rows_of(shown, pick, ask)
+        rows = filters.rows_of(shown, pick, ask)
         first = PER_PAGE * (pick.page % max(1, -(-len(rows) // PER_PAGE)))  # a link may name a page that is gone
         strip = thumbs(shown, rows[first : first + PER_PAGE], pick.index)
         tools, strip = _tools(shown, pick), strip + _count(shown, pick, len(rows))

@@ -1,0 +1,1 @@
+"""Choose an image by class, error or number."""
