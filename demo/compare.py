@@ -90,10 +90,10 @@ class CompareTab:
         """Return what the browser calls to save a row: a plain function, as Gradio marks it as its own."""
 
         def save(asked: dict[str, Any]) -> dict[str, str]:
-            from demo import downloads
+            from demo.components.map_grid import row_export
 
             try:
-                return downloads.save(str(asked.get("kept", "")), str(asked.get("kind", "")))
+                return row_export.save(str(asked.get("kept", "")), str(asked.get("kind", "")))
             except ValueError as error:
                 return {"error": str(error)}
 
@@ -157,7 +157,7 @@ class CompareTab:
             gr.update(visible=choice.source == "upload"),
             gr.update(visible=choice.source == "samples"),
             gr.update(visible=choice.scale == "absolute"),
-            image_picker,
+            picker,
             gr.update(choices=_targets(choice), value=choice.target),
             grid,
         ]
@@ -183,9 +183,9 @@ class CompareTab:
 
     def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
-        from demo import downloads, grid
         from demo.backend import map_rows
         from demo.components.image_picker import filters, image_picker
+        from demo.components.map_grid import map_grid, row_export
         from demo.components.markup import notice
 
         shown = listing.rows(choice.datasets, choice.samples)
@@ -196,7 +196,7 @@ class CompareTab:
         except ValueError as error:
             return strips, notice("That cannot be shown", str(error), "error")
         link = choice.link(picks)
-        return strips, grid.grid(rows, choice, link, [downloads.keep((row, choice, link)) for row in rows])
+        return strips, map_grid.grid(rows, choice, link, [row_export.keep((row, choice, link)) for row in rows])
 
 
 def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:

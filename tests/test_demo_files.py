@@ -23,9 +23,9 @@ pytest_plugins = ["showing"]
 
 
 def saved(line, choice, kind):
-    from demo import downloads
+    from demo.components.map_grid import row_export
 
-    found = downloads.save(downloads.keep((line, choice, choice.link({}))), kind)
+    found = row_export.save(row_export.keep((line, choice, choice.link({}))), kind)
     return base64.b64decode(found["content"])
 
 
@@ -86,10 +86,10 @@ def test_a_saved_row_of_an_upload_names_the_file_by_its_digest(shelf, tmp_path):
 
 
 def test_a_row_that_is_no_longer_kept_or_has_no_answer_says_what_to_do(shelf):
-    from demo import downloads
+    from demo.components.map_grid import row_export
 
     with pytest.raises(ValueError, match="Refresh"):
-        downloads.save("unknown", "png")
+        row_export.save("unknown", "png")
     (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("vit_tiny",)), {})
     with pytest.raises(ValueError, match="nothing to save"):
         saved(line, Choice(), "csv")

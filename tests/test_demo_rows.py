@@ -12,13 +12,13 @@ from PIL import Image
 from small_store import CLASSES, NASTY, cut_weights
 
 from cvx.plotting import colors, labels
-from demo import grid
 from demo.backend import map_rows
 from demo.backend.service import Shelf
 from demo.choice import Choice, Pick, read_link
 from demo.components import markup
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
+from demo.components.map_grid import map_grid
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))
@@ -64,7 +64,7 @@ def test_the_runner_up_and_its_difference_are_those_of_the_logits(shelf, store, 
     def cells(target):
         asked = Choice(datasets=("tiles",), models=("resnet10t", "vit_tiny"), target=target, score=score, method=method)
         (line,) = map_rows.lines(shelf, shelf.listing(), asked, {"tiles": Pick(index=3)})
-        html = grid.grid([line], asked)
+        html = map_grid.grid([line], asked)
         return [cell.view for cell in line.cells], html
 
     pred, (second, said), (difference, also) = cells("pred")[0], cells("runner_up"), cells("difference")
@@ -86,12 +86,12 @@ def test_a_damaged_model_says_why_in_its_cell_and_the_others_answer(own_store):
     line = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})[1]
     resnet, vit = line.cells
     assert resnet.view is not None and "sha256" in vit.error
-    html = grid.grid([line], EVERYTHING)
+    html = map_grid.grid([line], EVERYTHING)
     assert "This model cannot answer" in html and "overlay" in html
 
 
 def test_a_model_that_a_dataset_does_not_have_leaves_a_place_that_says_so(shelf):
-    html = grid.grid(map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}), EVERYTHING)
+    html = map_grid.grid(map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}), EVERYTHING)
     assert html.count("cvx-absent") == 1 and "no such model of dots" in html
 
 
@@ -110,7 +110,7 @@ def test_the_label_of_an_upload_is_not_known_and_asking_for_it_is_said(shelf, tm
 
 def test_numbers_under_a_map_are_those_of_the_gradient(shelf):
     lines = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})
-    html = grid.grid(lines, EVERYTHING)
+    html = map_grid.grid(lines, EVERYTHING)
     for cell in (cell for line in lines for cell in line.cells if cell.view is not None):
         gradient = cell.view.attribution[0].astype(float)
         assert f"L2 norm {labels.number(np.sqrt((gradient**2).sum()))}" in html
@@ -122,7 +122,7 @@ def test_each_cell_says_how_alike_it_is_to_the_first_and_how_much_of_it_lies_on_
     from scipy.stats import spearmanr
 
     line = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {"tiles": Pick(index=5)})[1]
-    html = grid.grid([line], EVERYTHING)
+    html = map_grid.grid([line], EVERYTHING)
     heats = [np.abs(cell.view.attribution[0]).max(axis=0) for cell in line.cells]
     alike = f"{spearmanr(heats[0].ravel(), heats[1].ravel()).statistic:.2f}".replace("-", "\N{MINUS SIGN}")
     assert html.count("Spearman") == 1 and f"Spearman correlation with resnet10t {alike}" in html
@@ -139,7 +139,7 @@ def test_a_map_that_is_zero_everywhere_is_said_to_be_so(shelf):
     (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
     view = replace(line.cells[0].view, attribution=np.zeros_like(line.cells[0].view.attribution))
     cells = map_rows.scale([replace(line.cells[0], view=view)], EVERYTHING)
-    html = grid.grid([replace(line, cells=tuple(cells))], EVERYTHING)
+    html = map_grid.grid([replace(line, cells=tuple(cells))], EVERYTHING)
     assert "zero at every pixel" in html and "nan" not in html
 
 
@@ -149,7 +149,7 @@ def test_names_are_shown_as_text_whatever_they_contain(shelf):
     picks = {"dots": Pick(index=2, target=NASTY)}
     lines = map_rows.lines(shelf, listing, choice, picks)
     pages = [
-        grid.grid(lines, choice),
+        map_grid.grid(lines, choice),
         image_picker.picker([listing.datasets["dots"]], choice, picks),
         class_cards.cards(shelf, listing.datasets["dots"], NASTY, ["resnet10t"], 5, "max", "logit", "gradient"),
     ]

@@ -12,7 +12,7 @@ if TYPE_CHECKING:
 
 LATER = (
     "demo.backend.map_rows",
-    "demo.grid",
+    "demo.components.map_grid.map_grid",
     "demo.components.image_picker.image_picker",
     "demo.components.class_cards.class_cards",
     "timm",

@@ -51,11 +51,11 @@ def _fill(root: Path) -> None:
 
 def _compared(root: Path) -> dict[str, float]:
     """Answer as the page does, models loaded: strips and rows as HTML, for images not seen before and for one."""
-    from demo import grid
     from demo.backend import map_rows
     from demo.backend.service import Shelf
     from demo.choice import Choice, Pick
     from demo.components.image_picker import filters, image_picker
+    from demo.components.map_grid import map_grid
 
     shelf, choice, images = Shelf(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
 
@@ -66,7 +66,7 @@ def _compared(root: Path) -> dict[str, float]:
         lines = map_rows.lines(shelf, listing, choice, picks)
         if any(cell.view is None for line in lines for cell in line.cells):
             raise RuntimeError("a model did not answer")
-        return strips + grid.grid(lines, choice)
+        return strips + map_grid.grid(lines, choice)
 
     asked: dict[str, Callable[[], object]] = {
         "a new image": lambda: answer(next(images)),

@@ -15,7 +15,7 @@ from cvx.store.provenance import provenance
 from demo.backend.lru_cache import Bounded
 from demo.backend.map_rows import Cell, Line, beside, largest, norm
 from demo.choice import Choice
-from demo.grid import CHOSEN_WORDS
+from demo.components.map_grid.map_grid import CHOSEN_WORDS
 
 KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
 """What a row can be saved as, with its media type."""

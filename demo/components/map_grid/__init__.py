@@ -1,0 +1,1 @@
+"""A grid of maps: one row a dataset, one column a model."""
