@@ -52,7 +52,7 @@ class RunsTab:
 
     def fill(self, link: Link) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
-        from demo.curves import metrics_of
+        from demo.components.run_charts.run_charts import metrics_of
 
         chronicle = self._opening.history.chronicle()
         datasets = link.some("dataset", chronicle.datasets) or chronicle.datasets[:1]
@@ -110,14 +110,14 @@ class RunsTab:
         color: str,
     ) -> list[str]:
         """Draw curves and tables."""
-        from demo import curves
         from demo.components.markup import notice
+        from demo.components.run_charts import run_charts
 
         chronicle = self._opening.history.chronicle()
         runs = [p for p in chronicle.runs if p.dataset in datasets and p.model in models]
         runs = [past for past in runs if (past.group or NO_GROUP) in groups]
         axes = {"log_x": "x" in log, "log_y": "y" in log}
-        drawn = curves.Drawn(metric=metric, x=x, smoothing=smoothing / 100, color=color, **axes)
+        drawn = run_charts.Drawn(metric=metric, x=x, smoothing=smoothing / 100, color=color, **axes)
         link = self.link(datasets, models, groups, metric, x, smoothing, log, color)
         broken = "".join(notice(f"{name} cannot be read", why, "error") for name, why in chronicle.broken.items())
-        return [broken + curves.page(self._opening.history, runs, drawn, link)]
+        return [broken + run_charts.page(self._opening.history, runs, drawn, link)]

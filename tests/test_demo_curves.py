@@ -9,8 +9,8 @@ import pytest
 from small_runs import add_run, data_of
 from small_store import bare_tab, make_splits, make_store
 
-from demo import curves
 from demo.backend.run_history import History
+from demo.components.run_charts import run_charts
 from demo.link import Link
 from demo.runs import RunsTab
 
@@ -20,7 +20,7 @@ pytest_plugins = ["showing"]
 
 
 def test_curves_are_the_recorded_metrics(history, tiles):
-    told = data_of(curves.page(history, tiles, curves.Drawn(metric="val/loss", x="step")))
+    told = data_of(run_charts.page(history, tiles, run_charts.Drawn(metric="val/loss", x="step")))
     for past, curve in zip(tiles, told["curves"], strict=True):
         rows = past.run.rows()
         assert curve["x"] == [row["step"] for row in rows]
@@ -28,11 +28,11 @@ def test_curves_are_the_recorded_metrics(history, tiles):
 
 
 def test_smoothing_keeps_a_constant_and_starts_at_the_first_value():
-    assert np.allclose(curves.smooth(np.full(9, 3.0), 0.9), 3)
+    assert np.allclose(run_charts.smooth(np.full(9, 3.0), 0.9), 3)
     values = np.random.default_rng(0).normal(size=50)
-    smoothed = curves.smooth(values, 0.9)
+    smoothed = run_charts.smooth(values, 0.9)
     assert smoothed[0] == pytest.approx(values[0]) and smoothed.std() < values.std() / 2
-    assert curves.smooth(values, 0.0) is values
+    assert run_charts.smooth(values, 0.0) is values
 
 
 def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
@@ -45,22 +45,22 @@ def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps({"format": 1, "metrics": {"test/acc1": 0.5 + 0.25 * seed}}))
     history = History(store.root)
-    html = curves.page(history, history.chronicle().runs, curves.Drawn())
+    html = run_charts.page(history, history.chronicle().runs, run_charts.Drawn())
     table = re.search(r'aria-label="test accuracy by setting">.*?</table>', html)[0]
     assert "62.5 %" in table and f"{100 * np.std([0.5, 0.75], ddof=1):.2f}" in table and table.count("<tr>") == 2
 
 
 def test_few_numbers_stand_by_size_and_words_by_name():
-    axis = curves._axis("lr", [0.005, 0.0015, 0.01, 0.005])
+    axis = run_charts._axis("lr", [0.005, 0.0015, 0.01, 0.005])
     assert axis["ticktext"] == ["0.0015", "0.005", "0.01"] and axis["values"] == [1, 0, 2, 1]
-    assert curves._axis("ema", [True, False])["ticktext"] == ["False", "True"]
-    assert curves._axis("stem", ["timm", None])["ticktext"] == ["", "timm"]
+    assert run_charts._axis("ema", [True, False])["ticktext"] == ["False", "True"]
+    assert run_charts._axis("stem", ["timm", None])["ticktext"] == ["", "timm"]
 
 
 def test_hyperparameters_over_two_decades_lie_on_a_logarithmic_axis():
-    axis = curves._axis("lr", [1e-4, 1e-1, 1e-2])
+    axis = run_charts._axis("lr", [1e-4, 1e-1, 1e-2])
     assert np.allclose(axis["values"], [-4, -1, -2]) and axis["ticktext"] == ["0.0001", "0.01", "0.1"]
-    words = curves._axis("model", ["vit", "cnn", "vit"])
+    words = run_charts._axis("model", ["vit", "cnn", "vit"])
     assert words["values"] == [1, 0, 1] and words["ticktext"] == ["cnn", "vit"]
 
 
@@ -103,7 +103,7 @@ def test_runs_on_wandb_have_a_link_and_others_have_none(grouped, monkeypatch):
         "https://wandb.ai/tester/maps/runs/b%2F2",
         "",
     ]
-    html = curves.page(grouped, runs, curves.Drawn())
+    html = run_charts.page(grouped, runs, run_charts.Drawn())
     assert re.findall(r'<a href="([^"]*)" target="_blank" rel="noopener noreferrer">', html) == [
         runs[1].url,
         runs[0].url,
@@ -129,7 +129,7 @@ def test_a_damaged_note_of_wandb_hides_no_run(grouped):
     [("run", [""] * 3), ("model", ["vit_tiny"] * 3), ("group", ["vit-lr", "by <hand>", "no sweep"])],
 )
 def test_curves_of_one_color_have_in_common_what_was_asked_for(grouped, color, names):
-    told = data_of(curves.page(grouped, grouped.chronicle().runs, curves.Drawn(color=color)))
+    told = data_of(run_charts.page(grouped, grouped.chronicle().runs, run_charts.Drawn(color=color)))
     assert [curve["group"] for curve in told["curves"]] == names
 
 
@@ -154,17 +154,17 @@ def test_a_link_of_the_tab_restores_it_and_names_no_sweeps_where_all_are_meant(g
 
 
 def test_a_log_axis_smoothing_and_the_metric_reach_the_page(history, tiles):
-    drawn = curves.Drawn(metric="val/loss", x="time", smoothing=0.5, log_x=True, log_y=True)
-    told = data_of(curves.page(history, tiles, drawn))
+    drawn = run_charts.Drawn(metric="val/loss", x="time", smoothing=0.5, log_x=True, log_y=True)
+    told = data_of(run_charts.page(history, tiles, drawn))
     assert told["drawn"]["log_x"] and told["drawn"]["log_y"] and told["x"] == "seconds"
     for past, curve in zip(tiles, told["curves"], strict=True):
         raw = [row["val/loss"] for row in past.run.rows()]
         assert np.allclose(curve["raw"], raw, rtol=1e-5)
-        assert np.allclose(curve["y"], curves.smooth(np.array(raw), 0.5), rtol=1e-5)
+        assert np.allclose(curve["y"], run_charts.smooth(np.array(raw), 0.5), rtol=1e-5)
 
 
 def test_parallel_coordinates_have_an_axis_for_every_hyperparameter_that_differs_and_the_result_last(history, tiles):
-    axes = data_of(curves.page(history, tiles, curves.Drawn()))["parallel"]
+    axes = data_of(run_charts.page(history, tiles, run_charts.Drawn()))["parallel"]
     assert [axis["label"] for axis in axes] == ["model", "epochs", "lr", "seed", "test accuracy"]
     assert axes[-1]["values"] == [past.metrics["test/acc1"] for past in tiles]
     assert axes[2]["ticktext"] == ["0.05", "0.1"]

@@ -15,9 +15,10 @@ from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
 from cvx.plotting import colors
-from demo import curves, points
+from demo import points
 from demo.backend.run_history import History
 from demo.components.film_player import film_player
+from demo.components.run_charts import run_charts
 from demo.link import Link
 
 pytest_plugins = ["showing"]
@@ -117,9 +118,9 @@ def test_a_run_of_which_something_is_damaged_keeps_no_other_from_being_drawn(tmp
     pages = [
         film_player.film(history, shown, listed.runs, 0, "film", "max"),
         points.panels(history, shown, listed.runs, "pca", "label"),
-        *(curves.page(history, listed.runs, curves.Drawn(x=x)) for x in curves.X_AXES),
+        *(run_charts.page(history, listed.runs, run_charts.Drawn(x=x)) for x in run_charts.X_AXES),
     ]
-    assert curves.metrics_of(history, listed.runs) == ["val/acc1", "val/loss"]
+    assert run_charts.metrics_of(history, listed.runs) == ["val/acc1", "val/loss"]
     for page in pages:
         told = json.dumps(data_of(page))
         assert names[1] in page or "resnet10t · seed 1" in told
