@@ -19,12 +19,12 @@ from demo.class_view import ClassTab
 from demo.compare import CompareTab, with_models
 from demo.components.controls import QUIET
 from demo.embeddings import EmbeddingsTab
+from demo.jobs.starter_training import StarterJob, step
+from demo.jobs.wandb_pull import PullJob, PullPanel
 from demo.lanes import LOOKING, SURVEYING
 from demo.later import LaterTab
 from demo.link import Link
-from demo.pulling import PullJob, PullPanel
 from demo.runs import RunsTab
-from demo.starter import StarterJob, step
 from demo.through_training import FilmTab
 
 if TYPE_CHECKING:

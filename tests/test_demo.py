@@ -21,7 +21,7 @@ from demo.compare import arrange
 from demo.components import store_status
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
-from demo.starter import StarterJob
+from demo.jobs.starter_training import StarterJob
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))

@@ -11,7 +11,7 @@ from small_store import make_store, served
 from test_tracking import HASTY, WHERE
 
 from cvx.tracking import publish
-from demo.pulling import PullJob, said
+from demo.jobs.wandb_pull import PullJob, said
 
 pytest_plugins = ["visiting"]
 

@@ -1,0 +1,1 @@
+"""Long jobs that run beside the page: training the starter models, pulling from W&B."""
