@@ -15,10 +15,11 @@ from typing import Any
 
 import gradio as gr
 
-from demo import limits, theme
-from demo.lanes import AT_ONCE, MOST_PAGES, made_fair
-from demo.memory import share
+from demo import theme
 from demo.page import Page
+from demo.serving import rate_limit
+from demo.serving.fair_queue import AT_ONCE, MOST_PAGES, made_fair
+from demo.serving.malloc import share
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -56,7 +57,7 @@ def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
     """Serve a page in cvx's looks; settings are those of `gr.Blocks.launch`."""
     sys.setswitchinterval(0.0005)  # after each of a model's small operations, Python's lock may be another thread's
     share()
-    queued = blocks.queue(max_size=limits.MAX_QUEUE, default_concurrency_limit=AT_ONCE)
+    queued = blocks.queue(max_size=rate_limit.MAX_QUEUE, default_concurrency_limit=AT_ONCE)
     return made_fair(queued).launch(
         theme=theme.theme(),
         head=theme.head(),
@@ -64,7 +65,7 @@ def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
         run_history=False,
         state_session_capacity=MOST_PAGES,
         favicon_path=None,
-        **{**limits.settings(0), **settings},
+        **{**rate_limit.settings(0), **settings},
     )
 
 
@@ -85,7 +86,7 @@ def _settings(flags: Flags) -> dict[str, Any]:
         "root_path": flags.root_path or None,
         "auth": _login(flags.auth),
         "mcp_server": flags.mcp,
-        **limits.settings(flags.limit),
+        **rate_limit.settings(flags.limit),
     }
 
 

@@ -21,10 +21,10 @@ from demo.components.controls import QUIET
 from demo.embeddings import EmbeddingsTab
 from demo.jobs.starter_training import StarterJob, step
 from demo.jobs.wandb_pull import PullJob, PullPanel
-from demo.lanes import LOOKING, SURVEYING
 from demo.later import LaterTab
 from demo.link import Link
 from demo.runs import RunsTab
+from demo.serving.fair_queue import LOOKING, SURVEYING
 from demo.through_training import FilmTab
 
 if TYPE_CHECKING:

@@ -4,15 +4,15 @@ import queue
 import threading
 from types import SimpleNamespace
 
-from demo import memory
-from demo.turns import Turns
+from demo.serving import malloc
+from demo.serving.worker import Turns
 
 
 def test_what_the_last_answer_freed_is_given_back_though_nobody_asks_again(monkeypatch):
     answered, given_back = threading.Event(), queue.Queue()
     glibc = SimpleNamespace(malloc_trim=lambda pad: given_back.put(answered.is_set()))
-    monkeypatch.setattr(memory, "EVERY_S", 0.2)
-    monkeypatch.setattr(memory, "_glibc", lambda: glibc)
+    monkeypatch.setattr(malloc, "EVERY_S", 0.2)
+    monkeypatch.setattr(malloc, "_glibc", lambda: glibc)
     turns = Turns("looking")
     turns.do(lambda: None), turns.do(lambda: None)
     answered.set()

@@ -11,11 +11,11 @@ from PIL import Image
 from small_store import add_model, make_splits, make_store, served
 
 from cvx.store import Store
-from demo import limits
 from demo.backend.catalog import Subject
 from demo.backend.map_rows import look
 from demo.backend.service import Shelf
 from demo.choice import Choice
+from demo.serving import rate_limit
 
 
 class Clock:
@@ -27,8 +27,8 @@ class Clock:
 
 def test_a_visitor_has_a_burst_and_then_one_request_at_a_time_while_another_has_its_own():
     clock = Clock()
-    buckets = limits.Buckets(60, clock)
-    assert [buckets.take("a") for _ in range(limits.BURST)] == [0.0] * limits.BURST
+    buckets = rate_limit.Buckets(60, clock)
+    assert [buckets.take("a") for _ in range(rate_limit.BURST)] == [0.0] * rate_limit.BURST
     assert buckets.take("a") == pytest.approx(1.0) and buckets.take("b") == 0.0
     clock.now = 0.75
     assert buckets.take("a") == pytest.approx(0.25)
@@ -38,29 +38,29 @@ def test_a_visitor_has_a_burst_and_then_one_request_at_a_time_while_another_has_
 
 def test_a_visitor_who_rests_has_a_whole_burst_again_and_no_more():
     clock = Clock()
-    buckets = limits.Buckets(60, clock)
-    for _ in range(limits.BURST):
+    buckets = rate_limit.Buckets(60, clock)
+    for _ in range(rate_limit.BURST):
         buckets.take("a")
     clock.now = 1e6
-    assert [buckets.take("a") for _ in range(limits.BURST)] == [0.0] * limits.BURST and buckets.take("a") > 0
+    assert [buckets.take("a") for _ in range(rate_limit.BURST)] == [0.0] * rate_limit.BURST and buckets.take("a") > 0
 
 
 def test_as_many_visitors_are_remembered_as_fit(monkeypatch):
-    monkeypatch.setattr(limits, "MAX_KNOWN", 5)
-    buckets = limits.Buckets(60, Clock())
+    monkeypatch.setattr(rate_limit, "MAX_KNOWN", 5)
+    buckets = rate_limit.Buckets(60, Clock())
     for number in range(100):
         buckets.take(str(number))
     assert len(buckets) == 5
 
 
-@pytest.mark.parametrize("per_minute", [-1, 1, limits.MAX_WAITING - 1])
+@pytest.mark.parametrize("per_minute", [-1, 1, rate_limit.MAX_WAITING - 1])
 def test_a_limit_at_which_the_page_would_not_open_is_refused(per_minute):
     with pytest.raises(ValueError, match=f"--limit must be 0 .* got {per_minute}"):
-        limits.settings(per_minute)
+        rate_limit.settings(per_minute)
 
 
 def test_without_a_limit_nothing_stands_between_visitor_and_page():
-    assert limits.settings(0)["app_kwargs"] == {}
+    assert rate_limit.settings(0)["app_kwargs"] == {}
 
 
 @pytest.fixture(scope="module")
@@ -106,7 +106,7 @@ def refused(parts):
     async def page(scope, receive, send):
         pass
 
-    limited = limits.Limited(page, per_minute=limits.MAX_WAITING)
+    limited = rate_limit.Limited(page, per_minute=rate_limit.MAX_WAITING)
     scope = {"type": "http", "method": "POST", "path": "/gradio_api/call/models", "client": ("192.0.2.1", 9)}
     while not said:
         asyncio.run(limited(scope, receive, send))
@@ -115,28 +115,28 @@ def refused(parts):
 
 def test_who_is_refused_is_heard_out_before_the_answer_unless_it_is_much():
     assert refused([b"a", b"b", b"c"]) == (3, 429)
-    assert refused([bytes(limits.MAX_HEARD)] * 3) == (1, 429)
+    assert refused([bytes(rate_limit.MAX_HEARD)] * 3) == (1, 429)
 
 
 @pytest.mark.slow
 def test_who_has_much_waiting_is_told_to_wait_for_it(store):
     values = [["tiles-resnet10t", "tiles-vit_tiny"], 40, ""]
     with served(store.root, "--limit=6000") as address:
-        answers = [ask(address, "agreement", values) for _ in range(limits.BURST)]
+        answers = [ask(address, "agreement", values) for _ in range(rate_limit.BURST)]
         said = [content["detail"] for code, content, _ in answers if code == 429]
         assert said and all("are still waiting" in one for one in said)
         codes = [code for code, _, _ in answers]
-        assert limits.MAX_WAITING <= codes.count(200) < limits.BURST
+        assert rate_limit.MAX_WAITING <= codes.count(200) < rate_limit.BURST
 
 
 def test_an_upload_with_too_many_pixels_is_refused_before_it_is_decoded(store, tmp_path):
-    Image.new("1", (limits.MAX_UPLOAD_PIXELS // 1000 + 1, 1000)).save(tmp_path / "wide.png")
+    Image.new("1", (rate_limit.MAX_UPLOAD_PIXELS // 1000 + 1, 1000)).save(tmp_path / "wide.png")
     with pytest.raises(ValueError, match=r"50001 × 1000 pixels; at most 50,000,000"):
         Shelf(store.root).upload(tmp_path / "wide.png")
 
 
 def test_a_model_of_enormous_pictures_is_an_error_in_its_cell_and_takes_no_memory(tmp_path):
-    store, splits = Store(tmp_path / "store"), make_splits("tiles", 4, limits.MAX_SIDE + 8, 3, False)
+    store, splits = Store(tmp_path / "store"), make_splits("tiles", 4, rate_limit.MAX_SIDE + 8, 3, False)
     entry = add_model(store, splits, "test_resnet")
     subject = Subject("x", np.zeros((8, 8, 3), np.uint8), "x")
     cell = look(Shelf(store.root), "test_resnet", entry, subject, "pred", Choice())

@@ -11,7 +11,7 @@ from gradio.data_classes import FileData
 from demo.api.schema import Agreement, Comparison, Held, Sample
 from demo.backend.loader import Opening
 from demo.choice import CHOICES, Choice
-from demo.lanes import LOOKING, SURVEYING
+from demo.serving.fair_queue import LOOKING, SURVEYING
 
 
 class Endpoints:

@@ -26,8 +26,8 @@ from cvx.store.store import Samples
 from demo.backend.catalog import Listing, Subject, card_of, modified, read_listing, stamp_of
 from demo.backend.lru_cache import Bounded
 from demo.backend.predictions import predictions
-from demo.limits import check_card, check_picture
-from demo.turns import Turns
+from demo.serving.rate_limit import check_card, check_picture
+from demo.serving.worker import Turns
 
 Kept = TypeVar("Kept")
 

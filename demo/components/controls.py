@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.lanes import LOOKING
+from demo.serving.fair_queue import LOOKING
 
 if TYPE_CHECKING:
     from demo.backend.catalog import Listing

@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from cvx import cancellation
-from demo.memory import give_back
+from demo.serving.malloc import give_back
 
 Result = TypeVar("Result")
 

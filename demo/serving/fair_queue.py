@@ -8,7 +8,7 @@ import gradio as gr
 from gradio.queueing import Event, Queue
 
 from cvx.cancellation import stopped_by
-from demo.limits import address_of
+from demo.serving.rate_limit import address_of
 
 MOST_PAGES = 500
 """Pages whose choices are remembered, a third of a MB each; the one that was used longest ago starts anew."""

@@ -1,0 +1,1 @@
+"""How the page serves many visitors: fair queue, rate limit, worker, memory."""
