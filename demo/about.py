@@ -6,7 +6,7 @@ from typing import Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.link import Link
+from demo.state.tab_link import Link
 
 QUESTIONS = (
     (

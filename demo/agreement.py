@@ -7,8 +7,8 @@ import gradio as gr
 
 from demo.backend.loader import Opening
 from demo.components.controls import MAX_COLUMNS, QUIET, columns_of, script_of
-from demo.link import Link
 from demo.serving.fair_queue import SURVEYING
+from demo.state.tab_link import Link
 
 MEASURES = [
     ("Spearman, magnitude", "spearman"),

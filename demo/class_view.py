@@ -5,9 +5,9 @@ from typing import Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.choice import CHOICES
 from demo.components.controls import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
-from demo.link import Link
+from demo.state.selection import CHOICES
+from demo.state.tab_link import Link
 
 DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient"}
 

@@ -8,8 +8,8 @@ from typing import TYPE_CHECKING, Any
 import gradio as gr
 
 from demo.backend.loader import Opening
-from demo.choice import RANGES, Choice, Pick
 from demo.components.controls import MAX_COLUMNS, MAX_ROWS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
+from demo.state.selection import RANGES, Choice, Pick
 
 if TYPE_CHECKING:
     from demo.backend.catalog import Listing

@@ -7,7 +7,7 @@ import gradio as gr
 
 from demo.backend.loader import Opening
 from demo.components.controls import MAX_COLUMNS, QUIET, newest_of_each_model, script_of
-from demo.link import Link
+from demo.state.tab_link import Link
 
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
 COLORS = [("Label", "label"), ("Prediction", "prediction"), ("Right or wrong", "correct"), ("Confidence", "confidence")]

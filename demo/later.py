@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from demo.link import Link
+from demo.state.tab_link import Link
 
 
 class LaterTab(Protocol):

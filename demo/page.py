@@ -14,7 +14,6 @@ from demo.about import AboutTab
 from demo.agreement import AgreementTab
 from demo.api.endpoints import Endpoints
 from demo.backend.loader import Opening
-from demo.choice import PER_PAGE, Choice, Pick, read_link
 from demo.class_view import ClassTab
 from demo.compare import CompareTab, with_models
 from demo.components.controls import QUIET
@@ -22,9 +21,10 @@ from demo.embeddings import EmbeddingsTab
 from demo.jobs.starter_training import StarterJob, step
 from demo.jobs.wandb_pull import PullJob, PullPanel
 from demo.later import LaterTab
-from demo.link import Link
 from demo.runs import RunsTab
 from demo.serving.fair_queue import LOOKING, SURVEYING
+from demo.state.selection import PER_PAGE, Choice, Pick, read_link
+from demo.state.tab_link import Link
 from demo.through_training import FilmTab
 
 if TYPE_CHECKING:

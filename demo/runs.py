@@ -7,7 +7,7 @@ import gradio as gr
 
 from demo.backend.loader import Opening
 from demo.components.controls import QUIET, script_of
-from demo.link import Link
+from demo.state.tab_link import Link
 
 X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
 LOGS = [("Logarithmic x", "x"), ("Logarithmic y", "y")]

@@ -7,7 +7,7 @@ import gradio as gr
 
 from demo.backend.loader import Opening
 from demo.components.controls import MAX_COLUMNS, QUIET, REDUCTIONS, newest_of_each_model, script_of
-from demo.link import Link
+from demo.state.tab_link import Link
 
 SCALES = [
     ("One for all runs and epochs", "film"),

@@ -14,7 +14,7 @@ from cvx.metrics import agreement as library
 from demo.agreement import CONDITIONS, MEASURES, AgreementTab
 from demo.backend.service import Shelf
 from demo.components.agreement_matrix import agreement_matrix
-from demo.link import Link
+from demo.state.tab_link import Link
 
 pytest_plugins = ["visiting"]
 

@@ -10,8 +10,8 @@ from small_store import add_model, cut_weights, make_splits, make_store
 from cvx.store import Store
 from cvx.store.runs import RunWriter
 from demo.backend.service import Shelf
-from demo.choice import Pick
 from demo.components.image_picker import filters
+from demo.state.selection import Pick
 
 SPLITS = make_splits("tiles", 40, 16, 3, True)
 

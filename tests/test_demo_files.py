@@ -15,7 +15,7 @@ from small_store import CLASSES
 
 from cvx.plotting import colors
 from demo.backend import map_rows
-from demo.choice import Choice, Pick
+from demo.state.selection import Choice, Pick
 
 pytest_plugins = ["showing"]
 

@@ -14,11 +14,11 @@ from small_store import CLASSES, NASTY, cut_weights
 from cvx.plotting import colors, labels
 from demo.backend import map_rows
 from demo.backend.service import Shelf
-from demo.choice import Choice, Pick, read_link
 from demo.components import markup
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
 from demo.components.map_grid import map_grid
+from demo.state.selection import Choice, Pick, read_link
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))

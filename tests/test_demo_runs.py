@@ -19,7 +19,7 @@ from demo import points
 from demo.backend.run_history import History
 from demo.components.film_player import film_player
 from demo.components.run_charts import run_charts
-from demo.link import Link
+from demo.state.tab_link import Link
 
 pytest_plugins = ["showing"]
 

@@ -15,8 +15,8 @@ from cvx.store.maintenance import examine
 from cvx.sweeps.sweep_file import read as read_sweep
 from cvx.tracking.run_link import FILE
 from cvx.tracking.run_link import read_link as read_wandb_link
-from demo.choice import read_link
-from demo.link import Link
+from demo.state.selection import read_link
+from demo.state.tab_link import Link
 
 # YAML
 

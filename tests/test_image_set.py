@@ -196,7 +196,7 @@ def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
     from demo.api import handlers
     from demo.backend.map_rows import lines
     from demo.backend.service import Shelf
-    from demo.choice import Choice, Pick, read_link
+    from demo.state.selection import Choice, Pick, read_link
 
     shelf = Shelf(store.root)
     listing = shelf.listing()

@@ -14,8 +14,8 @@ from cvx.store import Store
 from demo.backend.catalog import Subject
 from demo.backend.map_rows import look
 from demo.backend.service import Shelf
-from demo.choice import Choice
 from demo.serving import rate_limit
+from demo.state.selection import Choice
 
 
 class Clock:

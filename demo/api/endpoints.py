@@ -10,8 +10,8 @@ from gradio.data_classes import FileData
 
 from demo.api.schema import Agreement, Comparison, Held, Sample
 from demo.backend.loader import Opening
-from demo.choice import CHOICES, Choice
 from demo.serving.fair_queue import LOOKING, SURVEYING
+from demo.state.selection import CHOICES, Choice
 
 
 class Endpoints:

@@ -17,9 +17,9 @@ from demo.backend import map_rows
 from demo.backend.catalog import Listing, Subject
 from demo.backend.map_rows import Cell
 from demo.backend.service import Shelf
-from demo.choice import Choice, Pick
 from demo.components.image_picker import filters
 from demo.components.markup import data_uri
+from demo.state.selection import Choice, Pick
 
 if TYPE_CHECKING:
     from demo.api.schema import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples

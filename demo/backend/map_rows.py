@@ -13,7 +13,7 @@ from cvx.metrics.agreement import spearman, traits
 from cvx.store import ModelEntry
 from demo.backend.catalog import Listing, Shown, Subject
 from demo.backend.service import Shelf
-from demo.choice import Choice, Pick
+from demo.state.selection import Choice, Pick
 
 MAX_CELLS = 48
 NO_UPLOAD = "Upload an image, and every chosen model looks at it."

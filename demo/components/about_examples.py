@@ -9,8 +9,8 @@ from demo.backend import map_rows
 from demo.backend.catalog import Listing, Shown
 from demo.backend.map_rows import Cell, Line
 from demo.backend.service import Shelf
-from demo.choice import Choice, Pick
 from demo.components.markup import picture, text
+from demo.state.selection import Choice, Pick
 
 
 @dataclass(frozen=True)

@@ -53,9 +53,9 @@ def _compared(root: Path) -> dict[str, float]:
     """Answer as the page does, models loaded: strips and rows as HTML, for images not seen before and for one."""
     from demo.backend import map_rows
     from demo.backend.service import Shelf
-    from demo.choice import Choice, Pick
     from demo.components.image_picker import filters, image_picker
     from demo.components.map_grid import map_grid
+    from demo.state.selection import Choice, Pick
 
     shelf, choice, images = Shelf(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
 

@@ -7,7 +7,7 @@ from jaxtyping import Bool, Int64
 
 from demo.backend.catalog import Shown
 from demo.backend.service import Shelf
-from demo.choice import Pick
+from demo.state.selection import Pick
 
 Ask = Callable[[Shown], Int64[np.ndarray, "m n"]]
 """Returns what m models predict for all n samples."""

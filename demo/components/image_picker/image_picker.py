@@ -10,10 +10,10 @@ from cvx.data.splits import NUM_FILM
 from cvx.data.transforms import fit
 from cvx.plotting import colors
 from demo.backend.catalog import Shown
-from demo.choice import PER_PAGE, WHICH, Choice, Pick
 from demo.components.image_picker import filters
 from demo.components.image_picker.filters import Ask, ask_nobody
 from demo.components.markup import data_uri, text
+from demo.state.selection import PER_PAGE, WHICH, Choice, Pick
 
 THUMB = 64
 """Larger samples are shrunk to this for the strip."""

@@ -11,8 +11,8 @@ from cvx.plotting import labels
 from cvx.plotting.colors import colorize, gray_or_rgb, overlay
 from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 from demo.backend.map_rows import Cell, Line, beside, largest, norm, runner_up
-from demo.choice import Choice
 from demo.components.markup import color_bar, legend, notice, picture, text
+from demo.state.selection import Choice
 
 READING = "Point at a pixel, tap it, or use the arrow keys on a map to read it in every model; Escape lets go"
 CHOSEN_WORDS = {

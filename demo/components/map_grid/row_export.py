@@ -14,8 +14,8 @@ from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.store.provenance import provenance
 from demo.backend.lru_cache import Bounded
 from demo.backend.map_rows import Cell, Line, beside, largest, norm
-from demo.choice import Choice
 from demo.components.map_grid.map_grid import CHOSEN_WORDS
+from demo.state.selection import Choice
 
 KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
 """What a row can be saved as, with its media type."""

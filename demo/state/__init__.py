@@ -1,0 +1,1 @@
+"""What a visitor has chosen, and how a link says it."""
