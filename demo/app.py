@@ -15,11 +15,11 @@ from typing import Any
 
 import gradio as gr
 
-from demo import theme
 from demo.page import Page
 from demo.serving import rate_limit
 from demo.serving.fair_queue import AT_ONCE, MOST_PAGES, made_fair
 from demo.serving.malloc import share
+from demo.static import theme
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

@@ -9,7 +9,6 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from demo import theme
 from demo.about import AboutTab
 from demo.agreement import AgreementTab
 from demo.api.endpoints import Endpoints
@@ -25,6 +24,7 @@ from demo.runs import RunsTab
 from demo.serving.fair_queue import LOOKING, SURVEYING
 from demo.state.selection import PER_PAGE, Choice, Pick, read_link
 from demo.state.tab_link import Link
+from demo.static import theme
 from demo.through_training import FilmTab
 
 if TYPE_CHECKING:

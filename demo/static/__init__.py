@@ -1,0 +1,1 @@
+"""Style, script and theme of the whole page."""
