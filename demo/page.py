@@ -9,23 +9,23 @@ from urllib.parse import parse_qsl
 
 import gradio as gr
 
-from demo.about import AboutTab
-from demo.agreement import AgreementTab
 from demo.api.endpoints import Endpoints
 from demo.backend.loader import Opening
-from demo.class_view import ClassTab
-from demo.compare import CompareTab, with_models
 from demo.components.controls import QUIET
-from demo.embeddings import EmbeddingsTab
 from demo.jobs.starter_training import StarterJob, step
 from demo.jobs.wandb_pull import PullJob, PullPanel
-from demo.later import LaterTab
-from demo.runs import RunsTab
 from demo.serving.fair_queue import LOOKING, SURVEYING
 from demo.state.selection import PER_PAGE, Choice, Pick, read_link
 from demo.state.tab_link import Link
 from demo.static import theme
-from demo.through_training import FilmTab
+from demo.tabs.about import AboutTab
+from demo.tabs.agreement import AgreementTab
+from demo.tabs.base import LaterTab
+from demo.tabs.classes import ClassTab
+from demo.tabs.compare import CompareTab, with_models
+from demo.tabs.embeddings import EmbeddingsTab
+from demo.tabs.film import FilmTab
+from demo.tabs.runs import RunsTab
 
 if TYPE_CHECKING:
     from demo.backend.catalog import Listing

@@ -16,12 +16,12 @@ from cvx import attribution
 from demo.backend import map_rows
 from demo.backend.lru_cache import Bounded
 from demo.backend.service import Shelf
-from demo.compare import arrange
 from demo.components import store_status
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
 from demo.jobs.starter_training import StarterJob
 from demo.state.selection import CHOICES, WHICH, Choice, Pick, read_link
+from demo.tabs.compare import arrange
 
 pytest_plugins = ["showing"]
 EVERYTHING = Choice(datasets=("dots", "tiles"), models=("resnet10t", "vit_tiny"))

@@ -11,10 +11,10 @@ from small_store import add_model, bare_tab, cut_weights, make_splits, make_stor
 from cvx import comparison
 from cvx.comparison import Options
 from cvx.metrics import agreement as library
-from demo.agreement import CONDITIONS, MEASURES, AgreementTab
 from demo.backend.service import Shelf
 from demo.components.agreement_matrix import agreement_matrix
 from demo.state.tab_link import Link
+from demo.tabs.agreement import CONDITIONS, MEASURES, AgreementTab
 
 pytest_plugins = ["visiting"]
 

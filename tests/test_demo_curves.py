@@ -11,8 +11,8 @@ from small_store import bare_tab, make_splits, make_store
 
 from demo.backend.run_history import History
 from demo.components.run_charts import run_charts
-from demo.runs import RunsTab
 from demo.state.tab_link import Link
+from demo.tabs.runs import RunsTab
 
 pytest_plugins = ["showing"]
 

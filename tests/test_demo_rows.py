@@ -164,8 +164,8 @@ def test_names_are_shown_as_text_whatever_they_contain(shelf):
 def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same_view(shelf):
     from urllib.parse import parse_qsl
 
-    from demo.about import about
     from demo.components.about_examples import EXAMPLES, examples
+    from demo.tabs.about import about
 
     html = about(examples(shelf))
     pictures = re.findall(r'<figure><img class="cvx-pixels " src="data:image/png;base64,([^"]*)"', html)
@@ -183,8 +183,8 @@ def test_the_live_examples_are_maps_of_the_stores_own_model_and_lead_to_the_same
 
 
 def test_a_store_whose_models_are_damaged_has_no_examples_and_still_explains(own_store):
-    from demo.about import about
     from demo.components.about_examples import examples
+    from demo.tabs.about import about
 
     cut_weights(own_store.resolve("tiles-resnet10t"))
     shelf = Shelf(own_store.root)
