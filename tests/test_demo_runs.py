@@ -15,10 +15,10 @@ from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
 from cvx.plotting import colors
-from demo import points
 from demo.backend.run_history import History
 from demo.components.film_player import film_player
 from demo.components.run_charts import run_charts
+from demo.components.scatter_plots import scatter_plots
 from demo.state.tab_link import Link
 
 pytest_plugins = ["showing"]
@@ -117,7 +117,7 @@ def test_a_run_of_which_something_is_damaged_keeps_no_other_from_being_drawn(tmp
     assert list(listed.broken) == names[:named] and [past.name for past in listed.runs] == names[named:]
     pages = [
         film_player.film(history, shown, listed.runs, 0, "film", "max"),
-        points.panels(history, shown, listed.runs, "pca", "label"),
+        scatter_plots.panels(history, shown, listed.runs, "pca", "label"),
         *(run_charts.page(history, listed.runs, run_charts.Drawn(x=x)) for x in run_charts.X_AXES),
     ]
     assert run_charts.metrics_of(history, listed.runs) == ["val/acc1", "val/loss"]
@@ -184,7 +184,7 @@ def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
 
 
 def test_the_panels_hold_every_test_image_with_its_place_label_and_prediction(history, tiles, shown):
-    told = data_of(points.panels(history, shown, tiles, "tsne", "label"))
+    told = data_of(scatter_plots.panels(history, shown, tiles, "tsne", "label"))
     stored = [np.load(past.run.folder / "embeddings" / "test.npz") for past in tiles]
     assert np.array_equal(numbers(told["labels"], "<i4"), stored[0]["labels"])
     assert np.array_equal(shown.gallery.ids[numbers(told["rows"], "<i4")], stored[0]["ids"])
@@ -201,12 +201,12 @@ def test_a_run_of_other_test_images_is_not_drawn_beside_the_first(tmp_path, show
     add_run(store, make_splits("tiles", 30, 16, 3, True), "resnet10t", seed=1)
     add_run(store, make_splits("tiles", 40, 16, 3, True), "resnet10t", seed=2, done=False)
     history = History(store.root)
-    html = points.panels(history, shown, history.chronicle().runs, "pca", "label")
+    html = scatter_plots.panels(history, shown, history.chronicle().runs, "pca", "label")
     assert "show it alone" in html and "embedded when a run ends" in html and len(data_of(html)["runs"]) == 1
 
 
 def test_thumbnails_are_those_of_the_stored_samples_and_of_nothing_else(shown):
-    uri = points.thumbs(shown, [5, -1, 10**9, "6", 7])
+    uri = scatter_plots.thumbs(shown, [5, -1, 10**9, "6", 7])
     pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(uri.partition(",")[2]))))
     assert np.array_equal(pixels, np.concatenate([shown.gallery.images[5], shown.gallery.images[7]], axis=1))
-    assert points.thumbs(shown, ["x"]) == points.thumbs(None, [1]) == ""
+    assert scatter_plots.thumbs(shown, ["x"]) == scatter_plots.thumbs(None, [1]) == ""

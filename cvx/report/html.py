@@ -15,7 +15,7 @@ from cvx.report.fill import Filled
 from cvx.report.snapshot import Part, Study
 from cvx.store.store import NAME
 
-HERE = Path(__file__).parent
+HERE = Path(__file__).parent / "templates"
 TITLE = "What image classifiers look at"
 
 

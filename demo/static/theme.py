@@ -12,7 +12,7 @@ MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono"
 
 def head() -> str:
     """Return style and script of the page; `css=` would drop @container rules."""
-    vendor = FOLDER / "vendor"
+    vendor = FOLDER.parent / "vendor"
     gr.set_static_paths(vendor)
     style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
     style += (FOLDER / "tabs.css").read_text(encoding="utf-8")

@@ -36,7 +36,9 @@ class AgreementTab:
                 self.condition = gr.Radio(CONDITIONS, value="all", label="Images", elem_classes="cvx-segments")
                 self.num = gr.Slider(50, 1000, 200, step=50, label="Images, at most", buttons=[])
             with gr.Column(elem_classes="cvx-stage"):
-                self.stage = gr.HTML(js_on_load=script_of("agreement.js"), apply_default_css=False)
+                self.stage = gr.HTML(
+                    js_on_load=script_of("agreement_matrix/agreement_matrix.js"), apply_default_css=False
+                )
         self.asked = [self.pair, self.dataset, self.models, self.measure, self.condition, self.num]
         self.outputs = self.kept = self.asked
         self.drawn = [self.stage]

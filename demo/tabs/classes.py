@@ -27,7 +27,7 @@ class ClassTab:
                 self.score = gr.Dropdown(SCORES, value="logit", label="Score")
                 self.method = gr.Dropdown(METHODS, value="gradient", label="Method")
             with gr.Column(elem_classes="cvx-stage"):
-                self.cards = gr.HTML(js_on_load=script_of("cards.js"), apply_default_css=False)
+                self.cards = gr.HTML(js_on_load=script_of("class_cards/class_cards.js"), apply_default_css=False)
         self.asked = [
             self.dataset,
             self.class_name,

@@ -47,7 +47,7 @@ class CompareTab:
             with gr.Column(elem_classes="cvx-stage"):
                 self._build_toolbar()
                 self.grid = gr.HTML(
-                    js_on_load=script_of("grid.js", "slider.js"),
+                    js_on_load=script_of("map_grid/map_grid.js", "map_grid/slider.js"),
                     apply_default_css=False,
                     server_functions=[self._saver()],
                 )
@@ -72,7 +72,9 @@ class CompareTab:
             height=200,
             elem_classes="cvx-upload",
         )
-        self.picker = gr.HTML(js_on_load=script_of("picker.js"), apply_default_css=False, elem_classes="cvx-picker")
+        self.picker = gr.HTML(
+            js_on_load=script_of("image_picker/image_picker.js"), apply_default_css=False, elem_classes="cvx-picker"
+        )
 
     def _build_toolbar(self) -> None:
         with gr.Row(elem_classes="cvx-toolbar"):

@@ -27,7 +27,9 @@ class EmbeddingsTab:
                 self.color = gr.Radio(COLORS, value="label", label="Color", elem_classes="cvx-segments")
             with gr.Column(elem_classes="cvx-stage"):
                 self.stage = gr.HTML(
-                    js_on_load=script_of("points.js"), apply_default_css=False, server_functions=[self._thumbs()]
+                    js_on_load=script_of("scatter_plots/scatter_plots.js"),
+                    apply_default_css=False,
+                    server_functions=[self._thumbs()],
                 )
         self.outputs = self.kept = self.asked = [self.dataset, self.runs, self.layout, self.color]
         self.drawn = [self.stage]
@@ -46,10 +48,10 @@ class EmbeddingsTab:
         """Return what the browser calls for pictures of samples: a plain function, as Gradio marks it as its own."""
 
         def thumbs(asked: dict[str, Any]) -> str:
-            from demo import points
+            from demo.components.scatter_plots import scatter_plots
 
             shown = self._opening.shelf.listing().datasets.get(str(asked.get("dataset", "")))
-            return points.thumbs(shown, list(asked.get("rows", [])))
+            return scatter_plots.thumbs(shown, list(asked.get("rows", [])))
 
         return thumbs
 
@@ -78,10 +80,10 @@ class EmbeddingsTab:
 
     def draw(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> list[str]:
         """Draw the panels."""
-        from demo import points
+        from demo.components.scatter_plots import scatter_plots
 
         shown = self._opening.shelf.listing().datasets.get(dataset or "")
         named = self._opening.history.chronicle().named(runs)
         chosen = [past for past in named if past.dataset == dataset][:MAX_COLUMNS]
         link = self.link(dataset, runs, "tsne", "label")  # the page adds layout and color, which it changes itself
-        return [points.panels(self._opening.history, shown, chosen, layout, color, link)]
+        return [scatter_plots.panels(self._opening.history, shown, chosen, layout, color, link)]

@@ -30,10 +30,12 @@ class FilmTab:
                 self.scale = gr.Dropdown(SCALES, value="film", label="Scale")
                 self.reduction = gr.Dropdown(REDUCTIONS, value="max", label="Channels")
                 self.picker = gr.HTML(
-                    js_on_load=script_of("picker.js"), apply_default_css=False, elem_classes="cvx-picker"
+                    js_on_load=script_of("image_picker/image_picker.js"),
+                    apply_default_css=False,
+                    elem_classes="cvx-picker",
                 )
             with gr.Column(elem_classes="cvx-stage"):
-                self.stage = gr.HTML(js_on_load=script_of("film.js"), apply_default_css=False)
+                self.stage = gr.HTML(js_on_load=script_of("film_player/film_player.js"), apply_default_css=False)
         self.asked = [self.index, self.dataset, self.runs, self.scale, self.reduction]
         self.outputs = self.kept = self.asked
         self.drawn = [self.picker, self.stage]

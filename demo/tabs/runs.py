@@ -34,7 +34,7 @@ class RunsTab:
                 self.log = gr.CheckboxGroup(LOGS, label="Axes", elem_classes="cvx-ticks")
                 self.color = gr.Radio(COLORS, value="run", label="One color for each", elem_classes="cvx-segments")
             with gr.Column(elem_classes="cvx-stage"):
-                self.stage = gr.HTML(js_on_load=script_of("curves.js"), apply_default_css=False)
+                self.stage = gr.HTML(js_on_load=script_of("run_charts/run_charts.js"), apply_default_css=False)
         chosen = [self.datasets, self.models, self.groups]
         self.asked = [*chosen, self.metric, self.x, self.smoothing, self.log, self.color]
         self.outputs = self.kept = self.asked

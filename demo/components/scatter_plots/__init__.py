@@ -1,0 +1,1 @@
+"""2-D embeddings as points."""
