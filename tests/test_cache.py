@@ -249,7 +249,9 @@ def test_a_process_killed_while_it_writes_leaves_nothing_that_is_taken_for_a_cac
 @pytest.mark.parametrize("stop", ["SIGKILL", "SIGINT"])
 def test_a_stopped_process_leaves_what_it_saved_to_the_next_which_ends_with_the_same_files(tmp_path, run, stop):
     log = tmp_path / "log"
-    code = "from cvx.data import appending\nappending.SAVE_EVERY_S = 0 if sys.argv[5] == 'SIGKILL' else 1e9\n" + PREPARE
+    code = (
+        "from cvx.data import npy_writer\nnpy_writer.SAVE_EVERY_S = 0 if sys.argv[5] == 'SIGKILL' else 1e9\n" + PREPARE
+    )
     process = run(code, tmp_path, log, tmp_path / "gate", 1000, stop)
     wait_for(lambda: log.exists() and len(log.read_text().split()) > 440)
     process.send_signal(getattr(signal, stop))

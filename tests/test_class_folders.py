@@ -10,8 +10,8 @@ import sys
 import pytest
 from test_folder import _birds, _save
 
-from cvx.data import class_folders, load
-from cvx.data.readers import folder
+from cvx.data import load
+from cvx.data.readers import class_folders, folder
 
 
 @pytest.mark.parametrize("val", ["val", "Val", "valid", "validation", "VALID", "dev", "val_set", "Validation-Set"])

@@ -17,7 +17,7 @@ from timm.scheduler import CosineLRScheduler
 from timm.utils import CheckpointSaver, ModelEmaV3
 from torch import nn
 
-from cvx import foreign
+from cvx.models import foreign_weights
 
 
 @pytest.fixture(scope="module")
@@ -53,9 +53,9 @@ def test_a_checkpoint_of_timms_own_saver_is_read_and_offers_its_average(tmp_path
     optimizer, ema = torch.optim.SGD(net.parameters(), 0.1), averaged(net)
     saver = CheckpointSaver(net, optimizer, args, ema, checkpoint_dir=str(tmp_path), recovery_dir=str(tmp_path))
     saver.save_checkpoint(3, metric=np.float64(0.5))
-    found = foreign.read(tmp_path / "last.pth.tar")
+    found = foreign_weights.read(tmp_path / "last.pth.tar")
     assert found.key == "state_dict" and found.averaged == ("state_dict_ema",) and same(found.state, net)
-    other = foreign.read(tmp_path / "last.pth.tar", "state_dict_ema")
+    other = foreign_weights.read(tmp_path / "last.pth.tar", "state_dict_ema")
     assert other.key == "state_dict_ema" and other.averaged == () and same(other.state, ema.module)
 
 
@@ -72,7 +72,7 @@ def test_a_checkpoint_of_deits_main_is_read(tmp_path, net):
         "scaler": torch.amp.GradScaler("cpu").state_dict(),
         "args": argparse.Namespace(output_dir=pathlib.PurePosixPath("out"), seed=np.int64(1)),
     }
-    found = foreign.read(written(tmp_path, content))
+    found = foreign_weights.read(written(tmp_path, content))
     assert found.key == "model" and found.averaged == ("model_ema",) and same(found.state, net)
 
 
@@ -81,8 +81,8 @@ def test_a_checkpoint_of_deits_main_is_read(tmp_path, net):
 )
 def test_averaged_weights_are_offered_whatever_they_are_called(tmp_path, net, key):
     path = written(tmp_path, {"model": net.state_dict(), key: averaged(net).module.state_dict(), "schema": {}})
-    assert foreign.read(path).averaged == (key,)
-    assert same(foreign.read(path, key).state, averaged(net).module)
+    assert foreign_weights.read(path).averaged == (key,)
+    assert same(foreign_weights.read(path, key).state, averaged(net).module)
 
 
 @pytest.mark.parametrize(
@@ -104,8 +104,8 @@ def test_wrappers_are_taken_off_and_others_are_chosen_by_key(tmp_path, net, wrap
         content = {wrapper: content, "epoch": 3}
     path = written(tmp_path, content)
     if "state" not in wrappers:
-        assert same(foreign.read(path).state, net)
-    assert same(foreign.read(path, ".".join(wrappers)).state, net)
+        assert same(foreign_weights.read(path).state, net)
+    assert same(foreign_weights.read(path, ".".join(wrappers)).state, net)
 
 
 def test_unknown_wrappers_name_the_keys_that_are_there_and_how_to_choose(tmp_path, net):
@@ -116,24 +116,24 @@ def test_unknown_wrappers_name_the_keys_that_are_there_and_how_to_choose(tmp_pat
         "epoch": 3,
     }
     with pytest.raises(ValueError) as caught:
-        foreign.read(written(tmp_path, content))
+        foreign_weights.read(written(tmp_path, content))
     said, num = str(caught.value), len(net.state_dict())
     assert f"teacher ({num} tensors), student ({num} tensors), optimizer (an optimizer's state), epoch (int)" in said
     assert said.endswith("Choose with --weights_key=teacher or --weights_key=student")
     with pytest.raises(ValueError, match=r"has no 'techer' for --weights_key; it holds teacher \(.*epoch \(int\)"):
-        foreign.read(tmp_path / "a.pth", "techer")
+        foreign_weights.read(tmp_path / "a.pth", "techer")
     with pytest.raises(ValueError, match="has no 'x' under teacher"):
-        foreign.read(tmp_path / "a.pth", "teacher.x")
+        foreign_weights.read(tmp_path / "a.pth", "teacher.x")
 
 
 def test_a_key_also_chooses_what_lies_under_a_prefix(tmp_path, net):
     both = {f"model.{key}": value for key, value in net.state_dict().items()}
     both |= {f"model_ema.{key}": value for key, value in averaged(net).module.state_dict().items()}
     path = written(tmp_path, {"state_dict": both})
-    assert same(foreign.read(path, "state_dict.model").state, net)
-    assert same(foreign.read(path, "state_dict.model_ema").state, averaged(net).module)
+    assert same(foreign_weights.read(path, "state_dict.model").state, net)
+    assert same(foreign_weights.read(path, "state_dict.model_ema").state, averaged(net).module)
     save_file({key: value.contiguous() for key, value in both.items()}, tmp_path / "a.safetensors")
-    assert same(foreign.read(tmp_path / "a.safetensors", "model").state, net)
+    assert same(foreign_weights.read(tmp_path / "a.safetensors", "model").state, net)
 
 
 @pytest.mark.parametrize(
@@ -152,7 +152,7 @@ def test_harmless_values_beside_the_weights_do_not_stand_in_the_way(tmp_path, va
     path = written(
         tmp_path, {"state_dict": {"w": torch.ones(2)}, "args": [value]}, _use_new_zipfile_serialization=zipped
     )
-    assert foreign.read(path).state["w"].tolist() == [1, 1]
+    assert foreign_weights.read(path).state["w"].tolist() == [1, 1]
 
 
 @pytest.mark.parametrize("module", ["pathlib", "pathlib._local"])
@@ -163,14 +163,14 @@ def test_a_path_of_another_system_or_python_is_read(tmp_path, module, name):
     here = f"c{pathlib.PurePosixPath.__module__}\nPurePosixPath\n".encode()
     assert here in path.read_bytes()
     path.write_bytes(path.read_bytes().replace(here, f"c{module}\n{name}\n".encode()))
-    assert foreign.read(path).state["w"].tolist() == [1, 1]
+    assert foreign_weights.read(path).state["w"].tolist() == [1, 1]
 
 
 def test_the_content_decides_and_not_the_suffix(tmp_path):
     save_file({"w": torch.ones(2)}, tmp_path / "weights.bin")
     torch.save({"w": torch.ones(2)}, tmp_path / "weights.safetensors")
     for name in ("weights.bin", "weights.safetensors"):
-        assert foreign.read(tmp_path / name).state["w"].tolist() == [1, 1]
+        assert foreign_weights.read(tmp_path / name).state["w"].tolist() == [1, 1]
 
 
 # what is something else
@@ -282,7 +282,7 @@ def test_a_file_that_is_something_else_is_named_with_what_to_do(tmp_path, net, m
     path = tmp_path / f"a{suffix}"
     make(path, net)
     with pytest.raises(ValueError, match=said) as caught:
-        foreign.read(path)
+        foreign_weights.read(path)
     assert str(path) in str(caught.value) and str(caught.value).isprintable() and len(str(caught.value)) < 700
 
 
@@ -295,7 +295,7 @@ def quantized():
 def test_a_folder_is_told_with_the_files_in_it(tmp_path):
     (tmp_path / "model.safetensors").touch()
     with pytest.raises(ValueError, match="is a folder; name the file in it that has the weights: model.safetensors"):
-        foreign.read(tmp_path)
+        foreign_weights.read(tmp_path)
 
 
 @pytest.mark.parametrize(
@@ -315,11 +315,11 @@ def test_a_folder_is_told_with_the_files_in_it(tmp_path):
 )
 def test_what_is_no_state_dict_of_plain_tensors_is_named(tmp_path, content, said):
     with pytest.raises(ValueError, match=said):
-        foreign.read(written(tmp_path, content))
+        foreign_weights.read(written(tmp_path, content))
 
 
 def test_a_file_that_holds_itself_is_refused(tmp_path):
     content = {"epoch": 1}
     content["model"] = content
     with pytest.raises(ValueError, match="holds no state dict"):
-        foreign.read(written(tmp_path, content))
+        foreign_weights.read(written(tmp_path, content))

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 import torch
 
-from cvx import foreign
+from cvx.models import foreign_weights
 
 RAN = []
 
@@ -55,14 +55,14 @@ ODD_CALLS = [
 def test_an_allowed_class_does_nothing_whatever_arguments_and_state_a_file_gives_it(tmp_path, how):
     path = written(tmp_path, {"model": {"w": torch.ones(2)}, "args": Reduced(*how)})
     before = torch.serialization.get_safe_globals()
-    assert foreign.read(path).state["w"].tolist() == [1, 1]
+    assert foreign_weights.read(path).state["w"].tolist() == [1, 1]
     assert torch.serialization.get_safe_globals() == before  # what is allowed here is allowed nowhere else
 
 
 def test_nothing_that_a_file_names_is_made_but_tensors_and_plain_values(tmp_path):
     path = written(tmp_path, {"args": [argparse.Namespace(a=1), np.dtype("f8"), pathlib.Path("a"), np.float32]})
-    values = foreign._unpickle(path)["args"]
-    assert {value if isinstance(value, type) else type(value) for value in values} == {foreign._Ignored}
+    values = foreign_weights._unpickle(path)["args"]
+    assert {value if isinstance(value, type) else type(value) for value in values} == {foreign_weights._Ignored}
     assert not any(hasattr(value, "__dict__") for value in values[:3])
 
 
@@ -88,7 +88,7 @@ def test_a_class_that_is_not_allowed_is_named_in_one_plain_line_and_does_not_run
     monkeypatch.chdir(tmp_path)
     path = written(tmp_path, {"model": {"w": torch.ones(2)}, "x": Reduced(*how)}, _use_new_zipfile_serialization=zipped)
     with pytest.raises(ValueError, match="cvx runs no code from a checkpoint") as caught:
-        foreign.read(path)
+        foreign_weights.read(path)
     said = str(caught.value)
     assert f"{named}, which is not allowed" in said and said.isprintable() and "add_safe_globals" not in said
     assert not RAN and not (tmp_path / "executed").exists()
@@ -97,12 +97,12 @@ def test_a_class_that_is_not_allowed_is_named_in_one_plain_line_and_does_not_run
 def test_a_plain_pickle_is_refused_and_does_not_run(tmp_path):
     (tmp_path / "b.pth").write_bytes(pickle.dumps(Reduced(run, (1,))))
     with pytest.raises(ValueError, match="cvx runs no code from a checkpoint"):
-        foreign.read(tmp_path / "b.pth")
+        foreign_weights.read(tmp_path / "b.pth")
     assert not RAN
 
 
 def test_a_name_with_escape_codes_reaches_no_terminal(tmp_path):
     path = written(tmp_path, {"\x1b[31mred": {"w": torch.ones(1)}, "x" * 10_000: 1})
     with pytest.raises(ValueError) as caught:
-        foreign.read(path)
+        foreign_weights.read(path)
     assert str(caught.value).isprintable() and "?[31mred" in str(caught.value) and len(str(caught.value)) < 1000

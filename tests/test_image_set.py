@@ -13,7 +13,7 @@ from cvx import comparison, models
 from cvx.__main__ import main
 from cvx.data.splits import OwnSize
 from cvx.data.transforms import fit_channels, fit_image
-from cvx.image_set import images_of
+from cvx.maps.image_set import images_of
 from cvx.maps.map_folder import explain, side_by_side
 from cvx.maps.request import Question
 from cvx.models.building import fit_inputs

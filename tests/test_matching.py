@@ -9,8 +9,8 @@ from torch.distributed.algorithms._checkpoint.checkpoint_wrapper import checkpoi
 from torch.optim.swa_utils import AveragedModel
 
 from cvx import models
-from cvx.foreign import Foreign
-from cvx.matching import load_foreign
+from cvx.models.foreign_weights import Foreign
+from cvx.models.match_weights import load_foreign
 
 
 def build(name="test_resnet", num_classes=3, image_size=32, in_chans=3, **options):

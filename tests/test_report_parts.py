@@ -18,7 +18,7 @@ from cvx.attribution import vanilla_gradient
 from cvx.maps.explanation import View
 from cvx.models import Classifier
 from cvx.plotting.colors import colorize
-from cvx.report import plots, snapshot
+from cvx.report import charts, snapshot
 from cvx.report.blocks import Command, Table, Text
 from cvx.report.markdown import markdown
 from cvx.report.sections import gradient_step_by_step, maps, reproduce, sweeps, training_results
@@ -130,13 +130,13 @@ def test_a_command_of_a_sweep_does_not_tell_where_this_machine_keeps_things(tmp_
 
 
 def test_a_drawing_is_xml_whose_ink_follows_the_page_and_whose_names_stay_as_they_are():
-    line = plots.Curve(*(np.arange(3.0) for _ in range(4)), color=1)
-    drawn = plots.curves([line], r"$\alpha <b> & </svg>", "one")
+    line = charts.Curve(*(np.arange(3.0) for _ in range(4)), color=1)
+    drawn = charts.curves([line], r"$\alpha <b> & </svg>", "one")
     texts = [element.text for element in ElementTree.fromstring(drawn).iter() if element.tag.endswith("text")]
     assert r"$\alpha <b> & </svg>" in texts
     assert "var(--c1)" in drawn and "var(--soft)" in drawn and "#0400" not in drawn and "#02020" not in drawn
-    again, other = plots.curves([line], "x", "one"), plots.curves([line], "x", "two")
-    assert drawn == plots.curves([line], r"$\alpha <b> & </svg>", "one") and again != other
+    again, other = charts.curves([line], "x", "one"), charts.curves([line], "x", "two")
+    assert drawn == charts.curves([line], r"$\alpha <b> & </svg>", "one") and again != other
 
 
 def test_markdown_escapes_names_and_fences_code():

@@ -22,7 +22,7 @@ def scenes():
 def test_the_same_seed_draws_the_same_scenes_in_another_process(scenes):
     _, images, masks = scenes
     code = (
-        "import numpy as np, hashlib; from cvx.data.shapes import SHAPES, draw;"
+        "import numpy as np, hashlib; from cvx.data.readers.shapes import SHAPES, draw;"
         "images, masks = draw(np.arange(400, dtype=np.int64) % len(SHAPES), 32, 7);"
         "print(hashlib.sha256(images.tobytes() + masks.tobytes()).hexdigest())"
     )

@@ -78,8 +78,8 @@ def _named(flags: Flags, store: "Store", card: "Card") -> "tuple[Split, None]":
     """Open samples by name, their labels written in the model's numbering of classes."""
     import numpy as np
 
-    from cvx.image_set import images_of
     from cvx.maps.explanation import label_targets
+    from cvx.maps.image_set import images_of
 
     if flags.split != "test":
         raise ValueError(f"--samples={flags.samples} names the images; leave --split={flags.split} out")

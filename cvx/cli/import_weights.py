@@ -11,8 +11,8 @@ if TYPE_CHECKING:
     from rich.console import Console
 
     from cvx.data.splits import Splits
-    from cvx.foreign import Foreign
     from cvx.models import Classifier
+    from cvx.models.foreign_weights import Foreign
     from cvx.store.checkpoint import Card
 
 
@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
     foreign = _foreign(flags, console)  # before the data, so that a wrong path is said before a dataset is downloaded
     splits = data.load(flags.dataset, flags.data_root, flags.image_size, flags.val_fraction)
-    classifier = _classifier(flags, splits, foreign)
+    classifier = _classifier(flags, splits, foreign_weights)
     numbers = _tested(classifier, splits)
     store.add_samples(splits)
     entry = store.add_model(classifier, _card(flags, name, splits, classifier, numbers))
@@ -76,15 +76,15 @@ def main(argv: list[str]) -> int:
 
 def _foreign(flags: Flags, console: "Console") -> "Foreign | None":
     """Read the weights' file; None for timm's pretrained ones."""
-    from cvx import foreign
+    from cvx.models import foreign_weights
 
     if flags.weights == "pretrained":
         if flags.weights_key:
             raise ValueError("--weights_key chooses within a file; timm's pretrained weights have no keys")
         return None
-    found = foreign.read(Path(flags.weights), flags.weights_key)
+    found = foreign_weights.read(Path(flags.weights), flags.weights_key)
     if found.averaged:
-        ways = " or ".join(f"--weights_key={foreign.shown(key)}" for key in found.averaged)
+        ways = " or ".join(f"--weights_key={foreign_weights.shown(key)}" for key in found.averaged)
         told = f"{flags.weights} has averaged weights beside those under {found.key}: {ways} takes them instead"
         console.print(told, highlight=False, markup=False, soft_wrap=True)
     return found
@@ -103,9 +103,10 @@ def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
 
 
 def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "Classifier":
-    from cvx import matching, models
+    from cvx import models
+    from cvx.models import match_weights
 
-    pretrained = foreign is None
+    pretrained = foreign_weights is None
     for name, values in (("mean", flags.mean), ("std", flags.std)):
         if values and len(values) != splits.in_chans:
             raise ValueError(f"--{name} must have {splits.in_chans} values for this dataset, got {len(values)}")
@@ -120,10 +121,10 @@ def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "C
         patch_size=flags.patch_size,
         pretrained=pretrained,
     )
-    if foreign is None:
+    if foreign_weights is None:
         _require_trained_head(flags.model, splits.num_classes)
     else:
-        matching.load_foreign(classifier, foreign)
+        match_weights.load_foreign(classifier, foreign_weights)
     return classifier.eval()
 
 

@@ -11,8 +11,8 @@ import torch
 
 from cvx.attribution import METHODS, SCORES
 from cvx.data.splits import NUM_GALLERY, Split
-from cvx.image_set import ImageSet, images_of
 from cvx.maps.explanation import PIXELS, SPLITS
+from cvx.maps.image_set import ImageSet, images_of
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card

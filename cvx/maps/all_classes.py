@@ -10,7 +10,7 @@ from jaxtyping import Float32, UInt8
 from cvx.attribution import attribute_all, rescale, to_heatmap
 from cvx.data.batches import to_inputs
 from cvx.files import swap_folder, whole_folder, write_json
-from cvx.image_set import ImageSet, images_of
+from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Question
 from cvx.plotting import colors, labels, panels
 from cvx.store import Store

@@ -13,10 +13,10 @@ from jaxtyping import Float64, Int64
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
-from cvx.image_set import ImageSet, images_of
 from cvx.maps import figures
 from cvx.maps.class_summary import ClassView, sum_up
 from cvx.maps.explanation import TARGETS, View, class_index, look
+from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Question
 from cvx.metrics.agreement import rounding_error
 from cvx.models import Classifier

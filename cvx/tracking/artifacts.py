@@ -12,9 +12,9 @@ from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import CARD, WEIGHTS, Card, read_card
 from cvx.store.store import Samples, free_name
 from cvx.tracking.account import PATIENT, Patience, api, as_oserror, client
-from cvx.tracking.names import VERSION, records_name, safe, samples_name
+from cvx.tracking.artifact_names import VERSION, records_name, safe, samples_name
 from cvx.tracking.run_link import Link, read_link
-from cvx.tracking.waiting import see_through
+from cvx.tracking.wait_for_upload import see_through
 
 MODEL, SAMPLES, RECORDS = "model", "dataset", "records"
 """Artifact types."""

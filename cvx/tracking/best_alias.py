@@ -4,8 +4,8 @@ import math
 from typing import Any
 
 from cvx.tracking.account import PATIENT, Patience, api, as_oserror
+from cvx.tracking.artifact_names import safe
 from cvx.tracking.artifacts import MODEL
-from cvx.tracking.names import safe
 
 BEST = "best"
 ROUNDS = 20

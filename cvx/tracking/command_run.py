@@ -22,11 +22,11 @@ from cvx.tracking.account import (
     reason_not_online,
     target,
 )
+from cvx.tracking.artifact_names import LONGEST
 from cvx.tracking.artifacts import use_model
 from cvx.tracking.best_alias import settle_best
-from cvx.tracking.names import LONGEST
 from cvx.tracking.run_link import scratch_folder, settings, start
-from cvx.tracking.waiting import drain
+from cvx.tracking.wait_for_upload import drain
 
 NUM_PICTURES = 108
 """Pictures of one key that W&B shows at most."""

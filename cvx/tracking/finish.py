@@ -12,12 +12,12 @@ from cvx.store.provenance import provenance
 from cvx.store.runs import Run
 from cvx.tracking import artifacts
 from cvx.tracking.account import PATIENT, Patience, answers, as_oserror, one_line
+from cvx.tracking.artifact_names import VERSION
 from cvx.tracking.best_alias import settle_best
-from cvx.tracking.names import VERSION
 from cvx.tracking.run_link import Link
 from cvx.tracking.upload import Upload, draw_all
 from cvx.tracking.verify import TABLE_FILE, arrived, recorded_steps, send_pictures
-from cvx.tracking.waiting import drain
+from cvx.tracking.wait_for_upload import drain
 
 Page = Callable[[Path], bytes]
 """Draws a finished run's own page, a self-contained HTML file, from its folder."""

@@ -15,9 +15,9 @@ from cvx.store import Store, checkpoint
 from cvx.store.layout import WORK
 from cvx.store.store import NAME
 from cvx.tracking.account import Target, api, as_oserror, one_line
+from cvx.tracking.artifact_names import records_name
 from cvx.tracking.artifacts import MODEL, RECORD_FILES, RECORDS, SAMPLE_FILES, SAMPLES
 from cvx.tracking.command_run import tell_use
-from cvx.tracking.names import records_name
 from cvx.tracking.run_link import FILE, Link
 
 

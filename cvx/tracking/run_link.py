@@ -14,7 +14,7 @@ import cvx
 from cvx.files import read_json, write_json
 from cvx.store.runs import Run
 from cvx.tracking.account import PATIENT, Patience, Target, api, as_oserror, client
-from cvx.tracking.names import LONGEST, TAG, next_id, run_id
+from cvx.tracking.artifact_names import LONGEST, TAG, next_id, run_id
 
 FILE = "wandb.json"
 GONE = "previously created and deleted"

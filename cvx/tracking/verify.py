@@ -11,7 +11,7 @@ from typing import Any
 from cvx.store.runs import Run
 from cvx.tracking.account import PATIENT, Patience, api, as_oserror
 from cvx.tracking.run_link import Link
-from cvx.tracking.waiting import see_through
+from cvx.tracking.wait_for_upload import see_through
 
 TABLE_FILE = ".table.json"
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
-from cvx.data.class_folders import ClassFolders, Ignored, find, is_hidden
 from cvx.data.image_file import Images, extensions, read_header, read_image, survey, warn_of_few_levels
+from cvx.data.readers.class_folders import ClassFolders, Ignored, find, is_hidden
 from cvx.data.splits import Info, Part, Source
 from cvx.data.transforms import fit_channels
 

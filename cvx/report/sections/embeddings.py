@@ -4,7 +4,7 @@ import numpy as np
 
 from cvx.metrics.embedding import METHODS, align
 from cvx.plotting.colors import class_colors
-from cvx.report import plots
+from cvx.report import charts
 from cvx.report.blocks import Block, Figure, Figures, Heading, Text, png_uri
 from cvx.report.snapshot import Part, Past, Study, placeless
 from cvx.store.npz import read_frame
@@ -57,6 +57,6 @@ def _planes(name: str, past: Past, arrays: dict[str, np.ndarray]) -> list[Figure
             for key, words in (("silhouette", "silhouette"), ("knn", "kNN"), ("trustworthiness", "trust"))
             if (value := numbers.get(f"{method}/{key}")) is not None
         ]
-        uri = png_uri(plots.scatter(arrays[method], labels, colors, wrong))
+        uri = png_uri(charts.scatter(arrays[method], labels, colors, wrong))
         figures.append(Figure(f"{name} · {LAYOUT_WORDS[method]}", note=", ".join(told), uri=uri))
     return figures

@@ -10,7 +10,7 @@ from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
 from cvx.plotting.colors import colorize, gray_or_rgb
 from cvx.plotting.labels import CLIP, number, percent
-from cvx.report import plots
+from cvx.report import charts
 from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri
 from cvx.report.snapshot import Part, Past, Study, placeless
 from cvx.store.npz import read_frame
@@ -41,7 +41,7 @@ def _of_dataset(study: Study, part: Part) -> list[Block]:
     blocks: list[Block] = [Heading(part.dataset), _film(part, reels)] if reels else []
     if figures:
         words = ("validation accuracy", "agreement of the maps with the final ones (Spearman)")
-        legend = tuple((plots.css_color(i), text) for i, text in enumerate(words))
+        legend = tuple((charts.css_color(i), text) for i, text in enumerate(words))
         blocks.append(Figures(tuple(figures), legend, layout="pairs"))
     return [*blocks, *problems]
 
@@ -57,8 +57,8 @@ def _film(part: Part, reels: Sequence[Reel]) -> Film:
 def _settling_figure(name: str, settling: comparison.Settling, salt: str) -> Figure:
     curve = settling.curve()
     low = float(np.nanmin([*curve, 0.0]))
-    shown = [plots.Line(settling.epochs, settling.accuracy, 0), plots.Line(settling.epochs, curve, 1)]
-    drawn = plots.lines(shown, "epoch", salt, y_range=(low, 1), size=(4.2, 2.3))
+    shown = [charts.Line(settling.epochs, settling.accuracy, 0), charts.Line(settling.epochs, curve, 1)]
+    drawn = charts.lines(shown, "epoch", salt, y_range=(low, 1), size=(4.2, 2.3))
     sentence = settling.sentence().partition(": ")[2]
     return Figure(name, drawn, sentence[:1].upper() + sentence[1:])
 

@@ -8,7 +8,7 @@ import numpy as np
 
 from cvx import comparison
 from cvx.comparison import AGREEMENT_WORDS, MAPS, Faithfulness, Options, Sanity, tables
-from cvx.report import plots
+from cvx.report import charts
 from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text
 from cvx.report.snapshot import Part, Study, placeless
 
@@ -59,15 +59,15 @@ def _mask_curves(part: Part) -> list[Block]:
     figures = []
     for measure, title in told.items():
         lines = [
-            plots.Line(settling.epochs, [float(np.nanmean(frame)) for frame in settling.on_mask[measure]], i)
+            charts.Line(settling.epochs, [float(np.nanmean(frame)) for frame in settling.on_mask[measure]], i)
             for i, (_, settling) in enumerate(runs)
         ]
         chance = part.mask_share()
-        lines.append(plots.Line([0, max(settling.epochs[-1] for _, settling in runs)], [chance, chance], -1))
-        drawn = plots.lines(lines, "epoch", f"mask-{part.dataset}-{measure}", y_range=(0, 1), size=(4.2, 2.5))
+        lines.append(charts.Line([0, max(settling.epochs[-1] for _, settling in runs)], [chance, chance], -1))
+        drawn = charts.lines(lines, "epoch", f"mask-{part.dataset}-{measure}", y_range=(0, 1), size=(4.2, 2.5))
         figures.append(Figure(title, drawn))
     names = [*(name for name, _ in runs), "chance: the mask's share of the image"]
-    legend = tuple((plots.css_color(i), name) for i, name in zip([*range(len(runs)), -1], names, strict=True))
+    legend = tuple((charts.css_color(i), name) for i, name in zip([*range(len(runs)), -1], names, strict=True))
     return [Heading("By epoch", "maps of the film's images"), Figures(tuple(figures), legend, layout="pairs")]
 
 
@@ -92,7 +92,7 @@ def _removal(part: Part, found: Faithfulness) -> list[Block]:
         for i in range(len(found.references))
         for test, title in TESTS.items()
     )
-    legend = tuple((plots.css_color(_map_color(k)), MAP_WORDS[name]) for k, name in enumerate(MAPS))
+    legend = tuple((charts.css_color(_map_color(k)), MAP_WORDS[name]) for k, name in enumerate(MAPS))
     head, rows = tables.faithfulness_table(found)
     caption = (
         "Area under the curve of the explained class's probability, mean and 95 % bootstrap interval over"
@@ -103,12 +103,12 @@ def _removal(part: Part, found: Faithfulness) -> list[Block]:
 
 def _removal_curves(part: Part, found: Faithfulness, i: int, test: str) -> Any:
     lines = [
-        plots.Line(100 * found.shares(test), 100 * found.curve(i, test, name), _map_color(k))
+        charts.Line(100 * found.shares(test), 100 * found.curve(i, test, name), _map_color(k))
         for k, name in reversed(list(enumerate(MAPS)))
     ]
     verb = "put in" if test.startswith("insertion") else "removed"
     salt = f"removal-{part.dataset}-{i}-{test}"
-    return plots.lines(lines, f"% of pixels {verb}", salt, y_range=(0, 100), y_label="% probability")
+    return charts.lines(lines, f"% of pixels {verb}", salt, y_range=(0, 100), y_label="% probability")
 
 
 def _map_color(k: int) -> int:
@@ -128,11 +128,11 @@ def _randomized(part: Part, found: Sanity) -> list[Block]:
         lines = []
         for i in range(len(found.references)):
             means = [1.0, *(found.after(i, name, block).mean for block in found.blocks(i))]
-            lines.append(plots.Line(np.linspace(0, 100, len(means)), means, i))
-            lines.append(plots.Line([103, 110], [found.floor(i, name, "other_image").mean] * 2, i))
-        drawn = plots.lines(lines, "% of blocks randomized", f"sanity-{part.dataset}-{name}", y_range=(-0.25, 1))
+            lines.append(charts.Line(np.linspace(0, 100, len(means)), means, i))
+            lines.append(charts.Line([103, 110], [found.floor(i, name, "other_image").mean] * 2, i))
+        drawn = charts.lines(lines, "% of blocks randomized", f"sanity-{part.dataset}-{name}", y_range=(-0.25, 1))
         figures.append(Figure(AGREEMENT_WORDS[name][0], drawn, "Short lines: its own maps of other images."))
-    legend = tuple((plots.css_color(i), name) for i, name in enumerate(found.columns))
+    legend = tuple((charts.css_color(i), name) for i, name in enumerate(found.columns))
     head, rows = tables.sanity_table(found)
     caption = (
         "Likeness to the trained model's maps with everything from the output down to this block at random weights;"

@@ -8,7 +8,7 @@ from jaxtyping import Int64
 from cvx.metrics.classification import CalibrationBin, calibration_bins
 from cvx.plotting import colors
 from cvx.plotting.labels import percent
-from cvx.report import plots
+from cvx.report import charts
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
 from cvx.report.snapshot import Part, Past, Study, placeless
 from cvx.store.npz import read_frame
@@ -80,7 +80,7 @@ def _calibrations(study: Study, part: Part) -> list[Block]:
             told = placeless(f"the logits of {past.run.name} cannot be read: {error}", study.store)
             problems.append(Text(told, "problem"))
             continue
-        drawn = plots.calibration(bins, f"calibration-{part.dataset}-{name}")
+        drawn = charts.calibration(bins, f"calibration-{part.dataset}-{name}")
         figures.append(Figure(f"{name}, seed {past.seed}", drawn, _how_sure(bins, past.number("test/ece"))))
     return [*([Figures(tuple(figures))] if figures else []), *problems]
 

@@ -6,7 +6,7 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from cvx.report import plots
+from cvx.report import charts
 from cvx.report.blocks import (
     Block,
     Figure,
@@ -83,7 +83,7 @@ def learning_curves(study: Study) -> list[Block]:
         blocks.append(Heading(part.dataset))
         best = sorted(part.recipes, key=lambda one: -np.nan_to_num(one.mean("val/acc1"), nan=-1.0))
         colors = _colors(study, best)
-        legend = [(plots.css_color(colors[one.label]), one.label) for one in best if colors[one.label] >= 0]
+        legend = [(charts.css_color(colors[one.label]), one.label) for one in best if colors[one.label] >= 0]
         gray = len(best) - len(legend)
         legend += [("var(--soft)", f"{gray} other recipe{'s' * (gray > 1)}")] if gray else []
         blocks.append(Figures(_curve_figures(part, best, colors), tuple(legend), layout="pairs"))
@@ -111,12 +111,12 @@ def _curve_figures(part: Part, recipes: Sequence[Recipe], colors: Mapping[str, i
     for key, title, is_share in wanted:
         lines = [line for one in reversed(recipes) if (line := _curve(one, key, colors[one.label])) is not None]
         if lines:
-            drawn = plots.curves(lines, "", f"{part.dataset}-{key}", percent=is_share)
+            drawn = charts.curves(lines, "", f"{part.dataset}-{key}", percent=is_share)
             figures.append(Figure(title, drawn))
     return tuple(figures)
 
 
-def _curve(recipe: Recipe, key: str, color: int) -> plots.Curve | None:
+def _curve(recipe: Recipe, key: str, color: int) -> charts.Curve | None:
     by_epoch: dict[float, list[float]] = {}
     for past in recipe.runs:
         own: dict[float, list[float]] = {}
@@ -131,7 +131,7 @@ def _curve(recipe: Recipe, key: str, color: int) -> plots.Curve | None:
         np.array([function(by_epoch[epoch]) for epoch in epochs], np.float64)
         for function in (statistics.mean, min, max)
     )
-    return plots.Curve(np.array(epochs, np.float64), mean, low, high, color, dash=max(0, color))
+    return charts.Curve(np.array(epochs, np.float64), mean, low, high, color, dash=max(0, color))
 
 
 def _recipe_table(recipes: Sequence[Recipe], colors: Mapping[str, int]) -> Table:

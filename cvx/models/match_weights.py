@@ -8,8 +8,8 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from cvx.foreign import Foreign, shown
 from cvx.models import Classifier, stem
+from cvx.models.foreign_weights import Foreign, shown
 
 _INSERTED = {"_orig_mod", "_fsdp_wrapped_module", "_checkpoint_wrapped_module"}
 """Parts of a name that torch.compile, FSDP and activation checkpointing put anywhere into it."""
