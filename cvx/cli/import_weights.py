@@ -59,7 +59,7 @@ def main(argv: list[str]) -> int:
         raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
     foreign = _foreign(flags, console)  # before the data, so that a wrong path is said before a dataset is downloaded
     splits = data.load(flags.dataset, flags.data_root, flags.image_size, flags.val_fraction)
-    classifier = _classifier(flags, splits, foreign_weights)
+    classifier = _classifier(flags, splits, foreign)
     numbers = _tested(classifier, splits)
     store.add_samples(splits)
     entry = store.add_model(classifier, _card(flags, name, splits, classifier, numbers))
@@ -106,7 +106,7 @@ def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "C
     from cvx import models
     from cvx.models import match_weights
 
-    pretrained = foreign_weights is None
+    pretrained = foreign is None
     for name, values in (("mean", flags.mean), ("std", flags.std)):
         if values and len(values) != splits.in_chans:
             raise ValueError(f"--{name} must have {splits.in_chans} values for this dataset, got {len(values)}")
@@ -121,10 +121,10 @@ def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "C
         patch_size=flags.patch_size,
         pretrained=pretrained,
     )
-    if foreign_weights is None:
+    if foreign is None:
         _require_trained_head(flags.model, splits.num_classes)
     else:
-        match_weights.load_foreign(classifier, foreign_weights)
+        match_weights.load_foreign(classifier, foreign)
     return classifier.eval()
 
 
