@@ -8,8 +8,8 @@ PROCESSES ?= 10
 USERS ?= 50
 LOAD_S ?= 300
 REPEATS ?= 20
-LONG ?= tests/test_kills.py tests/test_kills_wandb.py tests/test_concurrent.py tests/test_damaged.py tests/test_hostile_models.py \
-	tests/test_hostile_texts.py tests/test_hostile_data.py tests/test_image_file.py tests/test_load.py tests/test_leaks.py
+LONG ?= tests/robustness/test_kills.py tests/robustness/test_kills_wandb.py tests/robustness/test_concurrent.py tests/robustness/test_damaged_store.py tests/robustness/test_hostile_models.py \
+	tests/robustness/test_hostile_texts.py tests/robustness/test_hostile_data.py tests/data/test_image_file.py tests/robustness/test_load.py tests/robustness/test_leaks.py
 BIN := .venv/bin
 STAMP := .venv/.installed
 # One file's tests stay in one process, since they share what they set up; workers beyond four would only fill the memory.

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from test_explain import add, splits_of
+from explained_store import add, splits_of
 
 from cvx.distributed import Ranks, pick_device, ranks
 from cvx.store import Store

@@ -53,7 +53,8 @@ class _Normalizations(TorchFunctionMode):
 
     Where a map has one image, one row or one column, torch may take a channels_last tensor for a contiguous one, and
     multiply its values by the other tensor's, in the wrong order (2.10 to 2.14, on a CPU, backwards only).
-    `tests/test_layouts.py` scans for it. Only functions are replaced, so modules with a forward of their own keep it.
+    `tests/models/test_memory_layouts.py` scans for it. Only functions are replaced, so modules with a forward of their
+    own keep it.
     """
 
     def __torch_function__(

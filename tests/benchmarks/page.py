@@ -35,7 +35,7 @@ def rows() -> Iterator[Row]:
 
 
 def _fill(root: Path) -> None:
-    sys.path.append(str(ROOT / "tests"))
+    sys.path.append(str(ROOT / "tests" / "support"))
     from small_store import add_model
 
     from cvx import data

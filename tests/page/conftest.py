@@ -1,0 +1,44 @@
+"""Stores, models and runs that the page's tests show."""
+
+import pytest
+from browser_fixtures import browser, visit  # noqa: F401
+from small_runs import add_runs
+from small_store import make_store
+
+from demo.backend.run_history import History
+from demo.backend.service import Shelf
+
+
+@pytest.fixture(scope="session")
+def store(tmp_path_factory):
+    """Two datasets, three untrained models and three runs, shared: nobody writes into it."""
+    store = make_store(tmp_path_factory.mktemp("demo") / "artifacts")
+    add_runs(store)
+    return store
+
+
+@pytest.fixture
+def shelf(store):
+    return Shelf(store.root)
+
+
+@pytest.fixture
+def own_store(tmp_path):
+    """The same models, for a test that changes or breaks them."""
+    return make_store(tmp_path / "artifacts")
+
+
+@pytest.fixture
+def history(store):
+    return History(store.root)
+
+
+@pytest.fixture
+def tiles(history):
+    """The two runs of tiles, which have ended."""
+    return history.chronicle().of("tiles")
+
+
+@pytest.fixture
+def shown(shelf):
+    return shelf.listing().datasets["tiles"]

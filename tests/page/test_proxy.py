@@ -1,0 +1,106 @@
+"""The demo as it is served to others: behind a proxy under a prefix, with a login, and as a Space."""
+
+import json
+import os
+import re
+import shutil
+import site
+import subprocess
+import sys
+import urllib.request
+from pathlib import Path
+from urllib.error import HTTPError
+
+import pytest
+from gradio_client import Client
+from gradio_client.exceptions import AuthenticationError
+from playwright.sync_api import expect
+from reverse_proxy import proxied
+from small_store import ROOT, served
+
+pytestmark = pytest.mark.slow
+LOGIN = ("visitors", "a-long-password")
+
+
+@pytest.mark.browser
+def test_behind_a_proxy_the_page_loads_answers_and_draws_charts_and_so_do_scripts(store, visit):
+    with served(store.root, "--root-path=/cvx") as upstream, proxied(upstream, "/cvx") as (address, paths):
+        answer = Client(f"{address}/", verbose=False).predict(["tiles-vit_tiny"], sample="tiles:6", api_name="/compare")
+        assert answer["label"] == "blue" and answer["answers"][0]["error"] == ""
+        missing = []
+        page = visit(f"{address}/?tab=runs&runs.dataset=tiles")
+        page.on("response", lambda response: missing.append(response.url) if response.status >= 400 else None)
+        expect(page.locator(".cvx-curves .scatterlayer .trace")).to_have_count(2)
+        page.get_by_role("tab", name="Compare").click()
+        expect(page.locator(".cvx-quad").first).to_be_visible()
+        page.locator('.cvx-strip[data-dataset="tiles"]').get_by_label("sample 7, blue").locator("visible=true").click()
+        expect(page.locator('.cvx-row[aria-label^="Tiles"] > header')).to_contain_text("sample 7 of 40")
+        with page.expect_download() as saved:
+            page.locator('.cvx-row[aria-label^="Tiles"] [data-save="csv"]').click()
+        assert saved.value.suggested_filename == "cvx-tiles.csv"
+        assert page.url.startswith(f"{address}/?") and missing == []
+    assert any(path.endswith("plotly-gl2d.min.js") for path in paths)
+
+
+def test_a_login_guards_page_endpoints_and_files(store):
+    with served(store.root, CVX_AUTH=":".join(LOGIN)) as address:
+        for path in ("/gradio_api/info", "/config", f"/gradio_api/file={ROOT}/demo/vendor/plotly-gl2d.min.js"):
+            with pytest.raises(HTTPError) as refused:
+                urllib.request.urlopen(address + path)
+            assert refused.value.code == 401, path
+        body = json.dumps({"data": []}).encode()
+        request = urllib.request.Request(
+            f"{address}/gradio_api/call/models", body, {"Content-Type": "application/json"}
+        )
+        with pytest.raises(HTTPError) as refused:
+            urllib.request.urlopen(request)
+        assert refused.value.code == 401
+        for wrong in (None, (LOGIN[0], "guessed")):
+            with pytest.raises((AuthenticationError, ValueError)):
+                Client(address, auth=wrong, verbose=False)
+        held = Client(address, auth=LOGIN, verbose=False).predict(api_name="/models")
+        assert len(held["models"]) == 3
+
+
+# A Space
+
+
+def commands():
+    """Return the README's commands that put a Space together."""
+    text = (ROOT / "demo" / "README.md").read_text(encoding="utf-8")
+    section = text.partition("## As a Hugging Face Space")[2].partition("\n## ")[0]
+    return re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
+
+
+def test_a_space_put_together_as_the_readme_says_answers_without_cvx_being_installed(store, tmp_path):
+    checkout, packages = tmp_path / "checkout", tmp_path / "packages"
+    checkout.mkdir()
+    shutil.copy(ROOT / "requirements.txt", checkout)
+    for name in ("cvx", "demo", "configs"):
+        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
+    shutil.copytree(store.root, checkout / "artifacts")
+    script = commands().partition("git ")[0]  # git itself would go to the Hub
+    subprocess.run(["sh", "-ec", script], cwd=checkout, check=True)
+    packages.mkdir()
+    for entry in (entry for folder in site.getsitepackages() for entry in Path(folder).iterdir()):
+        if "cvx" not in entry.name:
+            (packages / entry.name).symlink_to(entry)
+    space = tmp_path / "space"
+    needs = (space / "requirements.txt").read_text()
+    assert "torch>=" in needs and "threadpoolctl" in needs and "-e ." not in needs and "pytest" not in needs
+    environ = {**os.environ, "PYTHONPATH": str(packages), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
+    environ.pop("CVX_ARTIFACTS", None)
+    python = getattr(sys, "_base_executable", sys.executable)
+    command, pipes = [python, "-s", "app.py", "--port=0"], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
+    process = subprocess.Popen(command, cwd=space, env=environ, text=True, **pipes)
+    try:
+        lines = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stdout)
+        address = next(found[0] for found in lines if found)
+        answer = Client(address, verbose=False).predict(["tiles-vit_tiny"], sample="tiles:6", api_name="/compare")
+        assert answer["label"] == "blue" and answer["answers"][0]["error"] == ""
+    finally:
+        process.terminate()
+        process.communicate(timeout=60)
+    told = "from cvx.records import provenance; print(provenance()['versions'])"
+    done = subprocess.run([python, "-s", "-c", told], cwd=space, env=environ, capture_output=True, text=True)
+    assert "'cvx': ''" in done.stdout, done.stderr
