@@ -122,7 +122,7 @@ def default_data() -> Path:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Place:
+class RunOptions:
     """Where and how a run happens; nothing of it decides the result."""
 
     artifacts: Path = dataclasses.field(default_factory=default_artifacts)
@@ -152,10 +152,10 @@ class Place:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Flags:
     result: TrainConfig
-    place: Place
+    place: RunOptions
 
 
-def parse(argv: Sequence[str], prog: str = "python -m cvx train") -> tuple[TrainConfig, Place]:
+def parse(argv: Sequence[str], prog: str = "python -m cvx train") -> tuple[TrainConfig, RunOptions]:
     """Turn flags and the preset files they name into a config and a place.
 
     A preset becomes flags in front of those given, so a flag wins wherever it stands; of two presets the later wins.

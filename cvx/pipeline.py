@@ -7,14 +7,14 @@ from typing import Any
 
 import cvx
 from cvx import data
-from cvx.config import Place, TrainConfig, parse
+from cvx.config import RunOptions, TrainConfig, parse
 from cvx.store import Store, runs
-from cvx.tracking import Once, tracked
+from cvx.tracking import Once, wandb_sinks
 from cvx.training.loop import InterruptedTraining, train
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class PresetOutcome:
     """What became of one preset."""
 
     label: str
@@ -25,8 +25,12 @@ class Outcome:
 
 
 def run_preset(
-    file: Path, flags: list[str], place: Place, then: Callable[[str], object] | None = None, once: Once | None = None
-) -> Outcome:
+    file: Path,
+    flags: list[str],
+    place: RunOptions,
+    then: Callable[[str], object] | None = None,
+    once: Once | None = None,
+) -> PresetOutcome:
     """Take one preset through training, and its best model through `then`; an error becomes a failed outcome.
 
     Training itself tests the best weights and projects their logits; a finished run of the same config is not
@@ -45,12 +49,12 @@ def run_preset(
         stop.args = (f"{stop}, or with the command you just gave",)
         raise
     except (ValueError, OSError, RuntimeError) as error:
-        return Outcome(file.stem, "failed", error=str(error))
-    return Outcome(file.stem, "already done" if known else "trained", summary)
+        return PresetOutcome(file.stem, "failed", error=str(error))
+    return PresetOutcome(file.stem, "already done" if known else "trained", summary)
 
 
-def _train(config: TrainConfig, place: Place, once: Once) -> dict[str, Any]:
-    with tracked(place.wandb, place.project, page_of, once) as sinks:
+def _train(config: TrainConfig, place: RunOptions, once: Once) -> dict[str, Any]:
+    with wandb_sinks(place.wandb, place.project, page_of, once) as sinks:
         return train(config, place, sinks)
 
 
@@ -61,7 +65,7 @@ def page_of(folder: Path) -> bytes:
     return run_page(Store(folder.parent.parent), runs.Run(folder), dataclasses.asdict(TrainConfig()))
 
 
-def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
+def finished(config: TrainConfig, place: RunOptions) -> dict[str, Any] | None:
     """Return the summary of a finished run of exactly this config and data whose model is still stored, or None."""
     for run in reversed(runs.list_runs(place.artifacts)):
         try:
@@ -74,7 +78,7 @@ def finished(config: TrainConfig, place: Place) -> dict[str, Any] | None:
     return None
 
 
-def _resumable(config: TrainConfig, place: Place) -> Place:
+def _resumable(config: TrainConfig, place: RunOptions) -> RunOptions:
     """Continue an unfinished run of exactly this config where there is one with a saved state."""
     for run in reversed(runs.list_runs(place.artifacts)):
         try:
@@ -86,7 +90,7 @@ def _resumable(config: TrainConfig, place: Place) -> Place:
     return place
 
 
-def _is_its_data(run: runs.Run, config: TrainConfig, place: Place) -> bool:
+def _is_its_data(run: runs.Run, config: TrainConfig, place: RunOptions) -> bool:
     """Tell whether a folder holds what a run was trained on: one path may lead to others. What has a name is itself."""
     known = run.config.get("source")
     if not known or not config.dataset.startswith("folder:"):

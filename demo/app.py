@@ -17,13 +17,13 @@ import gradio as gr
 
 from demo.page import Page
 from demo.serving import rate_limit
-from demo.serving.fair_queue import AT_ONCE, MOST_PAGES, made_fair
+from demo.serving.fair_queue import AT_ONCE, MOST_PAGES, use_fair_queue
 from demo.serving.malloc import share
 from demo.static import theme
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class DemoFlags:
     """Serve the demo."""
 
     artifacts: str = dataclasses.field(default_factory=lambda: os.environ.get("CVX_ARTIFACTS") or "artifacts")
@@ -58,7 +58,7 @@ def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
     sys.setswitchinterval(0.0005)  # after each of a model's small operations, Python's lock may be another thread's
     share()
     queued = blocks.queue(max_size=rate_limit.MAX_QUEUE, default_concurrency_limit=AT_ONCE)
-    return made_fair(queued).launch(
+    return use_fair_queue(queued).launch(
         theme=theme.theme(),
         head=theme.head(),
         footer_links=["api", "settings"],
@@ -76,7 +76,7 @@ def _login(auth: str) -> tuple[str, str] | None:
     return (name, password) if auth else None
 
 
-def _settings(flags: Flags) -> dict[str, Any]:
+def _settings(flags: DemoFlags) -> dict[str, Any]:
     if flags.mcp and importlib.util.find_spec("mcp") is None:  # Gradio would serve without it
         raise ValueError("--mcp needs a package that is missing; run `pip install 'gradio[mcp]'`")
     return {
@@ -94,7 +94,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
     import tyro
 
-    flags = tyro.cli(Flags, args=argv, prog="python demo/app.py")
+    flags = tyro.cli(DemoFlags, args=argv, prog="python demo/app.py")
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, a training under way included
     try:
         settings = _settings(flags)

@@ -14,8 +14,8 @@ from cvx.attribution import rescale
 from cvx.data.transforms import fit_image
 from cvx.plotting.colors import colorize, enlarge, gray_or_rgb
 from cvx.plotting.labels import CLIP, percent
-from demo.backend.run_history import History, Past, Reel
-from demo.backend.service import Shelf
+from demo.backend.run_history import FilmFrames, RecordedRun, RunHistory
+from demo.backend.service import ModelService
 
 GAP, LINE = 6, 22
 PAPER, INK, SOFT = (255, 255, 255), (24, 24, 27), (91, 91, 102)
@@ -24,7 +24,7 @@ LAST_MS = 2500
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags:
+class FilmFlags:
     """Draw the films of runs of one dataset as an animated GIF: a column an image, a row a run."""
 
     runs: tuple[str, ...]
@@ -54,7 +54,7 @@ def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int
     Raises:
         ValueError: If a run is not there or has no film, or the runs are not of one dataset.
     """
-    history, shelf = History(root), Shelf(root)
+    history, shelf = RunHistory(root), ModelService(root)
     runs = history.chronicle().named(names)
     if missing := sorted(set(names) - {past.name for past in runs}):
         known = ", ".join(past.name for past in history.chronicle().runs) or "none"
@@ -71,12 +71,14 @@ def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int
     return [_frame(epoch, epochs[-1], tops, reels, rows, history, runs) for epoch in epochs]
 
 
-def _fitted(image: UInt8[np.ndarray, "h w c"], reel: Reel) -> UInt8[np.ndarray, "h w c"]:
+def _fitted(image: UInt8[np.ndarray, "h w c"], reel: FilmFrames) -> UInt8[np.ndarray, "h w c"]:
     """Fit an image to the maps of a film, which older runs have at the size that they were trained at."""
     return fit_image(np.array(image), reel.heatmaps.shape[-1])
 
 
-def _row(past: Past, reel: Reel, images: Sequence[int], side: int) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
+def _row(
+    past: RecordedRun, reel: FilmFrames, images: Sequence[int], side: int
+) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
     """Draw a run's maps by frame and image, each image's on one scale through all epochs."""
     num = reel.heatmaps.shape[1]
     if wrong := [i for i in images if not 0 <= i < num]:
@@ -89,10 +91,10 @@ def _frame(
     epoch: int,
     last: int,
     tops: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    reels: Sequence[Reel],
+    reels: Sequence[FilmFrames],
     rows: Sequence[Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]]],
-    history: History,
-    runs: Sequence[Past],
+    history: RunHistory,
+    runs: Sequence[RecordedRun],
 ) -> UInt8[np.ndarray, "h w 3"]:
     lines = [(f"epoch {epoch} of {last}", tops)]
     for past, reel, row in zip(runs, reels, rows, strict=True):
@@ -104,7 +106,7 @@ def _frame(
     return np.pad(np.concatenate(blocks), ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
 
 
-def _accuracy(history: History, past: Past, epoch: int) -> str:
+def _accuracy(history: RunHistory, past: RecordedRun, epoch: int) -> str:
     found = [row["val/acc1"] for row in history.rows(past) if row.get("epoch") == epoch and "val/acc1" in row]
     return f" · val {percent(found[-1])}" if found else ""
 
@@ -132,7 +134,7 @@ def main() -> None:
     import tyro
 
     try:
-        flags = tyro.cli(Flags, prog="python -m demo.reel", config=(tyro.conf.PositionalRequiredArgs,))
+        flags = tyro.cli(FilmFlags, prog="python -m demo.reel", config=(tyro.conf.PositionalRequiredArgs,))
         frames = frames_of(Path(flags.artifacts), flags.runs, flags.images, flags.side)
         frames = [*frames[: -1 : flags.every], frames[-1]]
         write(frames, flags.output, flags.ms, flags.colors)

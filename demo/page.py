@@ -10,17 +10,17 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from demo.api.endpoints import Endpoints
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import QUIET
 from demo.jobs.starter_training import StarterJob, step
 from demo.jobs.wandb_pull import PullJob, PullPanel
-from demo.serving.fair_queue import LOOKING, SURVEYING
+from demo.serving.fair_queue import AGREEMENT_QUEUE, MAP_QUEUE
 from demo.state.selection import PER_PAGE, Choice, Pick, read_link
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 from demo.static import theme
 from demo.tabs.about import AboutTab
 from demo.tabs.agreement import AgreementTab
-from demo.tabs.base import LaterTab
+from demo.tabs.base import Tab
 from demo.tabs.classes import ClassTab
 from demo.tabs.compare import CompareTab, with_models
 from demo.tabs.embeddings import EmbeddingsTab
@@ -28,9 +28,9 @@ from demo.tabs.film import FilmTab
 from demo.tabs.runs import RunsTab
 
 if TYPE_CHECKING:
-    from demo.backend.catalog import Listing
+    from demo.backend.catalog import Catalog
 
-LATER_TABS: dict[str, tuple[str, Callable[[Opening], LaterTab]]] = {
+LATER_TABS: dict[str, tuple[str, Callable[[BackgroundLoader], Tab]]] = {
     "classes": ("Class view", ClassTab),
     "film": ("Through training", FilmTab),
     "points": ("Embeddings", EmbeddingsTab),
@@ -49,7 +49,7 @@ class Page:
     """The whole page; one instance a server."""
 
     def __init__(self, root: Path, project: str = "", alias: str = "best"):
-        self._root, self._opening, self._job = root, Opening(root), StarterJob(root)
+        self._root, self._opening, self._job = root, BackgroundLoader(root), StarterJob(root)
         self._pull = PullJob(root, project, alias) if project else None
         self.blocks = gr.Blocks(title="cvx", fill_width=True, analytics_enabled=False, delete_cache=(3600, 86400))
         with self.blocks:
@@ -75,7 +75,7 @@ class Page:
         with gr.Tabs(visible=False, elem_id="cvx-tabs") as self.tabs:
             with gr.Tab("Compare", id="compare") as self.first:
                 self.compare = CompareTab(self._opening)
-            self.later: dict[str, tuple[gr.Tab, LaterTab]] = {}
+            self.later: dict[str, tuple[gr.Tab, Tab]] = {}
             for name, (title, make) in LATER_TABS.items():
                 with gr.Tab(title, id=name) as tab:
                     self.later[name] = (tab, make(self._opening))
@@ -189,7 +189,7 @@ class Page:
 
     def _fill(
         self,
-        listing: "Listing",
+        listing: "Catalog",
         choice: Choice,
         picks: dict[str, Pick],
         offered: tuple[Sequence[str], Sequence[str]],
@@ -209,7 +209,7 @@ class Page:
             where,
             *self._step(),
             *self.compare.fill(listing, choice, picks, offered),
-            *(value for name, (_, tab) in self.later.items() for value in tab.fill(Link(name, pairs))),
+            *(value for name, (_, tab) in self.later.items() for value in tab.fill(TabLink(name, pairs))),
         ]
 
     @property
@@ -217,10 +217,10 @@ class Page:
         return ("compare", *self.later)
 
 
-def _quiet(tab: LaterTab) -> dict[str, Any]:
+def _quiet(tab: Tab) -> dict[str, Any]:
     """Return the settings of what draws a tab: a survey takes minutes, and holds back no map."""
-    return {**QUIET, **(SURVEYING if isinstance(tab, AgreementTab) else LOOKING)}
+    return {**QUIET, **(AGREEMENT_QUEUE if isinstance(tab, AgreementTab) else MAP_QUEUE)}
 
 
-def _if_open(name: str, tab: LaterTab, where: str, *asked: Any) -> list[Any]:
+def _if_open(name: str, tab: Tab, where: str, *asked: Any) -> list[Any]:
     return tab.draw(*asked) if where == name else [gr.skip()] * len(tab.drawn)

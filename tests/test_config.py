@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from cvx.config import Place, TrainConfig, parse, preset
+from cvx.config import RunOptions, TrainConfig, parse, preset
 
 
 def test_flags_arrive_as_a_wandb_agent_sends_them():
@@ -123,12 +123,12 @@ def test_place_is_no_part_of_the_key(tmp_path):
 def test_the_environment_sets_the_default_folders(monkeypatch):
     monkeypatch.setenv("CVX_ARTIFACTS", "/tmp/store")
     monkeypatch.setenv("CVX_DATA", "~/data")
-    assert Place().artifacts == Path("/tmp/store")
-    assert Place().data == Path("~/data").expanduser()
+    assert RunOptions().artifacts == Path("/tmp/store")
+    assert RunOptions().data == Path("~/data").expanduser()
 
 
 def test_the_flags_are_these_and_no_others():
-    fields = {field.name for kind in (TrainConfig, Place) for field in dataclasses.fields(kind)}
+    fields = {field.name for kind in (TrainConfig, RunOptions) for field in dataclasses.fields(kind)}
     assert fields == {
         "dataset",
         "image_size",

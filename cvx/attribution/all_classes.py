@@ -6,10 +6,10 @@ from torch import Tensor, nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from cvx import cancellation
-from cvx.attribution.batch_size import check_batch, check_room, fitting
+from cvx.attribution.batch_size import check_batch, check_memory, choose_batch_size
 from cvx.attribution.gradient import check, finished, scores
 from cvx.models.fold_batchnorm import sooner
-from cvx.models.frozen import frozen, own_copy
+from cvx.models.frozen import detached_input, frozen
 
 
 def attribute_all(
@@ -38,12 +38,12 @@ def attribute_all(
     check(image, None, score)
     if len(image) != 1:
         raise ValueError(f"one image has its classes explained at a time, got {len(image)}; call once for each")
-    check_room(model, image)
+    check_memory(model, image)
 
     def explained(model: nn.Module) -> tuple[Tensor, Tensor]:
-        size = batch_size or fitting(model, image)
+        size = batch_size or choose_batch_size(model, image)
         with frozen(model, image.device), sdpa_kernel(SDPBackend.MATH):
-            leaf = own_copy(model, image).requires_grad_()
+            leaf = detached_input(model, image).requires_grad_()
             logits = model(leaf)
             attribution = _jacobian(scores(logits, score)[0], leaf, size)
         return finished(logits.expand(len(attribution), -1), attribution)

@@ -12,7 +12,7 @@ from jaxtyping import Float
 from torch import Tensor, nn
 from torch.overrides import TorchFunctionMode
 
-from cvx.models.frozen import frozen, own_copy
+from cvx.models.frozen import detached_input, frozen
 
 MOST = {"cpu": 32}
 """Images per pass from which on more are no faster: on a CPU what a layer leaves should still be near the processor."""
@@ -36,15 +36,15 @@ def check_batch(batch_size: int) -> None:
         raise ValueError(f"batch_size must be positive, or 0 to choose it, got {batch_size}")
 
 
-def fitting(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> int:
+def choose_batch_size(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> int:
     """Choose a batch size from the bytes that one image leaves in memory between forward and backward pass."""
     with frozen(model, one.device):
-        left = _left(model.parameters(), lambda: model(own_copy(model, one).requires_grad_()))
+        left = _left(model.parameters(), lambda: model(detached_input(model, one).requires_grad_()))
     room = int(free_bytes(one.device) * SHARE)
     return max(1, min(MOST.get(one.device.type, MOST_ELSEWHERE), room // max(1, left)))
 
 
-def check_room(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> None:
+def check_memory(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> None:
     """Refuse a large image whose map would not fit into memory, without computing anything of it.
 
     Raises:
@@ -56,7 +56,7 @@ def check_room(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> None:
     with frozen(model, one.device), _FlashOnCpu() if one.device.type == "cpu" else contextlib.nullcontext():
         tensors = itertools.chain(model.named_parameters(), model.named_buffers())
         shapes = {name: tensor.detach().to("meta") for name, tensor in tensors}
-        image = own_copy(model, one).to("meta").requires_grad_()
+        image = detached_input(model, one).to("meta").requires_grad_()
         try:
             needed = _left(shapes.values(), lambda: torch.func.functional_call(model, shapes, (image,)))
         except (RuntimeError, TypeError):  # a model that looks at values, which there are none of

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cvx import cancellation
 from cvx.attribution.gradient import check, finished, pick, scores
-from cvx.models.frozen import frozen, own_copy
+from cvx.models.frozen import detached_input, frozen
 
 NOISE = 0.15
 """Standard deviation of SmoothGrad's noise, as a share of the range of inputs, [0, 1]."""
@@ -97,7 +97,7 @@ def _one_by_one(
 ) -> tuple[Float32[Tensor, "n k"], Float32[Tensor, "n c h w"]]:
     check(inputs, targets, score, slack)
     with frozen(model, inputs.device, precision):
-        images = own_copy(model, inputs)
+        images = detached_input(model, inputs)
         with torch.no_grad():
             logits = model(images)
         pick(logits, targets)

@@ -7,11 +7,11 @@ from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
 from cvx import cancellation
-from cvx.attribution.batch_size import check_batch, check_room, fitting
+from cvx.attribution.batch_size import check_batch, check_memory, choose_batch_size
 from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
 from cvx.attribution.gradient import NotFiniteError, check, vanilla_gradient
 from cvx.models.fold_batchnorm import WORTHWHILE, sooner
-from cvx.models.frozen import frozen, own_copy
+from cvx.models.frozen import detached_input, frozen
 
 METHODS: dict[str, Callable[..., tuple[Tensor, Tensor]]] = {
     "gradient": vanilla_gradient,
@@ -53,7 +53,7 @@ def attribute(
     check_batch(batch_size)
     check(inputs, targets, score)
     if len(inputs):
-        check_room(model, inputs[:1])
+        check_memory(model, inputs[:1])
     numbers = PRECISIONS[precision]
 
     def explained(model: nn.Module) -> list[tuple[Tensor, Tensor]]:
@@ -61,7 +61,7 @@ def attribute(
             own = targets[rows] if targets is not None else _prediction(model, inputs[rows], method, numbers)
             return METHODS[method](model, inputs[rows], own, score, numbers)
 
-        size = batch_size or (fitting(model, inputs[:1]) if len(inputs) > 1 else 1)
+        size = batch_size or (choose_batch_size(model, inputs[:1]) if len(inputs) > 1 else 1)
         return _in_batches(explain, len(inputs), size)
 
     many = len(inputs) >= WORTHWHILE
@@ -95,4 +95,4 @@ def _prediction(
     if method == "gradient":
         return None
     with frozen(model, inputs.device, precision), torch.no_grad():
-        return model(own_copy(model, inputs)).argmax(dim=1)
+        return model(detached_input(model, inputs)).argmax(dim=1)

@@ -4,7 +4,7 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
-from cvx.models.frozen import frozen, own_copy
+from cvx.models.frozen import detached_input, frozen
 
 SCORES = ("logit", "logprob", "margin")
 """What may be explained of a class: its logit, its log-probability, or its logit less the mean over the classes."""
@@ -52,7 +52,7 @@ def vanilla_gradient(
     """
     check(inputs, targets, score, slack)
     with frozen(model, inputs.device, precision):
-        leaf = own_copy(model, inputs).requires_grad_()
+        leaf = detached_input(model, inputs).requires_grad_()
         logits = model(leaf)
         wide = logits if precision == torch.float32 else logits.float()
         picked = pick(scores(wide, score), logits.argmax(dim=1) if targets is None else targets)

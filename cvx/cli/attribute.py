@@ -15,8 +15,8 @@ from cvx.maps.request import Question
 
 if TYPE_CHECKING:
     from cvx.distributed import Ranks
-    from cvx.maps.class_summary import ClassView
-    from cvx.maps.map_folder import Answer
+    from cvx.maps.class_summary import ClassSummary
+    from cvx.maps.map_folder import MapFolder
     from cvx.store import Store
     from cvx.tracking import Findings
 
@@ -24,7 +24,7 @@ Drawn = TypeVar("Drawn")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(Question, OnDevice, WithData, ToWandb):
+class AttributeFlags(Question, OnDevice, WithData, ToWandb):
     """Draw the maps of stored models into the store's folder `attributions`."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -42,7 +42,7 @@ class Flags(Question, OnDevice, WithData, ToWandb):
 
 def main(argv: list[str]) -> int:
     """Draw the maps and print a table of what they say and where they lie; exit code 1 if a model failed."""
-    flags = cvx.cli.parse(Flags, argv, "attribute")
+    flags = cvx.cli.parse(AttributeFlags, argv, "attribute")
     if bool(flags.models) == flags.all:
         got = f", not both: got {' '.join(flags.models)} and --all" if flags.all else ""
         example = "python -m cvx attribute digits-resnet18"
@@ -50,18 +50,18 @@ def main(argv: list[str]) -> int:
     return _sheets(flags) if flags.targets == "all" else _maps(flags)
 
 
-def _maps(flags: Flags) -> int:
+def _maps(flags: AttributeFlags) -> int:
     """Draw the maps of one target per image."""
     from cvx.distributed import ranks
     from cvx.maps.map_folder import explain, side_by_side
     from cvx.store import Store
-    from cvx.tracking import looking
+    from cvx.tracking import log_command
 
     store, question = Store(flags.root), flags.question()
-    with looking("attribute", flags.wandb, flags.project, store) as findings:
+    with log_command("attribute", flags.wandb, flags.project, store) as findings:
         with ranks(flags.device) as here:
 
-            def draw(references: Sequence[str]) -> list["Answer"]:
+            def draw(references: Sequence[str]) -> list["MapFolder"]:
                 return explain(store, references, question, data_root=flags.data_root, here=here, show_progress=True)
 
             answers, failures = _each(store, flags, draw)
@@ -73,7 +73,7 @@ def _maps(flags: Flags) -> int:
     return _ended(failures, here)
 
 
-def _sheets(flags: Flags) -> int:
+def _sheets(flags: AttributeFlags) -> int:
     """Draw all classes of a few images: little work, so the first rank does it alone."""
     from cvx.distributed import ranks
     from cvx.maps.all_classes import draw_every_class
@@ -93,7 +93,9 @@ def _sheets(flags: Flags) -> int:
     return _ended(failures, here)
 
 
-def _each(store: "Store", flags: Flags, draw: Callable[[Sequence[str]], list[Drawn]]) -> tuple[list[Drawn], list[str]]:
+def _each(
+    store: "Store", flags: AttributeFlags, draw: Callable[[Sequence[str]], list[Drawn]]
+) -> tuple[list[Drawn], list[str]]:
     """Draw the models named; with --all every one of the store, past those that fail, which are returned with why."""
     if not flags.all:
         return draw(flags.models), []
@@ -115,7 +117,7 @@ def _ended(failures: Sequence[str], here: "Ranks") -> int:
     return 1 if failures else 0
 
 
-def _gather(findings: "Findings", store: "Store", answers: Sequence["Answer"]) -> None:
+def _gather(findings: "Findings", store: "Store", answers: Sequence["MapFolder"]) -> None:
     """Hand over what the maps say, class by class, and each class's page with its mean map."""
     from cvx.maps.map_folder import file_stems
 
@@ -134,7 +136,7 @@ def _gather(findings: "Findings", store: "Store", answers: Sequence["Answer"]) -
     findings.tables["classes"] = (columns, rows)
 
 
-def _print(answers: Sequence["Answer"], together: Sequence[Path], artifacts: str) -> None:
+def _print(answers: Sequence["MapFolder"], together: Sequence[Path], artifacts: str) -> None:
     from rich.box import SIMPLE_HEAD
     from rich.console import Console
     from rich.table import Table
@@ -154,7 +156,7 @@ def _print(answers: Sequence["Answer"], together: Sequence[Path], artifacts: str
     console.print(f"demo:  python demo/app.py{store_flag(artifacts)}", highlight=False, soft_wrap=True)
 
 
-def _numbers(views: Sequence["ClassView"]) -> list[str]:
+def _numbers(views: Sequence["ClassSummary"]) -> list[str]:
     """Average the classes' numbers, each class weighing as many images as its number is of."""
     from cvx.plotting.labels import percent
 
@@ -168,5 +170,5 @@ def _numbers(views: Sequence["ClassView"]) -> list[str]:
     return [str(num), percent(recognized), bias, "{} ({})".format(*pair) if masked else "–", str(zero)]
 
 
-def _mean(weighted: Sequence[tuple["ClassView", int]], name: str) -> float:
+def _mean(weighted: Sequence[tuple["ClassSummary", int]], name: str) -> float:
     return sum(getattr(view, name) * weight for view, weight in weighted) / sum(weight for _, weight in weighted)

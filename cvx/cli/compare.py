@@ -19,7 +19,7 @@ DEFAULT = ("agreement", "properties")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(OnDevice, WithData, ToWandb):
+class CompareFlags(OnDevice, WithData, ToWandb):
     """Compare stored models by numbers, with intervals, ceilings, floors and controls."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -49,7 +49,7 @@ class Flags(OnDevice, WithData, ToWandb):
 
 def main(argv: list[str]) -> int:
     """Print tables and findings, and write them with their figures into the store's folder `compare`."""
-    flags = cvx.cli.parse(Flags, argv, "compare")
+    flags = cvx.cli.parse(CompareFlags, argv, "compare")
     if not flags.models:
         example = "python -m cvx compare digits-resnet18 digits-vit_mini"
         raise ValueError(f"name the models to compare; for example: {example}")
@@ -59,14 +59,14 @@ def main(argv: list[str]) -> int:
     from cvx.comparison import Options, Runtime
     from cvx.distributed import pick_device
     from cvx.store import Store
-    from cvx.tracking.command_run import looking
+    from cvx.tracking.command_run import log_command
 
     options = Options(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Options)})
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))
     store = Store(flags.root)
     runtime = Runtime(data_root=flags.data_root, device=pick_device(flags.device), show_progress=True)
     kinds = _kinds(flags.measures, store, flags.models, options, runtime)
-    with looking("compare", flags.wandb, flags.project, store) as told:
+    with log_command("compare", flags.wandb, flags.project, store) as told:
         tables = Tables(store, flags.models, options, often, runtime, told)
         for kind in kinds:
             getattr(tables, kind)()

@@ -12,7 +12,7 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from cvx import comparison
-from cvx.comparison import Options, Runtime, Table, figures, tables
+from cvx.comparison import ModelTable, Options, Runtime, figures, tables
 from cvx.files import whole_file
 from cvx.maps.map_folder import joint_name
 from cvx.names import file_stems
@@ -112,7 +112,7 @@ class Tables:
         self._figure("embeddings", figures.layouts_figure(comparison.layouts(self._store, self._references)))
         self._findings.append(comparison.LAYOUT_NOTE)
 
-    def _single(self, kind: str, measure: Callable[..., Table], options: Options, title: str) -> Table:
+    def _single(self, kind: str, measure: Callable[..., ModelTable], options: Options, title: str) -> ModelTable:
         found = measure(self._store, self._references, options, self._runtime)
         self._table(kind, title, found.rows(), *tables.single_table(found))
         for i, column in enumerate(found.columns):

@@ -7,13 +7,13 @@ from cvx.cli.flags import InStore
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(InStore):
+class DoctorFlags(InStore):
     """Check models, samples, runs, measures, sweeps and pictures of a store; nothing is changed."""
 
 
 def main(argv: list[str]) -> int:
     """Print every finding as it comes; exit code 1 if one is a problem."""
-    flags = cvx.cli.parse(Flags, argv, "doctor")
+    flags = cvx.cli.parse(DoctorFlags, argv, "doctor")
     from cvx.store.maintenance import examine
 
     counts = {"problem": 0, "note": 0}

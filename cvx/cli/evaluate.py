@@ -19,7 +19,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(OnDevice, WithData, ToWandb):
+class EvaluateFlags(OnDevice, WithData, ToWandb):
     """Score a stored model on a split of its dataset."""
 
     model: tyro.conf.Positional[str]
@@ -36,17 +36,17 @@ TOLERANCE = 1e-3
 
 def main(argv: list[str]) -> int:
     """Print the numbers beside the recorded ones; exit code 1 if they differ on the same data."""
-    flags = cvx.cli.parse(Flags, argv, "evaluate")
+    flags = cvx.cli.parse(EvaluateFlags, argv, "evaluate")
     from cvx.distributed import ranks
     from cvx.store import Store
-    from cvx.tracking import looking
+    from cvx.tracking import log_command
 
     store = Store(flags.root)
-    with looking("evaluate", flags.wandb, flags.project, store) as findings, ranks(flags.device) as here:
+    with log_command("evaluate", flags.wandb, flags.project, store) as findings, ranks(flags.device) as here:
         return _evaluate(flags, store, findings, here)
 
 
-def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks") -> int:
+def _evaluate(flags: EvaluateFlags, store: "Store", findings: "Findings", here: "Ranks") -> int:
     """Score the split with all ranks; the first alone prints and judges."""
     from cvx.metrics import classification
     from cvx.models.predict import logits_of
@@ -74,7 +74,7 @@ def _evaluate(flags: Flags, store: "Store", findings: "Findings", here: "Ranks")
     return _verdict(found, recorded) if same else 0
 
 
-def _named(flags: Flags, store: "Store", card: "Card") -> "tuple[Split, None]":
+def _named(flags: EvaluateFlags, store: "Store", card: "Card") -> "tuple[Split, None]":
     """Open samples by name, their labels written in the model's numbering of classes."""
     import numpy as np
 
@@ -88,12 +88,12 @@ def _named(flags: Flags, store: "Store", card: "Card") -> "tuple[Split, None]":
     return dataclasses.replace(images.split, labels=labels), None
 
 
-def _own(flags: Flags, reference: str, card: "Card") -> "tuple[Split, Splits]":
+def _own(flags: EvaluateFlags, reference: str, card: "Card") -> "tuple[Split, Splits]":
     splits = _splits(flags, reference, card)
     return getattr(splits, flags.split), splits
 
 
-def _splits(flags: Flags, reference: str, card: "Card") -> "Splits":
+def _splits(flags: EvaluateFlags, reference: str, card: "Card") -> "Splits":
     from cvx import data
 
     val_fraction = float(card.config.get("val_fraction", 0.1))
@@ -103,7 +103,7 @@ def _splits(flags: Flags, reference: str, card: "Card") -> "Splits":
     return splits
 
 
-def _is_its_data(flags: Flags, reference: str, card: "Card", splits: "Splits") -> bool:
+def _is_its_data(flags: EvaluateFlags, reference: str, card: "Card", splits: "Splits") -> bool:
     """Tell whether this is the data that the model was trained on, and warn if not."""
     if splits.source == card.source if card.source else splits.fingerprint == card.fingerprint:
         return True

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(WithData):
+class ImportFlags(WithData):
     """Store a state dict, or timm's pretrained weights, so that every command and the demo can use it."""
 
     dataset: str
@@ -46,7 +46,7 @@ class Flags(WithData):
 
 def main(argv: list[str]) -> int:
     """Build the model, load the weights strictly, test them, store them."""
-    flags = cvx.cli.parse(Flags, argv, "import")
+    flags = cvx.cli.parse(ImportFlags, argv, "import")
     from rich.console import Console
 
     from cvx import data
@@ -74,7 +74,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _foreign(flags: Flags, console: "Console") -> "Foreign | None":
+def _foreign(flags: ImportFlags, console: "Console") -> "Foreign | None":
     """Read the weights' file; None for timm's pretrained ones."""
     from cvx.models import foreign_weights
 
@@ -102,7 +102,7 @@ def _tested(classifier: "Classifier", splits: "Splits") -> dict[str, float]:
     return numbers
 
 
-def _classifier(flags: Flags, splits: "Splits", foreign: "Foreign | None") -> "Classifier":
+def _classifier(flags: ImportFlags, splits: "Splits", foreign: "Foreign | None") -> "Classifier":
     from cvx import models
     from cvx.models import match_weights
 
@@ -141,7 +141,9 @@ def _require_trained_head(model: str, num_classes: int) -> None:
         )
 
 
-def _card(flags: Flags, name: str, splits: "Splits", classifier: "Classifier", numbers: dict[str, float]) -> "Card":
+def _card(
+    flags: ImportFlags, name: str, splits: "Splits", classifier: "Classifier", numbers: dict[str, float]
+) -> "Card":
     from cvx.store import provenance
     from cvx.store.checkpoint import describe
 

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from cvx.config import Place
+    from cvx.config import RunOptions
 
 USAGE = """usage: python -m cvx pipeline FILE [FILE …] [--field=value …]
 
@@ -45,13 +45,13 @@ def main(argv: list[str]) -> int:
     return 1 if failed else 0
 
 
-def _report(place: "Place") -> None:
+def _report(place: "RunOptions") -> None:
     from cvx.cli import report
 
     report.main([f"--artifacts={place.artifacts}", f"--device={place.device}"])
 
 
-def _attribute(place: "Place") -> Callable[[str], object]:
+def _attribute(place: "RunOptions") -> Callable[[str], object]:
     from cvx.cli import attribute
 
     flags = [f"--{name}={getattr(place, name)}" for name in ("artifacts", "wandb", "project", "device")]

@@ -7,7 +7,7 @@ from cvx.cli.flags import InStore
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(InStore):
+class PruneFlags(InStore):
     """Show what can go from a store and how much room it takes; best and latest never go."""
 
     keep: int = 1
@@ -22,7 +22,7 @@ class Flags(InStore):
 
 def main(argv: list[str]) -> int:
     """Show what can go, and with --yes delete it; exit code 1 if something had to stay."""
-    flags = cvx.cli.parse(Flags, argv, "prune")
+    flags = cvx.cli.parse(PruneFlags, argv, "prune")
     from cvx.store.maintenance import Keep, plan, remove
 
     root, keep = flags.root, Keep(newest=flags.keep, runs=not flags.runs, measures=not flags.measures)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(InStore):
+class PublishFlags(InStore):
     """Send runs to W&B and check that all of it arrived; what is there already is not sent again."""
 
     runs: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -26,7 +26,7 @@ class Flags(InStore):
 
 def main(argv: list[str]) -> int:
     """Publish the runs in turn and print one table; exit code 1 if anything is missing on W&B."""
-    flags = cvx.cli.parse(Flags, argv, "publish")
+    flags = cvx.cli.parse(PublishFlags, argv, "publish")
     from cvx.pipeline import page_of
     from cvx.tracking import publish, target
     from cvx.tracking.account import api
@@ -47,7 +47,7 @@ def main(argv: list[str]) -> int:
     return 1 if failures else 0
 
 
-def _chosen(flags: Flags) -> "list[Run]":
+def _chosen(flags: PublishFlags) -> "list[Run]":
     """Find the runs that are named, or take all."""
     from cvx.store.runs import list_runs
 

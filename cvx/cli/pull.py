@@ -10,7 +10,7 @@ from cvx.cli.flags import InStore, store_flag
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(InStore):
+class PullFlags(InStore):
     """Bring models with their samples and runs from W&B into the store: only what is new, checked by digest."""
 
     project: tyro.conf.Positional[str]
@@ -21,7 +21,7 @@ class Flags(InStore):
 
 def main(argv: list[str]) -> int:
     """Pull and say what became of every artifact; exit code 1 if one was refused."""
-    flags = cvx.cli.parse(Flags, argv, "pull")
+    flags = cvx.cli.parse(PullFlags, argv, "pull")
     from cvx.tracking import Pulled, pull, target
 
     def tell(done: int, total: int, one: Pulled) -> None:

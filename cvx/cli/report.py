@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(OnDevice):
+class ReportFlags(OnDevice):
     """Write all that a store holds into one page that asks for nothing from the internet."""
 
     name: str = "report"
@@ -39,7 +39,7 @@ class Flags(OnDevice):
 
 def main(argv: list[str]) -> int:
     """Write the report, and print where it is."""
-    flags = cvx.cli.parse(Flags, argv, "report")
+    flags = cvx.cli.parse(ReportFlags, argv, "report")
     from cvx import config
     from cvx.store import Store
 
@@ -64,7 +64,7 @@ def main(argv: list[str]) -> int:
     return 0
 
 
-def _page(store: "Store", flags: Flags, defaults: dict[str, Any]) -> "list[Filled]":
+def _page(store: "Store", flags: ReportFlags, defaults: dict[str, Any]) -> "list[Filled]":
     """Write the page of the whole store."""
     from cvx.distributed import pick_device
     from cvx.report import fill, html, read_store
@@ -83,7 +83,7 @@ def _page(store: "Store", flags: Flags, defaults: dict[str, Any]) -> "list[Fille
     return filled
 
 
-def _one_run(store: "Store", flags: Flags, defaults: dict[str, Any]) -> int:
+def _one_run(store: "Store", flags: ReportFlags, defaults: dict[str, Any]) -> int:
     """Write the page of one run."""
     from cvx.distributed import pick_device
     from cvx.report import html, run_page

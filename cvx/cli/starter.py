@@ -12,14 +12,14 @@ from cvx.cli.flags import WithData
 from cvx.pipeline import PRESETS, presets
 
 if TYPE_CHECKING:
-    from cvx.config import Place
+    from cvx.config import RunOptions
 
 LEFT = "starter.json"
 """In the store while the models are trained: those that are not done."""
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(WithData):
+class StarterFlags(WithData):
     """Train the starter models on built-in data; nothing is downloaded. What is done already is skipped."""
 
     seeds: int = 1
@@ -30,7 +30,7 @@ class Flags(WithData):
 
 def main(argv: list[str]) -> int:
     """Train the starter models and print their accuracies."""
-    flags = cvx.cli.parse(Flags, argv, "starter")
+    flags = cvx.cli.parse(StarterFlags, argv, "starter")
     from filelock import FileLock, Timeout
 
     from cvx import config
@@ -55,7 +55,7 @@ def main(argv: list[str]) -> int:
         return 0 if flags.if_empty else 1
 
 
-def _train(todo: Sequence[tuple[str, int]], place: "Place") -> int:
+def _train(todo: Sequence[tuple[str, int]], place: "RunOptions") -> int:
     """Train model after model; what is left stands in a file all the while, for the call after an interrupted one."""
     from cvx import pipeline
     from cvx.files import write_json

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class Flags(WithData):
+class SweepFlags(WithData):
     """Run the trials of a W&B sweep file here.
 
     The same command again goes on where it was: finished trials are never run twice. Several processes may run it
@@ -43,7 +43,7 @@ class Flags(WithData):
 
 def main(argv: list[str]) -> int:
     """Run a sweep; print its table, the best trial and the command that gives it again. Exit code 1 if any failed."""
-    flags = cvx.cli.parse(Flags, argv, "sweep")
+    flags = cvx.cli.parse(SweepFlags, argv, "sweep")
     from cvx.sweeps import display, results, runner, sweep_file
 
     sweep = sweep_file.read(flags.file)
@@ -61,7 +61,7 @@ def main(argv: list[str]) -> int:
     return 1 if any(one.status == "failed" for one in trials) else 0
 
 
-def _plan(flags: Flags, sweep: "Sweep") -> "Plan":
+def _plan(flags: SweepFlags, sweep: "Sweep") -> "Plan":
     from cvx.names import slug
     from cvx.sweeps import runner
 

@@ -7,10 +7,10 @@ def main(argv: list[str]) -> int:
 
     given, place = config.parse(argv)
     from cvx.pipeline import page_of
-    from cvx.tracking import tracked
+    from cvx.tracking import wandb_sinks
     from cvx.training.loop import train
 
-    with tracked(place.wandb, place.project, page_of) as sinks:
+    with wandb_sinks(place.wandb, place.project, page_of) as sinks:
         summary = train(given, place, sinks)
     if summary:
         print_summary(summary, place.artifacts)

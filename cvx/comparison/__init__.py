@@ -18,12 +18,12 @@ from cvx.comparison.agreement import agreement
 from cvx.comparison.agreement_result import AGREEMENT_WORDS, CONDITIONS, FLOORS, WHY_NOT_PIXELWISE, Agreement
 from cvx.comparison.embeddings import LAYOUT_NOTE, Layout, alignment, embeddings, layouts
 from cvx.comparison.faithfulness import MAPS, Faithfulness, faithfulness
-from cvx.comparison.map_convergence import Settling, through_training
-from cvx.comparison.per_model import TABLE_WORDS, Table, localization, properties, stability
+from cvx.comparison.map_convergence import MapConvergence, through_training
+from cvx.comparison.per_model import TABLE_WORDS, ModelTable, localization, properties, stability
 from cvx.comparison.randomization import Sanity, sanity
 from cvx.comparison.request import Options, Runtime
 from cvx.comparison.requirements import check
-from cvx.comparison.training_history import History, training
+from cvx.comparison.training_history import TrainingHistory, training
 from cvx.metrics.bootstrap import Interval, decimal, interval
 
 __all__ = [
@@ -36,14 +36,14 @@ __all__ = [
     "WHY_NOT_PIXELWISE",
     "Agreement",
     "Faithfulness",
-    "History",
     "Interval",
     "Layout",
+    "MapConvergence",
+    "ModelTable",
     "Options",
     "Runtime",
     "Sanity",
-    "Settling",
-    "Table",
+    "TrainingHistory",
     "agreement",
     "alignment",
     "check",

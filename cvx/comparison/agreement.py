@@ -9,10 +9,10 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 
 from cvx.comparison.agreement_result import FLOORS, Agreement
-from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
-from cvx.comparison.result_cache import facts_of, keep, look_up
-from cvx.maps.explanation import View, look, places
-from cvx.metrics.agreement import MEASURES, compare, traits
+from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.comparison.result_cache import cache_key, load_cached, save_cached
+from cvx.maps.explanation import Explanation, explain_images, places
+from cvx.metrics.agreement import MEASURES, compare, map_features
 from cvx.metrics.control_maps import random_maps, sobel
 from cvx.metrics.embedding import cka
 from cvx.models import Classifier
@@ -44,10 +44,10 @@ def agreement(
     options, chosen = options or Options(), tuple(names or MEASURES)
     if unknown := [name for name in chosen if name not in MEASURES]:
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
-    asked = ask(store, references, options, runtime.data_root)
+    asked = resolve_models(store, references, options, runtime.data_root)
     check_comparable(asked)
     families = [_siblings(store, one) for one in asked]
-    found = _Work(store, asked, families, options, torch.device(runtime.device)).done(runtime.show_progress)
+    found = PairwiseMaps(store, asked, families, options, torch.device(runtime.device)).done(runtime.show_progress)
     split, classes = asked[0].split, asked[0].classes
     logits = [found[one.card.sha256,]["logits"] for one in asked]
     return Agreement(
@@ -68,7 +68,7 @@ def agreement(
     )
 
 
-def check_comparable(asked: Sequence[Asked]) -> None:
+def check_comparable(asked: Sequence[ResolvedModel]) -> None:
     """Refuse models whose maps cannot be held against each other pixel by pixel.
 
     Raises:
@@ -96,7 +96,7 @@ def check_comparable(asked: Sequence[Asked]) -> None:
     )
 
 
-def columns_of(asked: Sequence[Asked]) -> tuple[str, ...]:
+def columns_of(asked: Sequence[ResolvedModel]) -> tuple[str, ...]:
     """Shorten references for tables: no dataset where all share it, no version where no name occurs twice."""
     one_dataset = len({one.card.dataset for one in asked}) == 1
     names = [
@@ -108,12 +108,12 @@ def columns_of(asked: Sequence[Asked]) -> tuple[str, ...]:
     )
 
 
-def _siblings(store: Store, one: Asked) -> list[Asked]:
+def _siblings(store: Store, one: ResolvedModel) -> list[ResolvedModel]:
     """Find the same recipe trained from other seeds, the newest version of each seed, to be asked about the same."""
-    by_seed: dict[int, Asked] = {}
+    by_seed: dict[int, ResolvedModel] = {}
     for entry in store.versions(one.entry.name):
         if entry.card and _recipe(entry.card) == _recipe(one.card) and entry.card.seed != one.card.seed:
-            by_seed[entry.card.seed] = Asked(entry, entry.card, one.images)
+            by_seed[entry.card.seed] = ResolvedModel(entry, entry.card, one.images)
     return list(by_seed.values())
 
 
@@ -126,14 +126,14 @@ Found = dict[tuple[str, ...], dict[str, np.ndarray]]
 """By `(model,)`: its logits; by `(model, model)` and `(model, floor)`: agreement by measure. Digests name models."""
 
 
-class _Work:
+class PairwiseMaps:
     """Computes what is not kept yet, chunk by chunk of images, all models on one chunk."""
 
     def __init__(
         self,
         store: Store,
-        asked: Sequence[Asked],
-        families: Sequence[Sequence[Asked]],
+        asked: Sequence[ResolvedModel],
+        families: Sequence[Sequence[ResolvedModel]],
         options: Options,
         device: torch.device,
     ) -> None:
@@ -147,7 +147,7 @@ class _Work:
             for one, family in zip(asked, families, strict=True)
             for sibling in family
         }
-        self._found: Found = {key: kept for key in keys if (kept := look_up(store, "pairs", self._facts(key)))}
+        self._found: Found = {key: kept for key in keys if (kept := load_cached(store, "pairs", self._facts(key)))}
         self._missing = sorted(keys - set(self._found))
 
     def done(self, show_progress: bool) -> Found:
@@ -172,38 +172,38 @@ class _Work:
                 ticks.tick()
         for key, found in parts.items():
             self._found[key] = {name: np.concatenate([part[name] for part in found]) for name in found[0]}
-            keep(self._store, "pairs", self._facts(key), self._found[key])
+            save_cached(self._store, "pairs", self._facts(key), self._found[key])
         return self._found
 
     def _compared(
-        self, views: Mapping[str, View], ids: Int64[np.ndarray, "b"]
+        self, views: Mapping[str, Explanation], ids: Int64[np.ndarray, "b"]
     ) -> Iterator[tuple[tuple[str, ...], dict[str, np.ndarray]]]:
         """Give every missing entry of one chunk."""
-        prepared = {digest: traits(view.attribution) for digest, view in views.items()}
+        prepared = {digest: map_features(view.attribution) for digest, view in views.items()}
         some = next(iter(views.values()))
-        edges = traits(sobel(some.images)[:, None].repeat(some.attribution.shape[1], axis=1))
-        noise = traits(random_maps(ids, some.attribution.shape[1:], self._options.seed))
+        edges = map_features(sobel(some.images)[:, None].repeat(some.attribution.shape[1], axis=1))
+        noise = map_features(random_maps(ids, some.attribution.shape[1:], self._options.seed))
         for key in self._missing:
             if len(key) == 1:
                 yield key, {"logits": views[key[0]].logits}
                 continue
             own, partner = prepared[key[0]], key[1]
             if partner == "other_image":
-                yield key, compare(own, traits(next_image(views[key[0]].attribution)))
+                yield key, compare(own, map_features(next_image(views[key[0]].attribution)))
             else:
                 other = {"sobel": edges, "random": noise}.get(partner)
                 yield key, compare(own, prepared[partner] if other is None else other)
 
     def _facts(self, key: tuple[str, ...]) -> dict[str, Any]:
-        return {**facts_of(self._models[key[0]], self._options), "model": list(key)}
+        return {**cache_key(self._models[key[0]], self._options), "model": list(key)}
 
 
-def view_of(asked: Asked, classifier: Classifier, rows: slice, options: Options) -> View:
+def view_of(asked: ResolvedModel, classifier: Classifier, rows: slice, options: Options) -> Explanation:
     """Show a model some of its images."""
     part = asked.split[rows]
     labels = np.array(part.labels)
     how = (options.target, labels, asked.classes, options.score, options.method)
-    return look(asked.reference, classifier, asked.card, np.asarray(part.images), *how)
+    return explain_images(asked.reference, classifier, asked.card, np.asarray(part.images), *how)
 
 
 def next_image(attribution: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n c h w"]:
@@ -215,17 +215,17 @@ def _pair(first: str, second: str) -> tuple[str, str]:
     return (first, second) if first <= second else (second, first)
 
 
-def _square(found: Found, asked: Sequence[Asked], name: str) -> Float64[np.ndarray, "m m n"]:
+def _square(found: Found, asked: Sequence[ResolvedModel], name: str) -> Float64[np.ndarray, "m m n"]:
     digests = [one.card.sha256 for one in asked]
     return np.stack([np.stack([found[_pair(a, b)][name] for b in digests]) for a in digests])
 
 
-def _floors(found: Found, asked: Sequence[Asked], name: str, kind: str) -> Float64[np.ndarray, "m n"]:
+def _floors(found: Found, asked: Sequence[ResolvedModel], name: str, kind: str) -> Float64[np.ndarray, "m n"]:
     return np.stack([found[one.card.sha256, kind][name] for one in asked])
 
 
 def _ceilings(
-    found: Found, asked: Sequence[Asked], families: Sequence[Sequence[Asked]], name: str
+    found: Found, asked: Sequence[ResolvedModel], families: Sequence[Sequence[ResolvedModel]], name: str
 ) -> Float64[np.ndarray, "m n"]:
     rows = []
     for one, family in zip(asked, families, strict=True):

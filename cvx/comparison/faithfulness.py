@@ -11,9 +11,9 @@ from jaxtyping import Float64
 from cvx import models
 from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of
-from cvx.comparison.per_model import Values, each, inputs_of
-from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
-from cvx.maps.explanation import View
+from cvx.comparison.per_model import Values, compute_per_model, inputs_of
+from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.maps.explanation import Explanation
 from cvx.metrics import faithfulness as removal
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.control_maps import blurred, random_maps, sobel
@@ -105,14 +105,14 @@ def faithfulness(
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, runtime.data_root)
-    found = each(store, "faithfulness", asked, options, _remove, runtime)
+    asked = resolve_models(store, references, options, runtime.data_root)
+    found = compute_per_model(store, "faithfulness", asked, options, _remove, runtime)
     keys = [(test, one) for test in removal.TESTS for one in MAPS]
     curves = [{key: values["/".join(key)] for key in keys} for values in found]
     return Faithfulness(options, tuple(one.reference for one in asked), columns_of(asked), curves)
 
 
-def _remove(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+def _remove(asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options) -> Values:
     device = next(classifier.parameters()).device
     inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
     own = to_heatmap(view.attribution, "max")

@@ -11,7 +11,7 @@ from cvx.comparison.embeddings import Layout
 from cvx.comparison.faithfulness import MAPS, Faithfulness
 from cvx.comparison.randomization import Sanity
 from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
-from cvx.comparison.training_history import History
+from cvx.comparison.training_history import TrainingHistory
 from cvx.metrics.bootstrap import decimal
 from cvx.plotting.colors import class_colors
 
@@ -135,7 +135,7 @@ def sanity_figure(found: Sanity) -> bytes:
     return _png(figure)
 
 
-def training_figure(found: Sequence[History]) -> bytes:
+def training_figure(found: Sequence[TrainingHistory]) -> bytes:
     """Draw every model's accuracy, its maps' agreement with the final ones and its classes' separation, as a PNG."""
     parts = {
         "validation accuracy": "val/acc1",

@@ -8,7 +8,7 @@ from jaxtyping import Bool, Float32, Float64
 
 from cvx.attribution import to_heatmap
 from cvx.data.transforms import fit_masks
-from cvx.metrics.agreement import compare, traits
+from cvx.metrics.agreement import compare, map_features
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.convergence import settled, through_epochs
 from cvx.metrics.localization import chance, localize
@@ -22,7 +22,7 @@ MASK_NUMBERS = ("maps/pointing", "maps/mass_on_mask", "maps/mask_share")
 
 
 @dataclass(frozen=True, eq=False)
-class Settling:
+class MapConvergence:
     """Agreement between the epochs of one run, over the film's images."""
 
     run: str
@@ -68,7 +68,7 @@ class Settling:
         )
 
 
-def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -> Settling | None:
+def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -> MapConvergence | None:
     """Read a run's film and compare its frames; None for a run with fewer than two.
 
     Args:
@@ -85,7 +85,7 @@ def through_training(run: Run, masks: Bool[np.ndarray, "n h w"] | None = None) -
     to_last, to_previous = through_epochs(maps)
     # A film from before samples were kept at their own size has that of the training.
     places = [] if masks is None else [localize(to_heatmap(one), fit_masks(masks, one.shape[-1])) for one in maps]
-    return Settling(
+    return MapConvergence(
         run=run.name,
         epochs=tuple(frames),
         to_last=to_last,
@@ -110,7 +110,7 @@ def frame_numbers(
     values: dict[str, Float64[np.ndarray, "n"]] = {}
     before = [path for other, path in run.frames("film").items() if other < epoch]
     if before:
-        likeness = compare(traits(attribution), traits(_maps(before[-1])), ("spearman", "ssim"))
+        likeness = compare(map_features(attribution), map_features(_maps(before[-1])), ("spearman", "ssim"))
         values |= {f"maps/{name}_to_previous": found for name, found in likeness.items()}
     if masks is not None:
         found = localize(to_heatmap(attribution), masks, ("pointing", "mass"))

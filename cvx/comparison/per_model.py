@@ -11,9 +11,9 @@ from torch import Tensor
 
 from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of, view_of
-from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
-from cvx.comparison.result_cache import facts_of, keep, look_up
-from cvx.maps.explanation import View
+from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.comparison.result_cache import cache_key, load_cached, save_cached
+from cvx.maps.explanation import Explanation
 from cvx.metrics import complexity
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.localization import MEASURES as PLACES
@@ -39,7 +39,7 @@ TABLE_WORDS = {
 
 
 @dataclass(frozen=True, eq=False)
-class Table:
+class ModelTable:
     """Measures of single models, with what chance gives where that is known."""
 
     kind: str
@@ -81,20 +81,20 @@ class Table:
 
 def localization(
     store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> Table:
+) -> ModelTable:
     """Score how much of each model's maps lies on what decides the class.
 
     Raises:
         ValueError: If the images of a model have no masks, or as `agreement`.
     """
     options = options or Options()
-    asked = ask(store, references, options, runtime.data_root)
+    asked = resolve_models(store, references, options, runtime.data_root)
     check_masked(asked)
-    found = each(store, "maps", asked, options, _maps, runtime)
+    found = compute_per_model(store, "maps", asked, options, _maps, runtime)
     return _table("localization", asked, options, PLACES, found)
 
 
-def check_masked(asked: Sequence[Asked]) -> None:
+def check_masked(asked: Sequence[ResolvedModel]) -> None:
     """Refuse models of images without masks.
 
     Raises:
@@ -109,15 +109,15 @@ def check_masked(asked: Sequence[Asked]) -> None:
 
 def properties(
     store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> Table:
+) -> ModelTable:
     """Describe each model's maps by numbers that mean the same for every dataset.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options()
-    asked = ask(store, references, options, runtime.data_root)
-    found = each(store, "maps", asked, options, _maps, runtime)
+    asked = resolve_models(store, references, options, runtime.data_root)
+    found = compute_per_model(store, "maps", asked, options, _maps, runtime)
     for one in found:
         one["mass_on_mask"] = one["mass"]
         one["chance/mass_on_mask"] = one["chance/mass"]
@@ -127,21 +127,23 @@ def properties(
 
 def stability(
     store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> Table:
+) -> ModelTable:
     """Measure how much each model's maps change under a little noise.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=100)
-    asked = ask(store, references, options, runtime.data_root)
-    found = each(store, "stability", asked, options, _steadiness, runtime)
+    asked = resolve_models(store, references, options, runtime.data_root)
+    found = compute_per_model(store, "stability", asked, options, _steadiness, runtime)
     return _table("stability", asked, options, ("max_sensitivity",), found)
 
 
-def _table(kind: str, asked: Sequence[Asked], options: Options, names: Sequence[str], found: Sequence[Values]) -> Table:
+def _table(
+    kind: str, asked: Sequence[ResolvedModel], options: Options, names: Sequence[str], found: Sequence[Values]
+) -> ModelTable:
     chances = {name: [one[f"chance/{name}"] for one in found] for name in names if f"chance/{name}" in found[0]}
-    return Table(
+    return ModelTable(
         kind=kind,
         options=options,
         references=tuple(one.reference for one in asked),
@@ -153,31 +155,31 @@ def _table(kind: str, asked: Sequence[Asked], options: Options, names: Sequence[
     )
 
 
-Chunk = Callable[[Asked, Classifier, View, slice, Options], Values]
+Chunk = Callable[[ResolvedModel, Classifier, Explanation, slice, Options], Values]
 """What is computed of one chunk of a model's images; arrays whose first axis is the images."""
 
 
-def each(
+def compute_per_model(
     store: Store,
     kind: str,
-    asked: Sequence[Asked],
+    asked: Sequence[ResolvedModel],
     options: Options,
     compute: Chunk,
     runtime: Runtime,
 ) -> list[Values]:
     """Return what is kept of each model, and compute and keep the rest."""
-    found = {one.reference: look_up(store, kind, facts_of(one, options)) for one in asked}
+    found = {one.reference: load_cached(store, kind, cache_key(one, options)) for one in asked}
     missing = [one for one in asked if found[one.reference] is None]
     total = sum(len(list(one.chunks())) for one in missing)
     with ticking(total, runtime.show_progress) as ticks:
         for one in missing:
             ticks.tell(f"{kind} of {one.reference}")
             found[one.reference] = _compute(one, options, compute, torch.device(runtime.device), ticks)
-            keep(store, kind, facts_of(one, options), found[one.reference] or {})
+            save_cached(store, kind, cache_key(one, options), found[one.reference] or {})
     return [values for one in asked if (values := found[one.reference]) is not None]
 
 
-def _compute(asked: Asked, options: Options, compute: Chunk, device: torch.device, ticks: Ticks) -> Values:
+def _compute(asked: ResolvedModel, options: Options, compute: Chunk, device: torch.device, ticks: Ticks) -> Values:
     classifier = asked.load(device)
     parts = []
     for rows in asked.chunks():
@@ -186,12 +188,12 @@ def _compute(asked: Asked, options: Options, compute: Chunk, device: torch.devic
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
 
-def inputs_of(view: View, device: torch.device) -> Float[Tensor, "n c h w"]:
+def inputs_of(view: Explanation, device: torch.device) -> Float[Tensor, "n c h w"]:
     """Return a look's images as a model takes them."""
     return torch.tensor(view.images, device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
 
 
-def _maps(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+def _maps(asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options) -> Values:
     maps = to_heatmap(view.attribution, "max")
     if asked.split.masks is None:
         nothing = np.full(len(maps), np.nan)
@@ -202,7 +204,9 @@ def _maps(asked: Asked, classifier: Classifier, view: View, rows: slice, options
     return {**complexity.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
 
 
-def _steadiness(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+def _steadiness(
+    asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options
+) -> Values:
     device = next(classifier.parameters()).device
     targets = torch.tensor(view.targets, device=device)
     inputs, explain = inputs_of(view, device), METHODS[options.method]

@@ -11,11 +11,11 @@ from jaxtyping import Float64
 from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of, next_image
 from cvx.comparison.faithfulness import NUM_IMAGES, untrained
-from cvx.comparison.per_model import Values, each, inputs_of
-from cvx.comparison.request import HERE, Asked, Options, Runtime, ask
-from cvx.maps.explanation import View
+from cvx.comparison.per_model import Values, compute_per_model, inputs_of
+from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.maps.explanation import Explanation
 from cvx.metrics import randomization as cascading
-from cvx.metrics.agreement import Traits, compare, traits
+from cvx.metrics.agreement import MapFeatures, compare, map_features
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.control_maps import random_maps
 from cvx.models import Classifier
@@ -113,15 +113,17 @@ def sanity(store: Store, references: Sequence[str], options: Options | None = No
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = ask(store, references, options, runtime.data_root)
-    found = each(store, "sanity", asked, options, _randomize, runtime)
+    asked = resolve_models(store, references, options, runtime.data_root)
+    found = compute_per_model(store, "sanity", asked, options, _randomize, runtime)
     return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
 
 
-def _randomize(asked: Asked, classifier: Classifier, view: View, rows: slice, options: Options) -> Values:
+def _randomize(
+    asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options
+) -> Values:
     device = next(classifier.parameters()).device
     inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
-    own, explain, last = traits(view.attribution), METHODS[options.method], view.attribution
+    own, explain, last = map_features(view.attribution), METHODS[options.method], view.attribution
     values: Values = {}
     blank = untrained(classifier, options.seed).to(device)
     for block, last in cascading.cascade(classifier, blank, inputs, targets, options.score, explain):
@@ -134,5 +136,5 @@ def _randomize(asked: Asked, classifier: Classifier, view: View, rows: slice, op
     return values | _likeness("floor/{}/other_image", own, next_image(view.attribution))
 
 
-def _likeness(key: str, own: Traits, others: np.ndarray) -> dict[str, Float64[np.ndarray, "n"]]:
-    return {key.format(name): one for name, one in compare(own, traits(others), SIMILARITIES).items()}
+def _likeness(key: str, own: MapFeatures, others: np.ndarray) -> dict[str, Float64[np.ndarray, "n"]]:
+    return {key.format(name): one for name, one in compare(own, map_features(others), SIMILARITIES).items()}

@@ -64,7 +64,7 @@ HERE = Runtime()
 
 
 @dataclass(frozen=True, eq=False)
-class Asked:
+class ResolvedModel:
     """One stored model and the images it is asked about."""
 
     entry: ModelEntry
@@ -98,7 +98,9 @@ class Asked:
         return (slice(start, stop) for start, stop in itertools.pairwise(bounds))
 
 
-def ask(store: Store, references: Sequence[str], options: Options, data_root: Path | None = None) -> list[Asked]:
+def resolve_models(
+    store: Store, references: Sequence[str], options: Options, data_root: Path | None = None
+) -> list[ResolvedModel]:
     """Find models and their images; a model named twice is asked once. Models of one source share its images.
 
     Raises:
@@ -120,5 +122,5 @@ def ask(store: Store, references: Sequence[str], options: Options, data_root: Pa
             images[key] = images_of(store, card, options.split, options.samples, options.num, data_root)
         if options.target == "label":
             images[key].check_labels(card)
-        found.append(Asked(entry, card, images[key]))
+        found.append(ResolvedModel(entry, card, images[key]))
     return found

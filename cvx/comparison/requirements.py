@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from cvx.comparison.agreement import check_comparable
 from cvx.comparison.embeddings import entries_of, final_frame
 from cvx.comparison.per_model import check_masked
-from cvx.comparison.request import HERE, Options, Runtime, ask
+from cvx.comparison.request import HERE, Options, Runtime, resolve_models
 from cvx.comparison.training_history import filmed_run
 from cvx.store import Store
 
@@ -26,7 +26,7 @@ def check(kind: str, store: Store, references: Sequence[str], options: Options, 
         for entry in entries_of(store, references):
             final_frame(store, entry)
     else:
-        asked = ask(store, references, options, runtime.data_root)
+        asked = resolve_models(store, references, options, runtime.data_root)
         if kind == "agreement":
             check_comparable(asked)
         elif kind == "localization":

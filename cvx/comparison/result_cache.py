@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from cvx.comparison.request import Asked, Options
+from cvx.comparison.request import Options, ResolvedModel
 from cvx.files import whole_file
 from cvx.store import Store
 from cvx.store.npz import read_frame
@@ -20,7 +20,7 @@ VERSION = 3
 images were wrong for models that turn tokens into feature maps."""
 
 
-def look_up(store: Store, kind: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
+def load_cached(store: Store, kind: str, facts: Mapping[str, Any]) -> dict[str, np.ndarray] | None:
     """Return what is kept under these facts, if anything readable is."""
     try:
         kept = read_frame(_path(store, kind, facts))
@@ -29,7 +29,7 @@ def look_up(store: Store, kind: str, facts: Mapping[str, Any]) -> dict[str, np.n
     return {name: one for name, one in kept.items() if name != "facts"}
 
 
-def keep(store: Store, kind: str, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
+def save_cached(store: Store, kind: str, facts: Mapping[str, Any], arrays: Mapping[str, np.ndarray]) -> None:
     """Keep arrays under these facts, which are written beside them; in a store that cannot be written, do not."""
     content: dict[str, Any] = {**arrays, "facts": np.array(json.dumps(facts, sort_keys=True))}
     try:
@@ -44,7 +44,7 @@ def _path(store: Store, kind: str, facts: Mapping[str, Any]) -> Path:
     return store.root / "measures" / kind / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
 
 
-def facts_of(asked: Asked, options: Options) -> dict[str, Any]:
+def cache_key(asked: ResolvedModel, options: Options) -> dict[str, Any]:
     """Name what decides one model's results; as many images as there are, if more were asked for."""
     told = asdict(dataclasses.replace(options, num=len(asked.split)))
     del told["samples"]  # how the images were named: which they are, the fingerprint says

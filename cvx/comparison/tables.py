@@ -11,9 +11,9 @@ import numpy as np
 
 from cvx.comparison.agreement_result import AGREEMENT_WORDS, CONDITIONS, FLOORS, Agreement
 from cvx.comparison.faithfulness import MAPS, Faithfulness
-from cvx.comparison.per_model import Table
+from cvx.comparison.per_model import ModelTable
 from cvx.comparison.randomization import LEVELS, Sanity
-from cvx.comparison.training_history import History
+from cvx.comparison.training_history import TrainingHistory
 from cvx.files import whole_file
 from cvx.metrics.bootstrap import decimal
 
@@ -49,7 +49,7 @@ def agreement_table(found: Agreement) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def single_table(found: Table) -> tuple[list[str], list[list[str]]]:
+def single_table(found: ModelTable) -> tuple[list[str], list[list[str]]]:
     """Return head and rows for people: a row per model, with chance in brackets where it is known."""
     head = ["model", *(name.replace("_", " ") for name in found.names), "images"]
     rows = []
@@ -90,7 +90,7 @@ def sanity_table(found: Sanity) -> tuple[list[str], list[list[str]]]:
     return head, rows
 
 
-def history_table(found: Sequence[History], most: int = 8) -> tuple[list[str], list[list[str]]]:
+def history_table(found: Sequence[TrainingHistory], most: int = 8) -> tuple[list[str], list[list[str]]]:
     """Return head and rows for people: of each model at most so many epochs, evenly spaced."""
     flat = [one.rows() for one in found]
     names = [name for name in HISTORY_WORDS if any(name in row for rows in flat for row in rows)]

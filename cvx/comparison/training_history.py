@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from cvx.comparison.embeddings import entries_of, judged, run_of
-from cvx.comparison.map_convergence import Settling, through_training
+from cvx.comparison.map_convergence import MapConvergence, through_training
 from cvx.data.splits import NUM_FILM
 from cvx.metrics.bootstrap import interval
 from cvx.store import ModelEntry, Store
@@ -18,11 +18,11 @@ SEPARABILITY = ("silhouette", "knn", "trustworthiness")
 
 
 @dataclass(frozen=True, eq=False)
-class History:
+class TrainingHistory:
     """One model's run, epoch by epoch."""
 
     reference: str
-    settling: Settling
+    settling: MapConvergence
     """Of the maps of the film's images."""
     separability: tuple[dict[str, float], ...]
     """Of the logits of fixed validation images, as PCA lays them out, after each of `settling.epochs`; nan where
@@ -48,7 +48,7 @@ class History:
         ]
 
 
-def training(store: Store, references: Sequence[str]) -> list[History]:
+def training(store: Store, references: Sequence[str]) -> list[TrainingHistory]:
     """Read the runs that trained these models.
 
     Raises:
@@ -57,7 +57,7 @@ def training(store: Store, references: Sequence[str]) -> list[History]:
     return [_history(store, entry) for entry in entries_of(store, references)]
 
 
-def _history(store: Store, entry: ModelEntry) -> History:
+def _history(store: Store, entry: ModelEntry) -> TrainingHistory:
     run, masks = filmed_run(store, entry), _film_masks(store, entry)
     settling = through_training(run, masks)
     assert settling is not None
@@ -67,7 +67,7 @@ def _history(store: Store, entry: ModelEntry) -> History:
         judged(read_frame(frames[e], ("logits", "labels", "pca")), "pca") if e in frames else unknown
         for e in settling.epochs
     )
-    return History(entry.reference, settling, spread, float("nan") if masks is None else float(masks.mean()))
+    return TrainingHistory(entry.reference, settling, spread, float("nan") if masks is None else float(masks.mean()))
 
 
 def filmed_run(store: Store, entry: ModelEntry) -> Run:

@@ -28,7 +28,7 @@ from cvx.data.decoding import (
     read_all_digests,
     read_image_of,
 )
-from cvx.data.npy_writer import Growing
+from cvx.data.npy_writer import NpyAppender
 from cvx.data.splits import Part, Source, Split
 from cvx.data.stratify import stratified_order
 from cvx.files import read_json, write_json
@@ -281,7 +281,7 @@ def _append(folder: Path, part: Part, shape: tuple[int, int, int], advance: Call
     np.save(folder / "ids.npy", order)
     arrays = {name: kind for name, kind in _kinds(part, shape).items() if name not in ("labels", "ids")}
     arrays["digests"] = (np.uint8, (len(order), DIGEST))
-    with Growing(folder, arrays) as growing, ThreadPoolExecutor(NUM_THREADS) as pool:
+    with NpyAppender(folder, arrays) as growing, ThreadPoolExecutor(NUM_THREADS) as pool:
         advance(growing.num_saved)
         for start in range(growing.num_saved, len(order), CHUNK):
             rows = order[start : start + CHUNK]

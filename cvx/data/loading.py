@@ -11,7 +11,7 @@ from cvx.data import _own_size
 from cvx.data.cache import CachedPart, content_digest, fingerprint_of, materialize
 from cvx.data.readers import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
 from cvx.data.splits import NUM_POINTS, Source, Splits
-from cvx.data.stratify import carve, check_source, stratified_order
+from cvx.data.stratify import check_source, split_train, stratified_order
 from cvx.names import slug
 
 DATASETS: dict[str, Callable[[Path], Source]] = {
@@ -85,7 +85,7 @@ def split_source(source: Source, name: str, root: Path, image_size: int = 0, val
     fractions = {"test": TEST_FRACTION, "val": val_fraction}
     shares = {part: fraction for part, fraction in fractions.items() if part not in source.parts}
     labels = source.parts["train"].labels
-    rows = carve(labels[stratified_order(labels)], source.classes, shares)
+    rows = split_train(labels[stratified_order(labels)], source.classes, shares)
     parts = materialize(source, root, slug(name), size)
     splits = {part: parts["train"].split[rows[part]] for part in rows} | {
         part: cached.split for part, cached in parts.items() if part != "train"

@@ -15,7 +15,7 @@ SAVE_EVERY_S = 10.0
 """Work that a killed process may lose. A save waits for the disk, so short work is never saved."""
 
 
-class Growing:
+class NpyAppender:
     """Some .npy files of known final shape, to which the same rows are appended in step.
 
     Into a writable memory map a full disk would come as a SIGBUS; into a file it comes as an OSError.
@@ -63,7 +63,7 @@ class Growing:
         write_json(self._mark, {"rows": self._num})
         self._when = time.monotonic()
 
-    def __enter__(self) -> "Growing":
+    def __enter__(self) -> "NpyAppender":
         return self
 
     def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None) -> None:

@@ -71,7 +71,7 @@ def check_source(source: Source, name: str) -> None:
         raise ValueError(f"the train part of {name!r} has no image of {names}; add images or remove the class")
 
 
-def carve(labels: Int64[np.ndarray, "n"], classes: tuple[str, ...], shares: dict[str, float]) -> dict[str, slice]:
+def split_train(labels: Int64[np.ndarray, "n"], classes: tuple[str, ...], shares: dict[str, float]) -> dict[str, slice]:
     """Cut splits from the front of a train part in stratified order; what is left is `train`.
 
     Args:

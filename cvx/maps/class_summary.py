@@ -8,14 +8,14 @@ from jaxtyping import Bool, Float32, Int64, UInt8
 from cvx.attribution import to_heatmap
 from cvx.data.splits import Split
 from cvx.data.transforms import fit_masks
-from cvx.maps.explanation import View, look, places
+from cvx.maps.explanation import Explanation, explain_images, places
 from cvx.metrics.complexity import center_bias
 from cvx.models import Classifier
 from cvx.store.checkpoint import Card
 
 
 @dataclass(frozen=True, eq=False)
-class ClassView:
+class ClassSummary:
     """What one model draws on for one class, over images of that class.
 
     The mean map assumes that the objects lie in roughly the same place of every image, centered and aligned, as
@@ -50,7 +50,7 @@ class ClassView:
     reduction: str
 
 
-def class_view(
+def explain_class(
     reference: str,
     classifier: Classifier,
     card: Card,
@@ -61,7 +61,7 @@ def class_view(
     reduction: str = "max",
     score: str = "logit",
     method: str = "gradient",
-) -> ClassView:
+) -> ClassSummary:
     """Look at the first `num` samples of a class and sum up where the model's score of that class comes from.
 
     A class that the model does not have or no sample is of is a ValueError.
@@ -72,19 +72,19 @@ def class_view(
     if not len(indices):
         raise ValueError(f"no sample is of class {card.classes[class_index]!r}")
     images, labels = samples.images[indices], samples.labels[indices]
-    view = look(reference, classifier, card, images, "label", labels, score=score, method=method)
+    view = explain_images(reference, classifier, card, images, "label", labels, score=score, method=method)
     masks = None if samples.masks is None else samples.masks[indices]
-    return sum_up(view, indices, card.classes[class_index], masks, num_exemplars, reduction)
+    return summarize_class(view, indices, card.classes[class_index], masks, num_exemplars, reduction)
 
 
-def sum_up(
-    view: View,
+def summarize_class(
+    view: Explanation,
     indices: Int64[np.ndarray, "n"],
     class_name: str,
     masks: Bool[np.ndarray, "n a b"] | None = None,
     num_exemplars: int = 8,
     reduction: str = "max",
-) -> ClassView:
+) -> ClassSummary:
     """Sum up a look at images of one class, whose rows in the samples are `indices` (n >= 1)."""
     maps = to_heatmap(view.attribution, reduction)
     shares, alive = _shares(maps)
@@ -92,7 +92,7 @@ def sum_up(
     if masks is not None and alive.any():
         mass, chance = _on_mask(shares[alive], fit_masks(masks[alive], maps.shape[1]))
     few = slice(0, num_exemplars)
-    return ClassView(
+    return ClassSummary(
         reference=view.reference,
         class_name=class_name,
         indices=indices[few],

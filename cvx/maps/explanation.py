@@ -22,7 +22,7 @@ SPLITS = ("samples", "test", "val", "train")
 
 
 @dataclass(frozen=True, eq=False)
-class View:
+class Explanation:
     """One model's look at n images."""
 
     reference: str
@@ -51,7 +51,7 @@ class View:
         return self.logits.argmax(axis=1).astype(np.int64)
 
 
-def look(
+def explain_images(
     reference: str,
     classifier: Classifier,
     card: Card,
@@ -62,7 +62,7 @@ def look(
     score: str = "logit",
     method: str = "gradient",
     precision: str = "fp32",
-) -> View:
+) -> Explanation:
     """Show one model the images, and explain one score of each with respect to the images' own pixels.
 
     Where a model has another size or other channels, the images are fitted between image and network, so that the maps
@@ -97,7 +97,7 @@ def look(
         chosen = pair[0].argmax(dim=1) if targets is None else targets
         parts.append(tuple(array.cpu().numpy() for array in (*pair, chosen)))
     logits, attribution, explained = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return View(reference, card, own, logits, explained, attribution, score, method)
+    return Explanation(reference, card, own, logits, explained, attribution, score, method)
 
 
 PIXELS = 2**18
@@ -166,14 +166,14 @@ def _listed(names: Sequence[str], limit: int = 20) -> str:
     return ", ".join(map(repr, names[:limit])) + more
 
 
-def top_classes(view: View, i: int, k: int = 5) -> list[tuple[str, float]]:
+def top_classes(view: Explanation, i: int, k: int = 5) -> list[tuple[str, float]]:
     """Return the k most probable classes of image i with their probabilities, best first."""
     probs = view.probs[i]
     return [(view.card.classes[j], float(probs[j])) for j in np.argsort(-probs, kind="stable")[:k]]
 
 
 def heatmaps(
-    views: Sequence[View],
+    views: Sequence[Explanation],
     i: int,
     reduction: str = "max",
     mode: str = "shared",

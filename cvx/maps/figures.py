@@ -6,8 +6,8 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cvx.attribution import rescale, to_heatmap
-from cvx.maps.class_summary import ClassView
-from cvx.maps.explanation import View, top_classes
+from cvx.maps.class_summary import ClassSummary
+from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import labels, panels
 from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
 
@@ -21,7 +21,7 @@ ALIGNMENT = (
 
 
 def image_figure(
-    view: View, i: int, label: str, reduction: str = "max", where: str = "", opacity: float = 0.6
+    view: Explanation, i: int, label: str, reduction: str = "max", where: str = "", opacity: float = 0.6
 ) -> UInt8[np.ndarray, "height width 3"]:
     """Draw image i of a look: image, map and overlay, on this map's own scale.
 
@@ -48,7 +48,7 @@ def image_figure(
     )
 
 
-def _title(view: View, i: int, label: str) -> list[str]:
+def _title(view: Explanation, i: int, label: str) -> list[str]:
     (pred, prob), target = top_classes(view, i, 1)[0], int(view.targets[i])
     name = view.card.classes[target]
     asked = f"{SCORE_WORDS[view.score]} of {name}"
@@ -61,7 +61,9 @@ def _title(view: View, i: int, label: str) -> list[str]:
     ]
 
 
-def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label") -> UInt8[np.ndarray, "height width 3"]:
+def class_page(
+    views: Sequence[ClassSummary], dataset: str, targets: str = "label"
+) -> UInt8[np.ndarray, "height width 3"]:
     """Draw what one or many models see in a class, the mean maps on one scale.
 
     Args:
@@ -81,7 +83,7 @@ def class_page(views: Sequence[ClassView], dataset: str, targets: str = "label")
     )
 
 
-def _class_row(view: ClassView, mean: Float32[np.ndarray, "h w"], limit: float) -> panels.ClassRow:
+def _class_row(view: ClassSummary, mean: Float32[np.ndarray, "h w"], limit: float) -> panels.ClassRow:
     images = "image" if view.num == 1 else "images"
     facts = [f"{view.num} {images}, {percent(view.accuracy)} of them recognized"]
     if np.isfinite(view.center_bias):

@@ -14,8 +14,8 @@ from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.maps import figures
-from cvx.maps.class_summary import ClassView, sum_up
-from cvx.maps.explanation import TARGETS, View, class_index, look
+from cvx.maps.class_summary import ClassSummary, summarize_class
+from cvx.maps.explanation import TARGETS, Explanation, class_index, explain_images
 from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Question
 from cvx.metrics.agreement import rounding_error
@@ -32,7 +32,7 @@ ROUNDED = 16
 
 
 @dataclass(frozen=True, eq=False)
-class Answer:
+class MapFolder:
     """What one model's maps say and where they lie."""
 
     reference: str
@@ -41,7 +41,7 @@ class Answer:
     images: ImageSet
     folder: Path
     num_figures: int
-    views: tuple[ClassView, ...]
+    views: tuple[ClassSummary, ...]
     """One for each class that has an image."""
     ids: Int64[np.ndarray, "n"]
     """The images looked at, by their place in the dataset's own order."""
@@ -56,7 +56,7 @@ def explain(
     data_root: Path | None = None,
     here: Ranks | None = None,
     show_progress: bool = False,
-) -> list[Answer]:
+) -> list[MapFolder]:
     """Draw the maps of each model into `attributions/<dataset>/<model>/`, the dataset being that of the images.
 
     A folder holds `<class>_<i>.png` (the i-th image of a class: image, map, overlay), `maps.npz` (ids,
@@ -91,7 +91,7 @@ def explain(
 
 def _answer(
     store: Store, entry: ModelEntry, question: Question, data_root: Path | None, here: Ranks, show_progress: bool
-) -> Answer | None:
+) -> MapFolder | None:
     classifier, card = entry.load()
     images = images_of(store, card, question.split, question.samples, question.num, data_root)
     if question.targets == "label":
@@ -103,7 +103,7 @@ def _answer(
     def ask(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
         pixels, labels = images.split.images[rows], images.split.labels[rows]
         asked = (question.targets, labels, images.classes, question.score, question.method, question.precision)
-        return _sheet(look(entry.reference, classifier, card, pixels, *asked), label, rows, question, images)
+        return _sheet(explain_images(entry.reference, classifier, card, pixels, *asked), label, rows, question, images)
 
     where: AbstractContextManager[Path | None] = whole_folder(final.parent) if here.is_main else nullcontext()
     with where as folder:
@@ -117,7 +117,7 @@ def _answer(
             swap_folder(folder, final)
     ids = np.array(images.split.ids)
     warnings = (*images.warnings, *_rounding(entry.reference, classifier, card, question, images))
-    return Answer(entry.reference, card, question, images, final, num_figures, tuple(atlas.views), ids, warnings)
+    return MapFolder(entry.reference, card, question, images, final, num_figures, tuple(atlas.views), ids, warnings)
 
 
 def _fill(
@@ -143,7 +143,9 @@ def _rounding(
         return
     few = images.split.head(ROUNDED)
     asked = (few.images, question.targets, few.labels, images.classes, question.score, question.method)
-    maps = [look(reference, classifier, card, *asked, one).attribution for one in ("fp32", question.precision)]
+    maps = [
+        explain_images(reference, classifier, card, *asked, one).attribution for one in ("fp32", question.precision)
+    ]
     (cosines, ranks) = rounding_error(*maps)
     yield (
         f"the maps of {reference} are rounded ({question.precision}): {_typical(cosines)} to float32's and"
@@ -183,10 +185,10 @@ class _Sheet:
     pictures: dict[str, bytes]
     """PNG files by their path in the answer's folder."""
     raw: dict[str, np.ndarray]
-    view: ClassView
+    view: ClassSummary
 
 
-def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Question, images: ImageSet) -> _Sheet:
+def _sheet(view: Explanation, label: int, rows: Int64[np.ndarray, "n"], question: Question, images: ImageSet) -> _Sheet:
     """Draw what a model sees in the images of one class."""
     split, stem = images.split, file_stems(images.classes)[label]
     few = rows[: question.per_class] if question.per_class else rows
@@ -196,7 +198,7 @@ def _sheet(view: View, label: int, rows: Int64[np.ndarray, "n"], question: Quest
         figure = figures.image_figure(view, i, images.classes[label], question.reduction, where)
         pictures[f"{stem}_{i}.png"] = colors.png_bytes(figure)
     masks = None if split.masks is None else split.masks[rows]
-    summed = sum_up(view, rows, images.classes[label], masks, reduction=question.reduction)
+    summed = summarize_class(view, rows, images.classes[label], masks, reduction=question.reduction)
     page = figures.class_page([summed], images.dataset, question.targets)
     pictures[f"classes/{stem}.png"] = colors.png_bytes(page)
     kept = {name: getattr(view, name)[: len(few)].copy() for name in ("targets", "logits", "attribution")}
@@ -208,7 +210,7 @@ class _Atlas:
     """The sheets of one answer, put into a folder class by class; on ranks that write nothing there is none."""
 
     folder: Path | None
-    views: list[ClassView] = field(default_factory=list)
+    views: list[ClassSummary] = field(default_factory=list)
     raw: list[dict[str, np.ndarray]] = field(default_factory=list)
 
     def keep(self, sheets: Sequence[_Sheet | None]) -> None:
@@ -249,7 +251,7 @@ _DEFAULTS = {one.name: one.default for one in fields(Question)}
 
 
 def _card(
-    reference: str, card: Card, question: Question, images: ImageSet, views: Sequence[ClassView]
+    reference: str, card: Card, question: Question, images: ImageSet, views: Sequence[ClassSummary]
 ) -> dict[str, Any]:
     numbers = ("num", "num_zero", "accuracy", "center_bias", "mass_on_mask", "mask_share")
     facts = {view.class_name: {name: _finite(getattr(view, name)) for name in numbers} for view in views}
@@ -267,9 +269,9 @@ def _finite(value: float | None) -> float | None:
     return None if value is None or not np.isfinite(value) else value
 
 
-def side_by_side(answers: Sequence[Answer]) -> list[Path]:
+def side_by_side(answers: Sequence[MapFolder]) -> list[Path]:
     """Draw a page per class with all models that answered for the same images; return the folders, `a+b`."""
-    groups: dict[tuple[Any, ...], list[Answer]] = {}
+    groups: dict[tuple[Any, ...], list[MapFolder]] = {}
     for answer in answers:
         names = tuple(view.class_name for view in answer.views)
         key = (answer.images.dataset, answer.images.source, names, answer.ids.tobytes())
@@ -277,7 +279,7 @@ def side_by_side(answers: Sequence[Answer]) -> list[Path]:
     return [_draw_together(group) for group in groups.values() if len(group) > 1]
 
 
-def _draw_together(group: Sequence[Answer]) -> Path:
+def _draw_together(group: Sequence[MapFolder]) -> Path:
     final = group[0].folder.parent / joint_name([answer.folder.name for answer in group])
     stems = file_stems([view.class_name for view in group[0].views])
     with whole_folder(final.parent) as folder:

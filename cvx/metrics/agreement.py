@@ -27,7 +27,7 @@ MAX_CELL = 8
 
 
 @dataclass(frozen=True, eq=False)
-class Traits:
+class MapFeatures:
     """What the measures compare of n maps: each is made when first asked for, once for all pairs."""
 
     attribution: Float32[np.ndarray, "n c h w"]
@@ -78,13 +78,13 @@ class Traits:
         return _unit(np.divide(self.attribution, peaks).reshape(len(peaks), -1))
 
 
-def traits(attribution: Float32[np.ndarray, "n c h w"]) -> Traits:
+def map_features(attribution: Float32[np.ndarray, "n c h w"]) -> MapFeatures:
     """Prepare maps for comparison.
 
     Raises:
         ValueError: If a value is not finite.
     """
-    return Traits(attribution, to_heatmap(attribution, "max").astype(np.float64))
+    return MapFeatures(attribution, to_heatmap(attribution, "max").astype(np.float64))
 
 
 def _ranks(maps: Float[np.ndarray, "n h w"]) -> Float64[np.ndarray, "n p"]:
@@ -118,27 +118,27 @@ def num_top(num_pixels: int) -> int:
     return max(1, round(TOP_SHARE * num_pixels))
 
 
-def spearman(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def spearman(a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     """Correlate the ranks of the magnitudes: whether the same pixels matter, in the same order (Spearman, 1904)."""
     return (a.ranks * b.ranks).sum(axis=1)
 
 
-def spearman_signed(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def spearman_signed(a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     """Correlate the ranks of the signed sums over the channels: whether they matter in the same direction, too."""
     return (a.signed_ranks * b.signed_ranks).sum(axis=1)
 
 
-def cosine(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def cosine(a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     """Return the cosine between the signed attributions, all pixels and channels."""
     return (a.direction * b.direction).sum(axis=1)
 
 
-def topk(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def topk(a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     """Return the share that the tops of the two maps have in common; chance gives `TOP_SHARE`, less for sparse maps."""
     return _without_flat(np.minimum(a.top, b.top).sum(axis=1), a, b)
 
 
-def hog_correlation(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def hog_correlation(a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     """Correlate the histograms of oriented gradients: whether the maps have like shapes, not like pixels.
 
     As Adebayo et al., 2018 (arXiv:1810.03292) compare maps; nan for maps with a side below two pixels.
@@ -148,7 +148,7 @@ def hog_correlation(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
     return (a.gradients * b.gradients).sum(axis=1)
 
 
-def ssim(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def ssim(a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     """Return the mean structural similarity (Wang et al., 2004, doi:10.1109/TIP.2003.819861).
 
     Of the magnitudes over each map's largest, in a uniform window with sample covariance, the border left out.
@@ -172,11 +172,11 @@ def ssim(a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
     return _without_flat(likeness.mean(dim=(1, 2, 3)).numpy(), a, b)
 
 
-def _without_flat(values: Float64[np.ndarray, "n"], a: Traits, b: Traits) -> Float64[np.ndarray, "n"]:
+def _without_flat(values: Float64[np.ndarray, "n"], a: MapFeatures, b: MapFeatures) -> Float64[np.ndarray, "n"]:
     return np.where(a.flat | b.flat, np.nan, values)
 
 
-MEASURES: dict[str, Callable[[Traits, Traits], Float64[np.ndarray, "n"]]] = {
+MEASURES: dict[str, Callable[[MapFeatures, MapFeatures], Float64[np.ndarray, "n"]]] = {
     "spearman": spearman,
     "spearman_signed": spearman_signed,
     "cosine": cosine,
@@ -186,7 +186,9 @@ MEASURES: dict[str, Callable[[Traits, Traits], Float64[np.ndarray, "n"]]] = {
 }
 
 
-def compare(a: Traits, b: Traits, names: Sequence[str] = tuple(MEASURES)) -> dict[str, Float64[np.ndarray, "n"]]:
+def compare(
+    a: MapFeatures, b: MapFeatures, names: Sequence[str] = tuple(MEASURES)
+) -> dict[str, Float64[np.ndarray, "n"]]:
     """Return measures of MEASURES between the maps of the same images.
 
     Raises:
@@ -251,5 +253,5 @@ def rounding_error(
         For each image the cosine of the two signed maps, and the rank correlation of their magnitudes; nan where
         either map is zero everywhere.
     """
-    one, other = traits(exact), traits(rounded)
+    one, other = map_features(exact), map_features(rounded)
     return cosine(one, other), spearman(one, other)

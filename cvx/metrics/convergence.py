@@ -6,7 +6,7 @@ from collections.abc import Sequence
 import numpy as np
 from jaxtyping import Float32, Float64
 
-from cvx.metrics.agreement import compare, traits
+from cvx.metrics.agreement import compare, map_features
 
 
 def through_epochs(
@@ -17,7 +17,7 @@ def through_epochs(
     Returns:
         Agreement of each frame with the last one, and with the one before it (nan for the first), by measure.
     """
-    prepared = [traits(frame) for frame in frames]
+    prepared = [map_features(frame) for frame in frames]
     to_last = [compare(one, prepared[-1]) for one in prepared]
     steps = [compare(one, other) for one, other in itertools.pairwise(prepared)]
     gap = {name: np.full(len(frames[0]), np.nan) for name in to_last[0]}

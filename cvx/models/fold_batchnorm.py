@@ -12,8 +12,8 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from cvx import cancellation
-from cvx.models.frozen import frozen, own_copy
-from cvx.models.vit_speedups import spare
+from cvx.models.frozen import detached_input, frozen
+from cvx.models.vit_speedups import optimize_vit
 
 WORTHWHILE = 32
 """Images from which on the copy saves more time than it takes."""
@@ -42,7 +42,7 @@ def sooner(
 
     What fails with the model too is raised by the model, and what ends the computation from outside ends it at once.
     """
-    twin = folded(model, one, precision, spared=spared)
+    twin = fold_batchnorm(model, one, precision, spared=spared)
     if twin is not model:
         try:
             return compute(twin)
@@ -52,7 +52,7 @@ def sooner(
     return compute(model)
 
 
-def folded(
+def fold_batchnorm(
     model: nn.Module, one: Float[Tensor, "1 c h w"], precision: torch.dtype = torch.float32, *, spared: bool = True
 ) -> nn.Module:
     """Return a copy of a model in eval mode with BatchNorm folded into the convolutions before it.
@@ -99,7 +99,7 @@ def _checked(model: nn.Module, one: Float[Tensor, "1 c h w"], precision: torch.d
     on_cpu, twin = one.device.type == "cpu", _twin(model)
     own: dict[Any, Any] = dict(zip(model.modules(), twin.modules(), strict=True))
     with frozen(model, one.device):
-        leaf = own_copy(model, one).requires_grad_()
+        leaf = detached_input(model, one).requires_grad_()
         with _watched(model) as (convs, pairs):
             logits = model(leaf)
         only = _read_once(logits)
@@ -110,7 +110,7 @@ def _checked(model: nn.Module, one: Float[Tensor, "1 c h w"], precision: torch.d
             sides = {own[conv]: side for conv, (_, side) in convs.items()}
             _lay_out(twin, sides, SMALL_MAP if precision == torch.float32 else 0)
         del convs, only
-        if not (on_cpu and spared and spare(twin)) and not found:
+        if not (on_cpu and spared and optimize_vit(twin)) and not found:
             return model
         expected = _answer(logits, leaf)
     del logits
@@ -124,7 +124,7 @@ def _checked(model: nn.Module, one: Float[Tensor, "1 c h w"], precision: torch.d
 
 def _answer_of(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> tuple[Tensor, Tensor]:
     with frozen(model, one.device):
-        leaf = own_copy(model, one).requires_grad_()
+        leaf = detached_input(model, one).requires_grad_()
         return _answer(model(leaf), leaf)
 
 

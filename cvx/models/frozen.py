@@ -52,7 +52,7 @@ _EXCLUSIVE = _InTurn()
 """A model's flags and torch's precision belong to the process, so one thread at a time may set them."""
 
 
-def own_copy(model: nn.Module, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
+def detached_input(model: nn.Module, inputs: Float[Tensor, "n c h w"]) -> Float[Tensor, "n c h w"]:
     """Copy inputs, detached, in the precision of the model's weights."""
     weight = next(model.parameters(), inputs)
     return inputs.detach().to(weight.dtype, copy=True)

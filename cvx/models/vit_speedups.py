@@ -12,7 +12,7 @@ MANY = 16
 """Images from which on torch has oneDNN take convolutions of 1 x 1 also in one thread."""
 
 
-def spare(model: nn.Module) -> bool:
+def optimize_vit(model: nn.Module) -> bool:
     """Change a copy of a model in place so that it computes the same with less; tell whether anything was changed.
 
     Where the logits depend on the class token alone, so does what the last block must compute: the other tokens are

@@ -139,7 +139,7 @@ class MapGrid:
 
 
 @dataclass(frozen=True)
-class Reel:
+class ModelFrames:
     """One model's frames of the film's images."""
 
     model: str
@@ -159,7 +159,7 @@ class Film:
     name: str
     images: tuple[str, ...]
     labels: tuple[str, ...]
-    reels: tuple[Reel, ...]
+    reels: tuple[ModelFrames, ...]
 
 
 @dataclass(frozen=True)
@@ -189,12 +189,12 @@ class Command:
 
 
 @dataclass(frozen=True)
-class Listing:
+class LabeledList:
     """Short sentences, each with a word or two that lead it."""
 
     kind: ClassVar[str] = "listing"
     items: tuple[tuple[str, str], ...]
 
 
-Block = Text | Heading | Table | Figures | Matrices | MapGrid | Film | Steps | Command | Listing
+Block = Text | Heading | Table | Figures | Matrices | MapGrid | Film | Steps | Command | LabeledList
 Blocks = Sequence[Block]

@@ -54,7 +54,7 @@ class Curve:
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class PlotLine:
     """A line by itself."""
 
     x: Sequence[float] | Float[np.ndarray, "n"]
@@ -125,7 +125,7 @@ def curves(lines: Sequence[Curve], y_label: str, salt: str, *, percent: bool = F
 
 
 def lines(
-    series: Sequence[Line],
+    series: Sequence[PlotLine],
     x_label: str,
     salt: str,
     *,

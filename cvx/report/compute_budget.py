@@ -5,8 +5,8 @@ from dataclasses import dataclass
 
 from cvx.comparison import Options
 from cvx.comparison.faithfulness import NUM_IMAGES
-from cvx.comparison.request import ask
-from cvx.comparison.result_cache import facts_of, look_up
+from cvx.comparison.request import resolve_models
+from cvx.comparison.result_cache import cache_key, load_cached
 from cvx.store import Store
 
 PASSES = {"stability": 20, "sanity": 30, "faithfulness": 200}
@@ -50,7 +50,7 @@ def afford(
 def _kept(store: Store, kind: str, references: Sequence[str], num: int) -> bool:
     options = Options(num=num)
     try:
-        asked = ask(store, references, options)
+        asked = resolve_models(store, references, options)
     except ValueError:
         return False
-    return all(look_up(store, kind, facts_of(one, options)) is not None for one in asked)
+    return all(load_cached(store, kind, cache_key(one, options)) is not None for one in asked)

@@ -17,9 +17,9 @@ from cvx.report.sections import (
     sweeps,
     training_results,
 )
-from cvx.report.snapshot import Study
+from cvx.report.snapshot import StoreSnapshot
 
-PARTS: dict[str, Callable[[Study], list[Block]]] = {
+PARTS: dict[str, Callable[[StoreSnapshot], list[Block]]] = {
     "runs": training_results.what_was_trained,
     "lesson": gradient_step_by_step.lesson,
     "curves": training_results.learning_curves,
@@ -49,7 +49,7 @@ class Filled:
 
 
 def fill(
-    study: Study, tell: Callable[[str], None] = lambda _: None, only: Collection[str] | None = None
+    study: StoreSnapshot, tell: Callable[[str], None] = lambda _: None, only: Collection[str] | None = None
 ) -> list[Filled]:
     """Make every section's blocks, in the order of the list, or those of the sections with these keys."""
     filled = []

@@ -12,7 +12,7 @@ from cvx.files import whole_file
 from cvx.plotting.labels import percent
 from cvx.report.blocks import Text, data_uri
 from cvx.report.fill import Filled
-from cvx.report.snapshot import Part, Study
+from cvx.report.snapshot import DatasetResults, StoreSnapshot
 from cvx.store.store import NAME
 
 HERE = Path(__file__).parent / "templates"
@@ -42,7 +42,7 @@ def page_path(root: Path, name: str) -> Path:
     return root / "reports" / f"{name}.html"
 
 
-def render(study: Study, filled: Sequence[Filled], title: str = "") -> str:
+def render(study: StoreSnapshot, filled: Sequence[Filled], title: str = "") -> str:
     """Draw the page; sections without blocks are left out."""
     return _template().render(
         title=title or TITLE,
@@ -74,7 +74,7 @@ def ramps() -> dict[str, str]:
     return {"magnitude": data_uri(colorize(unit)), "signed": data_uri(colorize(2 * unit - 1, signed=True))}
 
 
-def summary(study: Study) -> str:
+def summary(study: StoreSnapshot) -> str:
     """Say in one sentence what the report is about."""
     models = {one.card.model for part in study.parts for one in part.lookers}
     models |= {recipe.model for part in study.parts for recipe in part.recipes}
@@ -91,12 +91,12 @@ def _count(num: int, what: str) -> str:
     return f"{num} {what}{'s' * (num != 1)}"
 
 
-def findings(study: Study) -> list[Text]:
+def findings(study: StoreSnapshot) -> list[Text]:
     """Say per dataset which model did best, and whether that is more than seeds make."""
     return [Text(text, "finding") for part in study.parts if (text := _finding(part))]
 
 
-def _finding(part: Part) -> str:
+def _finding(part: DatasetResults) -> str:
     own = [recipe for model in sorted({one.model for one in part.recipes}) if (recipe := part.best_recipe(model))]
     values = {one.model: [past.number("test/acc1") for past in one.finished()] for one in own}
     values = {model: found for model, found in values.items() if found and all(value == value for value in found)}

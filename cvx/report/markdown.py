@@ -3,7 +3,7 @@
 import re
 from collections.abc import Iterator, Sequence
 
-from cvx.report.blocks import Block, Command, Heading, Listing, Matrices, Matrix, Table, Text
+from cvx.report.blocks import Block, Command, Heading, LabeledList, Matrices, Matrix, Table, Text
 
 _SPECIAL = re.compile(r"([\\`*_{}\[\]()#+!|<>~$&-])")
 
@@ -19,7 +19,7 @@ def markdown(blocks: Sequence[Block]) -> Iterator[str]:
             yield _code(block.text)
         elif isinstance(block, Table):
             yield _table(block.columns, block.rows) + (f"\n\n{escape(block.caption)}" if block.caption else "")
-        elif isinstance(block, Listing):
+        elif isinstance(block, LabeledList):
             yield "\n".join(f"* **{escape(lead)}**: {escape(words)}" for lead, words in block.items)
         elif isinstance(block, Matrices):
             yield from map(_matrix, block.matrices)

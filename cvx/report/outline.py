@@ -2,7 +2,18 @@
 
 from dataclasses import dataclass, field
 
-from cvx.report.wandb_panels import Bars, Chart, Comparer, Grid, Importance, Lines, Media, Panel, Parallel, Points
+from cvx.report.wandb_panels import (
+    Bars,
+    Chart,
+    Comparer,
+    Grid,
+    ImportancePanel,
+    Lines,
+    Media,
+    Panel,
+    Parallel,
+    ScatterPanel,
+)
 
 
 @dataclass(frozen=True)
@@ -217,8 +228,8 @@ SECTIONS = (
         ),
         (
             Parallel("Hyperparameters to validation accuracy", PARAMETERS, "val/acc1"),
-            Importance("val/acc1"),
-            Points("Learning rate and validation accuracy", "lr", "val/acc1"),
+            ImportancePanel("val/acc1"),
+            ScatterPanel("Learning rate and validation accuracy", "lr", "val/acc1"),
         ),
     ),
     Section(

@@ -9,9 +9,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx.maps.explanation import look
+from cvx.maps.explanation import explain_images
 from cvx.report.compute_budget import afford
-from cvx.report.snapshot import Looker, Part, Past, Recipe, Study, number, placeless
+from cvx.report.snapshot import DatasetResults, ExplainedModel, Recipe, RunRecord, StoreSnapshot, number, placeless
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.runs import Run, list_runs
@@ -27,7 +27,7 @@ def read(
     tell: Callable[[str], None] = lambda _: None,
     num_often: int = 20,
     budget_s: float = 120,
-) -> Study:
+) -> StoreSnapshot:
     """Read all runs and let every model's best version look at the dataset's first `num` samples.
 
     What is broken or not done is named in `problems`, not left out in silence.
@@ -55,13 +55,13 @@ def read(
         own = [(entry, card) for entry, card in entries if card.dataset == dataset]
         samples, lookers = _lookers(store, own, num, torch.device(device), problems, tell)
         recipes = _recipes([past for past in pasts if past.config["dataset"] == dataset])
-        parts.append(Part(dataset, samples, recipes, lookers))
+        parts.append(DatasetResults(dataset, samples, recipes, lookers))
     problems = [placeless(problem, store) for problem in problems]
     costs = {
         part.dataset: [(one.entry.reference, one.pass_s) for one in part.lookers] for part in parts if part.lookers
     }
     often, where = afford(store, costs, num_often, budget_s), torch.device(device)
-    return Study(store, tuple(parts), tuple(problems), num, where, defaults or {}, show_progress, often=often)
+    return StoreSnapshot(store, tuple(parts), tuple(problems), num, where, defaults or {}, show_progress, often=often)
 
 
 def read_run(
@@ -70,7 +70,7 @@ def read_run(
     num: int,
     device: torch.device | str = "cpu",
     defaults: Mapping[str, Any] | None = None,
-) -> Study:
+) -> StoreSnapshot:
     """Read one run, and let its own best version look at the dataset's first `num` samples.
 
     Raises:
@@ -87,20 +87,20 @@ def read_run(
         except ValueError as error:
             problems.append(str(error))
     samples, lookers = _lookers(store, entries, num, torch.device(device), problems, lambda _: None)
-    part = Part(str(pasts[0].config["dataset"]), samples, _recipes(pasts), lookers)
+    part = DatasetResults(str(pasts[0].config["dataset"]), samples, _recipes(pasts), lookers)
     told = tuple(placeless(problem, store) for problem in problems)
     again = shlex.join(["python", "-m", "cvx", "report", f"--run={run.name}"])
-    return Study(store, (part,), told, num, torch.device(device), defaults or {}, again=again)
+    return StoreSnapshot(store, (part,), told, num, torch.device(device), defaults or {}, again=again)
 
 
-def _pasts(runs: Sequence[Run], problems: list[str]) -> list[Past]:
+def _pasts(runs: Sequence[Run], problems: list[str]) -> list[RunRecord]:
     pasts = []
     for run in runs:
         try:
             facts, summary, rows = run.config, run.summary, run.rows()
             config = dict(facts["config"])
             pasts.append(
-                Past(run, {"dataset": config["dataset"], "model": config["model"], **config}, facts, summary, rows)
+                RunRecord(run, {"dataset": config["dataset"], "model": config["model"], **config}, facts, summary, rows)
             )
         except (ValueError, KeyError, TypeError, OSError) as error:
             problems.append(f"run {run.name} cannot be read: {error}")
@@ -127,7 +127,7 @@ def _lookers(
     device: torch.device,
     problems: list[str],
     tell: Callable[[str], None],
-) -> tuple[Samples | None, tuple[Looker, ...]]:
+) -> tuple[Samples | None, tuple[ExplainedModel, ...]]:
     """Let the models look that share the samples of the newest of them; the others are named."""
     samples: Samples | None = None
     lookers = []
@@ -147,16 +147,16 @@ def _lookers(
     return samples, tuple(sorted(lookers, key=lambda one: one.entry.name))
 
 
-def _looker(entry: ModelEntry, card: Card, samples: Samples, num: int, device: torch.device) -> Looker:
+def _looker(entry: ModelEntry, card: Card, samples: Samples, num: int, device: torch.device) -> ExplainedModel:
     few, classifier = samples.split.head(num), entry.load()[0].to(device)
     images, labels = np.asarray(few.images), np.array(few.labels)
     started = time.perf_counter()
-    view = look(entry.reference, classifier, card, images, "label", labels, samples.classes)
-    return Looker(entry, card, view, (time.perf_counter() - started) / len(view))
+    view = explain_images(entry.reference, classifier, card, images, "label", labels, samples.classes)
+    return ExplainedModel(entry, card, view, (time.perf_counter() - started) / len(view))
 
 
-def _recipes(pasts: Sequence[Past]) -> tuple[Recipe, ...]:
-    groups: dict[str, list[Past]] = {}
+def _recipes(pasts: Sequence[RunRecord]) -> tuple[Recipe, ...]:
+    groups: dict[str, list[RunRecord]] = {}
     for past in pasts:
         key = json.dumps({name: value for name, value in past.config.items() if name != "seed"}, sort_keys=True)
         groups.setdefault(key, []).append(past)

@@ -8,9 +8,9 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx.comparison import Runtime, Settling, through_training
+from cvx.comparison import MapConvergence, Runtime, through_training
 from cvx.data.splits import NUM_FILM
-from cvx.maps.explanation import View
+from cvx.maps.explanation import Explanation
 from cvx.report.compute_budget import Afforded
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
@@ -19,7 +19,7 @@ from cvx.store.store import Samples
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Past:
+class RunRecord:
     """A run that can be read."""
 
     run: Run
@@ -59,9 +59,9 @@ class Recipe:
     label: str
     """The model, and those hyperparameters in which the dataset's recipes differ."""
     varied: Mapping[str, Any]
-    runs: tuple[Past, ...]
+    runs: tuple[RunRecord, ...]
 
-    def finished(self) -> list[Past]:
+    def finished(self) -> list[RunRecord]:
         """Return the runs with final numbers."""
         return [past for past in self.runs if past.summary is not None]
 
@@ -72,28 +72,28 @@ class Recipe:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Looker:
+class ExplainedModel:
     """A model's best version, with its look at the samples."""
 
     entry: ModelEntry
     card: Card
-    view: View
+    view: Explanation
     """The first samples, the score of the true class explained."""
     pass_s: float = 0.0
     """Seconds that one gradient of one image took."""
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Part:
+class DatasetResults:
     """All of one dataset."""
 
     dataset: str
     samples: Samples | None
     recipes: tuple[Recipe, ...]
-    lookers: tuple[Looker, ...]
-    _settled: dict[str, Settling | None] = dataclasses.field(default_factory=dict)
+    lookers: tuple[ExplainedModel, ...]
+    _settled: dict[str, MapConvergence | None] = dataclasses.field(default_factory=dict)
 
-    def settling(self, past: Past) -> Settling | None:
+    def settling(self, past: RunRecord) -> MapConvergence | None:
         """Return how a run's maps settle, and where they lie if masks are known; None without a film.
 
         Raises:
@@ -115,7 +115,7 @@ class Part:
         full = [one.entry.name for one in self.lookers]
         return names if len(set(names)) == len(names) else full
 
-    def judged(self) -> list[tuple[str, Past]]:
+    def judged(self) -> list[tuple[str, RunRecord]]:
         """Name each model's run: that of its stored best version, or else the first of its best recipe."""
         pasts = {past.run.name: past for recipe in self.recipes for past in recipe.runs}
         pairs = zip(self.names(), self.lookers, strict=True)
@@ -133,11 +133,11 @@ class Part:
 
 
 @dataclasses.dataclass(frozen=True, eq=False)
-class Study:
+class StoreSnapshot:
     """A store, read for a report."""
 
     store: Store
-    parts: tuple[Part, ...]
+    parts: tuple[DatasetResults, ...]
     problems: tuple[str, ...]
     num: int
     device: torch.device
@@ -155,7 +155,7 @@ class Study:
         return Runtime(device=self.device, show_progress=self.show_progress)
 
     @property
-    def runs(self) -> list[Past]:
+    def runs(self) -> list[RunRecord]:
         """Return all readable runs."""
         return [past for part in self.parts for recipe in part.recipes for past in recipe.runs]
 

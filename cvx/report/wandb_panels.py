@@ -21,7 +21,7 @@ class Bars:
 
 
 @dataclass(frozen=True)
-class Points:
+class ScatterPanel:
     """A point per run, a hyperparameter against a metric."""
 
     title: str
@@ -48,7 +48,7 @@ class Parallel:
 
 
 @dataclass(frozen=True)
-class Importance:
+class ImportancePanel:
     """How much each hyperparameter goes with a metric."""
 
     metric: str
@@ -76,14 +76,14 @@ class Chart:
     value: str
 
 
-Panel = Lines | Bars | Points | Media | Parallel | Importance | Comparer | Grid | Chart
+Panel = Lines | Bars | ScatterPanel | Media | Parallel | ImportancePanel | Comparer | Grid | Chart
 
 
 def metric_keys(panel: Panel) -> tuple[str, ...]:
     """Return the names of what a panel shows that runs must log."""
     if isinstance(panel, Lines):
         return (panel.y, *(() if panel.x == "Step" else (panel.x,)))
-    if isinstance(panel, Bars | Points | Parallel | Importance):
+    if isinstance(panel, Bars | ScatterPanel | Parallel | ImportancePanel):
         return (panel.metric,)
     if isinstance(panel, Grid | Chart):
         return (panel.key,)

@@ -14,12 +14,12 @@ from cvx.report.wandb_panels import (
     Chart,
     Comparer,
     Grid,
-    Importance,
+    ImportancePanel,
     Lines,
     Media,
     Panel,
     Parallel,
-    Points,
+    ScatterPanel,
     of_comparisons,
 )
 from cvx.report.wandb_project import Trained, trained_of, with_runs
@@ -186,14 +186,14 @@ def panel_of(panel: Panel) -> Any:
 def _of_runs(panel: Panel) -> Any:
     import wandb_workspaces.reports.v2 as wr
 
-    if isinstance(panel, Points):
+    if isinstance(panel, ScatterPanel):
         places: dict[str, Any] = {"x": wr.Config(panel.parameter), "y": wr.SummaryMetric(panel.metric)}
         return wr.ScatterPlot(title=panel.title, log_x=True, **places)
     if isinstance(panel, Parallel):
         metrics: list[Any] = [*(wr.Config(name) for name in panel.parameters), wr.SummaryMetric(panel.metric)]
         columns = [wr.ParallelCoordinatesPlotColumn(metric=metric) for metric in metrics]
         return wr.ParallelCoordinatesPlot(title=panel.title, columns=columns)
-    if isinstance(panel, Importance):
+    if isinstance(panel, ImportancePanel):
         return wr.ParameterImportancePlot(with_respect_to=panel.metric)
     if isinstance(panel, Comparer):
         return wr.RunComparer(diff_only="split")

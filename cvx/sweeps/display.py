@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.live import Live
 from rich.table import Table
 
-from cvx.sweeps.runner import View
+from cvx.sweeps.runner import SweepDisplay
 from cvx.sweeps.sweep_file import Sweep
 from cvx.sweeps.trials import DONE, Trial
 
@@ -80,7 +80,7 @@ def _cells(sweep: Sweep, trial: Trial, epochs: Mapping[int, float]) -> list[str]
 
 
 @contextlib.contextmanager
-def view(sweep: Sweep) -> Iterator[View]:
+def view(sweep: Sweep) -> Iterator[SweepDisplay]:
     """Show a sweep on stderr: a live table on a terminal, lines elsewhere."""
     console = Console(file=sys.stderr)
     if not console.is_terminal:

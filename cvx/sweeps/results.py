@@ -21,7 +21,7 @@ MIN_TRIALS = 2
 
 
 @dataclasses.dataclass(frozen=True)
-class Outcome:
+class SweepResult:
     """What a sweep found."""
 
     best: Trial | None
@@ -29,7 +29,7 @@ class Outcome:
     plots: tuple[Path, ...]
 
 
-def write(sweep: Sweep, plan: Plan, trials: Sequence[Trial]) -> Outcome:
+def write(sweep: Sweep, plan: Plan, trials: Sequence[Trial]) -> SweepResult:
     """Write `result.json` and the plots into the sweep's folder."""
     best = display.best(sweep, trials)
     command = again(sweep, plan, best) if best else ""
@@ -44,7 +44,7 @@ def write(sweep: Sweep, plan: Plan, trials: Sequence[Trial]) -> Outcome:
         "command": command,
     }
     write_json(plan.folder / "result.json", content)
-    return Outcome(best, command, draw(sweep, plan.folder, trials))
+    return SweepResult(best, command, draw(sweep, plan.folder, trials))
 
 
 def _goal(sweep: Sweep) -> str:

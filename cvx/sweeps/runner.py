@@ -22,7 +22,7 @@ FAILURES = 5
 
 
 @runtime_checkable
-class View(Protocol):
+class SweepDisplay(Protocol):
     """Somebody who shows a sweep."""
 
     def began(self, trial: Trial) -> None:
@@ -76,7 +76,7 @@ def limit(sweep: Sweep, count: int | None) -> int | None:
     return min(given, default=None)
 
 
-def run(sweep: Sweep, plan: Plan, view: View) -> list[Trial]:
+def run(sweep: Sweep, plan: Plan, view: SweepDisplay) -> list[Trial]:
     """Run a sweep's trials until its points, or those asked for, are used up; return them all.
 
     Raises:
@@ -95,7 +95,9 @@ def run(sweep: Sweep, plan: Plan, view: View) -> list[Trial]:
 class _Runner:
     """The state of a running sweep: its jobs, and the keys that are tried again."""
 
-    def __init__(self, sweep: Sweep, plan: Plan, ledger: Ledger, view: View, most: int | None, heard: Sequence[int]):
+    def __init__(
+        self, sweep: Sweep, plan: Plan, ledger: Ledger, view: SweepDisplay, most: int | None, heard: Sequence[int]
+    ):
         self.sweep, self.plan, self.ledger, self.view, self.most, self.heard = sweep, plan, ledger, view, most, heard
         self.jobs = [self._job(orphan) for orphan in ledger.adopt()]
         self.retries = [one.key for one in ledger.trials() if one.status in ("failed", "killed")] if plan.resume else []

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx import config
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.files import read_yaml
 from cvx.sweeps import command, search_space
 from cvx.sweeps.hyperband import Hyperband, hyperband
@@ -225,7 +225,7 @@ def _unlogged(name: str) -> str:
 
 
 def _refusal(name: str) -> str:
-    if name in {field.name for field in dataclasses.fields(Place)}:
+    if name in {field.name for field in dataclasses.fields(RunOptions)}:
         return f"{name!r} is set by the sweep itself; leave it out"
     return f"unknown field {name!r}{near(name, [*_fields(), *PLACES])}"
 
@@ -234,7 +234,7 @@ def _fields() -> dict[str, Any]:
     return {field.name: field.type for field in dataclasses.fields(TrainConfig)}
 
 
-_PLACE_TYPES = {field.name: field.type for field in dataclasses.fields(Place) if field.name in ("save", "wandb")}
+_PLACE_TYPES = {field.name: field.type for field in dataclasses.fields(RunOptions) if field.name in ("save", "wandb")}
 """Of the flags of a place that take few words; the others take one text."""
 
 

@@ -12,23 +12,23 @@ and remembers it in the folder's `wandb.json`.
 wandb is imported here and in the report's workspace only, and only when it is used.
 """
 
-from cvx.tracking.account import Patience, Target, target
-from cvx.tracking.command_run import Findings, looking
+from cvx.tracking.account import Target, Timeouts, target
+from cvx.tracking.command_run import Findings, log_command
 from cvx.tracking.publish import Published, publish
 from cvx.tracking.pull import Pulled, pull
-from cvx.tracking.wandb_sink import Once, WandbSink, tracked
+from cvx.tracking.wandb_sink import Once, WandbSink, wandb_sinks
 
 __all__ = [
     "Findings",
     "Once",
-    "Patience",
     "Published",
     "Pulled",
     "Target",
+    "Timeouts",
     "WandbSink",
-    "looking",
+    "log_command",
     "publish",
     "pull",
     "target",
-    "tracked",
+    "wandb_sinks",
 ]

@@ -15,7 +15,7 @@ OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
 
 @dataclasses.dataclass(frozen=True)
-class Patience:
+class Timeouts:
     """How long W&B is waited for, in seconds: wandb itself would wait for minutes, or for ever."""
 
     connect: float = 15
@@ -32,7 +32,7 @@ class Patience:
     """Between two looks, while a run is at work, at whether its rows still arrive."""
 
 
-PATIENT = Patience()
+PATIENT = Timeouts()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -139,7 +139,7 @@ def _complaint(error: Exception) -> str:
     return one_line(error)
 
 
-def api(patience: Patience = PATIENT) -> Any:
+def api(patience: Timeouts = PATIENT) -> Any:
     """Open W&B's public API.
 
     Raises:
@@ -151,7 +151,7 @@ def api(patience: Patience = PATIENT) -> Any:
         return client().Api(timeout=math.ceil(patience.connect))
 
 
-def answers(patience: Patience = PATIENT) -> bool:
+def answers(patience: Timeouts = PATIENT) -> bool:
     """Ask W&B anything, and tell whether a word came back."""
     try:
         with as_oserror(""):

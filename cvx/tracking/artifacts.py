@@ -11,9 +11,9 @@ from cvx.files import read_json
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import CARD, WEIGHTS, Card, read_card
 from cvx.store.store import Samples, free_name
-from cvx.tracking.account import PATIENT, Patience, api, as_oserror, client
+from cvx.tracking.account import PATIENT, Timeouts, api, as_oserror, client
 from cvx.tracking.artifact_names import VERSION, records_name, safe, samples_name
-from cvx.tracking.run_link import Link, read_link
+from cvx.tracking.run_link import RunLink, read_link
 from cvx.tracking.wait_for_upload import see_through
 
 MODEL, SAMPLES, RECORDS = "model", "dataset", "records"
@@ -24,7 +24,7 @@ SOURCE = (".py", ".html", ".css", ".js")
 """What cvx's own code is made of."""
 
 
-def use_samples(run: Any, samples: Samples, link: Link, patience: Patience = PATIENT) -> None:
+def use_samples(run: Any, samples: Samples, link: RunLink, patience: Timeouts = PATIENT) -> None:
     """Say that the run looks at these samples; they are sent where W&B has not got them."""
     content = read_json(samples.folder / CARD)
     files = {name: samples.folder / name for name in SAMPLE_FILES if (samples.folder / name).is_file()}
@@ -32,7 +32,7 @@ def use_samples(run: Any, samples: Samples, link: Link, patience: Patience = PAT
     _settle("samples", link, run, lambda: run.use_artifact(artifact), patience)
 
 
-def log_model(run: Any, link: Link, role: str, store: Store, reference: str, patience: Patience = PATIENT) -> None:
+def log_model(run: Any, link: RunLink, role: str, store: Store, reference: str, patience: Timeouts = PATIENT) -> None:
     """Send a stored model as a version of its name; which version is `best` is decided when all are there."""
     if role in link.artifacts:  # sending it once more would make an old run's model `latest` again
         return
@@ -41,7 +41,7 @@ def log_model(run: Any, link: Link, role: str, store: Store, reference: str, pat
     _settle(role, link, run, lambda: run.log_artifact(artifact), patience)
 
 
-def log_records(run: Any, link: Link, folder: Path, patience: Patience = PATIENT) -> None:
+def log_records(run: Any, link: RunLink, folder: Path, patience: Timeouts = PATIENT) -> None:
     """Send what the run recorded, so that its plots can be drawn again wherever it is pulled to."""
     paths = [folder / name for name in RECORD_FILES] + sorted(folder.glob("*/*.npz"))
     files = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
@@ -83,7 +83,7 @@ def artifact_of(store: Store, entry: ModelEntry) -> str:
     return known if VERSION.fullmatch(known) else ""
 
 
-def _name_there(project: str, card: Card, patience: Patience) -> str:
+def _name_there(project: str, card: Card, patience: Timeouts) -> str:
     """Return a model's name in a project: its own, or a longer one where models of another source have that there."""
 
     def sources(name: str) -> set[str]:
@@ -111,7 +111,7 @@ def _artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Mapping[
     return artifact
 
 
-def _settle(role: str, link: Link, run: Any, send: Callable[[], Any], patience: Patience) -> None:
+def _settle(role: str, link: RunLink, run: Any, send: Callable[[], Any], patience: Timeouts) -> None:
     """Send an artifact, wait until it is there, and note its version.
 
     Raises:

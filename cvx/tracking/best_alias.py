@@ -3,7 +3,7 @@
 import math
 from typing import Any
 
-from cvx.tracking.account import PATIENT, Patience, api, as_oserror
+from cvx.tracking.account import PATIENT, Timeouts, api, as_oserror
 from cvx.tracking.artifact_names import safe
 from cvx.tracking.artifacts import MODEL
 
@@ -12,7 +12,7 @@ ROUNDS = 20
 """Looks at who is best, at most: each but the last found that another run had moved the alias meanwhile."""
 
 
-def settle_best(project: str, name: str, patience: Patience = PATIENT) -> None:
+def update_best_alias(project: str, name: str, patience: Timeouts = PATIENT) -> None:
     """Give the alias `best` to the best version of a name, judged by what every version says of itself.
 
     Runs that end together all do so. Whoever moves the alias looks again afterwards, so that the last one to move it

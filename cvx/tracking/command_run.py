@@ -14,8 +14,8 @@ from typing import Any
 from cvx.store import ModelEntry, Store
 from cvx.tracking.account import (
     PATIENT,
-    Patience,
     Target,
+    Timeouts,
     as_oserror,
     client,
     one_line,
@@ -24,7 +24,7 @@ from cvx.tracking.account import (
 )
 from cvx.tracking.artifact_names import LONGEST
 from cvx.tracking.artifacts import use_model
-from cvx.tracking.best_alias import settle_best
+from cvx.tracking.best_alias import update_best_alias
 from cvx.tracking.run_link import scratch_folder, settings, start
 from cvx.tracking.wait_for_upload import drain
 
@@ -47,7 +47,9 @@ class Findings:
 
 
 @contextlib.contextmanager
-def looking(command: str, mode: str, project: str, store: Store, patience: Patience = PATIENT) -> Iterator[Findings]:
+def log_command(
+    command: str, mode: str, project: str, store: Store, patience: Timeouts = PATIENT
+) -> Iterator[Findings]:
     """Gather what a command finds, and send it to W&B at its end where there is an account.
 
     The run's job type is the command; it uses the artifacts of the models, and its keys begin with the command's
@@ -74,7 +76,7 @@ def looking(command: str, mode: str, project: str, store: Store, patience: Patie
 
 
 def _send(
-    command: str, findings: Findings, store: Store, where: Target, began: float, patience: Patience = PATIENT
+    command: str, findings: Findings, store: Store, where: Target, began: float, patience: Timeouts = PATIENT
 ) -> str:
     question = {**findings.question, "models": [entry.reference for entry in findings.models]}
     with scratch_folder() as scratch:
@@ -93,7 +95,7 @@ def _send(
 
 
 def _open(
-    command: str, where: Target, question: dict[str, Any], scratch: Path, patience: Patience, began: float | None = None
+    command: str, where: Target, question: dict[str, Any], scratch: Path, patience: Timeouts, began: float | None = None
 ) -> Any:
     chosen = settings(patience, console="off", x_disable_stats=True, x_start_time=began or time.time())
     place = {"entity": where.entity or None, "project": where.project, "id": secrets.token_hex(4)}
@@ -108,7 +110,7 @@ def use_models(run: Any, store: Store, entries: Sequence[ModelEntry]) -> list[st
         try:
             known = use_model(run, store, entry)
             if known and entry.card is not None and entry.card.role == "imported":  # it may have been sent just now
-                settle_best(f"{run.entity}/{run.project}", entry.name)
+                update_best_alias(f"{run.entity}/{run.project}", entry.name)
         except OSError:  # deleted there, or not ours to see
             known = ""
         if not known:
@@ -116,7 +118,7 @@ def use_models(run: Any, store: Store, entries: Sequence[ModelEntry]) -> list[st
     return unknown
 
 
-def tell_use(command: str, where: Target, artifacts: Sequence[Any], patience: Patience = PATIENT) -> None:
+def tell_use(command: str, where: Target, artifacts: Sequence[Any], patience: Timeouts = PATIENT) -> None:
     """Note models as used by a run of a command; those that one of its kind has used before are left out.
 
     What fails is said in one line: a project that may only be read is read all the same.

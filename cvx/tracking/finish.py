@@ -11,10 +11,10 @@ from cvx.store import Store
 from cvx.store.provenance import provenance
 from cvx.store.runs import Run
 from cvx.tracking import artifacts
-from cvx.tracking.account import PATIENT, Patience, answers, as_oserror, one_line
+from cvx.tracking.account import PATIENT, Timeouts, answers, as_oserror, one_line
 from cvx.tracking.artifact_names import VERSION
-from cvx.tracking.best_alias import settle_best
-from cvx.tracking.run_link import Link
+from cvx.tracking.best_alias import update_best_alias
+from cvx.tracking.run_link import RunLink
 from cvx.tracking.upload import Upload, draw_all
 from cvx.tracking.verify import TABLE_FILE, arrived, recorded_steps, send_pictures
 from cvx.tracking.wait_for_upload import drain
@@ -24,7 +24,7 @@ Page = Callable[[Path], bytes]
 
 
 @contextlib.contextmanager
-def ending(upload: Upload, run: Any, link: Link, exit_code: Callable[[], int]) -> Iterator[None]:
+def ending(upload: Upload, run: Any, link: RunLink, exit_code: Callable[[], int]) -> Iterator[None]:
     """Bring the run on W&B to its end whatever happens in the block, and note what was sent."""
     try:
         with as_oserror("wandb stopped working", also=()):
@@ -37,7 +37,7 @@ def ending(upload: Upload, run: Any, link: Link, exit_code: Callable[[], int]) -
                 run.finish(exit_code=exit_code())
 
 
-def send_samples(upload: Upload, run: Any, link: Link, patience: Patience = PATIENT) -> None:
+def send_samples(upload: Upload, run: Any, link: RunLink, patience: Timeouts = PATIENT) -> None:
     """Say which samples the run looks at; rows must not wait for W&B's word on it, so a failure is left to the end."""
     if (samples := upload.samples()) is not None:
         with contextlib.suppress(OSError):
@@ -47,9 +47,9 @@ def send_samples(upload: Upload, run: Any, link: Link, patience: Patience = PATI
 def send_artifacts(
     upload: Upload,
     run: Any,
-    link: Link,
+    link: RunLink,
     summary: Mapping[str, Any] | None,
-    patience: Patience = PATIENT,
+    patience: Timeouts = PATIENT,
     page: Page | None = None,
 ) -> bool:
     """Send a finished run's final numbers and pictures, its page, its models and its records.
@@ -79,7 +79,7 @@ def send_artifacts(
 
 
 def _final(
-    folder: Path, run: Any, link: Link, summary: Mapping[str, Any], patience: Patience
+    folder: Path, run: Any, link: RunLink, summary: Mapping[str, Any], patience: Timeouts
 ) -> list[Callable[[], None]]:
     """List what is done when a run has finished: models and records are sent, then the best of all runs is marked."""
     store, roles = Store(folder.parent.parent), _roles(summary)
@@ -88,11 +88,11 @@ def _final(
     return [*models, records, functools.partial(_settle_best, link, roles, patience)]
 
 
-def _settle_best(link: Link, roles: list[str], patience: Patience) -> None:
+def _settle_best(link: RunLink, roles: list[str], patience: Timeouts) -> None:
     """Say which version is best of every name that the run's models have on W&B."""
     versions = [VERSION.fullmatch(link.artifacts.get(role, "")) for role in roles]
     for name in sorted({match[3] for match in versions if match}):
-        settle_best(f"{link.entity}/{link.project}", name, patience)
+        update_best_alias(f"{link.entity}/{link.project}", name, patience)
 
 
 def send_code(run: Any, folder: Path) -> None:
@@ -117,7 +117,7 @@ def _roles(summary: Mapping[str, Any]) -> list[str]:
     return [role for role in ("best", "last") if role in summary]
 
 
-def complete_pictures(folder: Path, link: Link, scratch: Path, patience: Patience, page: Page | None) -> bool:
+def complete_pictures(folder: Path, link: RunLink, scratch: Path, patience: Timeouts, page: Page | None) -> bool:
     """Draw again what W&B has rows of but no pictures; tell whether anything was sent."""
     known = arrived(link, patience=dataclasses.replace(patience, appear=0))
     if known is None or not known.missing_files:
@@ -127,7 +127,7 @@ def complete_pictures(folder: Path, link: Link, scratch: Path, patience: Patienc
     return len(lost) < len(known.missing_files)
 
 
-def check(folder: Path, link: Link, patience: Patience = PATIENT) -> str:
+def check(folder: Path, link: RunLink, patience: Timeouts = PATIENT) -> str:
     """Compare W&B with the folder, note the result, and say what is missing, if anything is.
 
     Raises:

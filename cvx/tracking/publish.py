@@ -11,11 +11,11 @@ from filelock import FileLock, Timeout
 
 from cvx.store.runs import Run
 from cvx.tracking import artifacts
-from cvx.tracking.account import PATIENT, Patience, Target
+from cvx.tracking.account import PATIENT, Target, Timeouts
 from cvx.tracking.finish import Page, check, complete_pictures, ending, send_artifacts, send_code, send_samples
 from cvx.tracking.run_link import (
     FILE,
-    Link,
+    RunLink,
     claim,
     last_step,
     link_for,
@@ -63,7 +63,7 @@ def tell(line: str) -> None:
 
 
 def publish(
-    folder: Path, where: Target, patience: Patience = PATIENT, page: Page | None = None, say: Say = tell
+    folder: Path, where: Target, patience: Timeouts = PATIENT, page: Page | None = None, say: Say = tell
 ) -> Published:
     """Send what W&B has not got of a run, and check that all of it arrived.
 
@@ -86,7 +86,7 @@ def publish(
 
 
 def send(
-    folder: Path, where: Target, patience: Patience, page: Page | None, say: Say, at_work: AtWork | None = None
+    folder: Path, where: Target, patience: Timeouts, page: Page | None, say: Say, at_work: AtWork | None = None
 ) -> Published:
     """Send what W&B has not got of a run, in order, until nothing more is recorded; then check that all of it arrived.
 
@@ -121,7 +121,7 @@ def send(
     return _published(folder, link, sent, missing and missing + why)
 
 
-def _gap(folder: Path, link: Link, known: Arrival | None, patience: Patience) -> frozenset[int]:
+def _gap(folder: Path, link: RunLink, known: Arrival | None, patience: Timeouts) -> frozenset[int]:
     """Return the recorded steps before W&B's last one that it has not got."""
     if known is None or not known.steps:
         return frozenset()
@@ -134,11 +134,11 @@ def _gap(folder: Path, link: Link, known: Arrival | None, patience: Patience) ->
 
 def _stream(
     folder: Path,
-    link: Link,
+    link: RunLink,
     scratch: Path,
     new: bool,
     has_final: bool,
-    patience: Patience,
+    patience: Timeouts,
     page: Page | None,
     say: Say,
     at_work: AtWork | None,
@@ -166,7 +166,7 @@ def _stream(
     return upload.num_sent
 
 
-def _watched(more: Callable[[], bool], upload: Upload, link: Link, patience: Patience) -> Callable[[], bool]:
+def _watched(more: Callable[[], bool], upload: Upload, link: RunLink, patience: Timeouts) -> Callable[[], bool]:
     """Look now and then whether rows arrive: one refusal ends wandb's stream for good, and nothing tells of it."""
     looked, sent = time.monotonic(), upload.last_step
 
@@ -185,6 +185,6 @@ def _watched(more: Callable[[], bool], upload: Upload, link: Link, patience: Pat
     return watched
 
 
-def _published(folder: Path, link: Link, sent: int, missing: str) -> Published:
+def _published(folder: Path, link: RunLink, sent: int, missing: str) -> Published:
     names = tuple(link.artifacts.values())
     return Published(folder.name, link.url, sent, link.steps, len(recorded_steps(folder)), names, missing)

@@ -18,7 +18,7 @@ from cvx.tracking.account import Target, api, as_oserror, one_line
 from cvx.tracking.artifact_names import records_name
 from cvx.tracking.artifacts import MODEL, RECORD_FILES, RECORDS, SAMPLE_FILES, SAMPLES
 from cvx.tracking.command_run import tell_use
-from cvx.tracking.run_link import FILE, Link
+from cvx.tracking.run_link import FILE, RunLink
 
 
 @dataclasses.dataclass(frozen=True)
@@ -211,7 +211,7 @@ def _take_records(store: Store, folder: Path, artifact: Any) -> Pulled:
         if same or (store.root / "runs" / name).exists():
             return Pulled(artifact.qualified_name, RECORDS, "known", name)
     logged_by = artifact.logged_by()
-    link = Link(artifact.entity, artifact.project, logged_by.id if logged_by else name, complete=True)
+    link = RunLink(artifact.entity, artifact.project, logged_by.id if logged_by else name, complete=True)
     write_json(folder / FILE, {**dataclasses.asdict(link), "pulled": artifact.qualified_name})
     (store.root / "runs").mkdir(parents=True, exist_ok=True)
     folder.rename(store.root / "runs" / name)

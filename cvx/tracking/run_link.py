@@ -13,7 +13,7 @@ from typing import Any
 import cvx
 from cvx.files import read_json, write_json
 from cvx.store.runs import Run
-from cvx.tracking.account import PATIENT, Patience, Target, api, as_oserror, client
+from cvx.tracking.account import PATIENT, Target, Timeouts, api, as_oserror, client
 from cvx.tracking.artifact_names import LONGEST, TAG, next_id, run_id
 
 FILE = "wandb.json"
@@ -26,7 +26,7 @@ ATTEMPTS = 5
 
 
 @dataclasses.dataclass
-class Link:
+class RunLink:
     """Where a run is on W&B, and what of it has arrived."""
 
     entity: str
@@ -50,7 +50,7 @@ class Link:
         write_json(folder / FILE, dataclasses.asdict(self))
 
 
-def read_link(folder: Path) -> Link | None:
+def read_link(folder: Path) -> RunLink | None:
     """Return where a run is on W&B, or None if it was never sent there.
 
     Raises:
@@ -59,14 +59,14 @@ def read_link(folder: Path) -> Link | None:
     if not (folder / FILE).is_file():
         return None
     content = read_json(folder / FILE)
-    known = {field.name for field in dataclasses.fields(Link)}
+    known = {field.name for field in dataclasses.fields(RunLink)}
     try:
-        return Link(**{key: value for key, value in content.items() if key in known})
+        return RunLink(**{key: value for key, value in content.items() if key in known})
     except TypeError as error:
         raise ValueError(f"{folder / FILE} is damaged ({error}); delete it, and `publish` sends the run anew") from None
 
 
-def link_for(folder: Path, target: Target) -> Link:
+def link_for(folder: Path, target: Target) -> RunLink:
     """Return the run's place on W&B, or choose one: its folder's name is its id, unless a sweep gave it one.
 
     Raises:
@@ -74,7 +74,7 @@ def link_for(folder: Path, target: Target) -> Link:
     """
     known = read_link(folder)
     if known is None:
-        return Link(target.entity, target.project, os.environ.get("WANDB_RUN_ID") or run_id(folder.name))
+        return RunLink(target.entity, target.project, os.environ.get("WANDB_RUN_ID") or run_id(folder.name))
     other_entity = target.entity and known.entity and target.entity != known.entity
     if other_entity or target.project != known.project:
         raise ValueError(
@@ -84,18 +84,18 @@ def link_for(folder: Path, target: Target) -> Link:
     return known
 
 
-def next_link(link: Link) -> Link:
+def next_link(link: RunLink) -> RunLink:
     """Return the place of the same run under another id; its models are on W&B already."""
-    return Link(link.entity, link.project, next_id(link.id), artifacts=dict(link.artifacts))
+    return RunLink(link.entity, link.project, next_id(link.id), artifacts=dict(link.artifacts))
 
 
-def of_sweep(folder: Path, link: Link) -> bool:
+def of_sweep(folder: Path, link: RunLink) -> bool:
     """Tell whether the run on W&B is one that an agent made for its sweep, whose id must stay."""
     made = Run(folder).config.get("place", {}).get("sweep") and folder.name.endswith(f"-{link.id}")
     return bool(made or os.environ.get("WANDB_SWEEP_ID"))
 
 
-def claim(folder: Path, link: Link, patience: Patience, say: Callable[[str], None]) -> bool:
+def claim(folder: Path, link: RunLink, patience: Timeouts, say: Callable[[str], None]) -> bool:
     """Choose an id that no other local run has; tell whether W&B has a run under it for this folder.
 
     `WANDB_RUN_ID` stays set while one training follows another: what is there already is then not this folder's, and
@@ -113,7 +113,7 @@ def claim(folder: Path, link: Link, patience: Patience, say: Callable[[str], Non
     return False
 
 
-def _find(link: Link, patience: Patience) -> Any:
+def _find(link: RunLink, patience: Timeouts) -> Any:
     """Return W&B's run of that id, or None if there is none."""
     try:
         with as_oserror("W&B does not answer"):
@@ -124,7 +124,7 @@ def _find(link: Link, patience: Patience) -> Any:
         raise
 
 
-def last_step(link: Link, patience: Patience) -> int:
+def last_step(link: RunLink, patience: Timeouts) -> int:
     """Return the last step of a run that W&B has, or -1.
 
     Raises:
@@ -144,7 +144,7 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_run(folder: Path, link: Link, scratch: Path, *, new: bool, live: bool, patience: Patience = PATIENT) -> Any:
+def open_run(folder: Path, link: RunLink, scratch: Path, *, new: bool, live: bool, patience: Timeouts = PATIENT) -> Any:
     """Create the run on W&B or continue it, and note where it is.
 
     A run that was deleted on W&B is created anew under another id, as W&B gives none out twice; of what was sent of it
@@ -208,7 +208,7 @@ def _forget_failed_starts() -> None:
     os.environ.pop("WANDB_SERVICE", None)  # one that an agent shares with its programs is not ours to end
 
 
-def _identity(link: Link, new: bool) -> dict[str, Any]:
+def _identity(link: RunLink, new: bool) -> dict[str, Any]:
     if os.environ.get("WANDB_SWEEP_ID"):  # the agent has chosen project and id
         return {"resume": "allow"}
     return {
@@ -219,7 +219,7 @@ def _identity(link: Link, new: bool) -> dict[str, Any]:
     }
 
 
-def _settings(content: dict[str, Any], live: bool, patience: Patience) -> Any:
+def _settings(content: dict[str, Any], live: bool, patience: Timeouts) -> Any:
     chosen: dict[str, Any] = {"x_start_time": datetime.fromisoformat(content["created"]).timestamp()}
     chosen |= {"git_root": str(Path(cvx.__file__).parent.parent)}  # not the repository one happens to stand in
     if not live:  # a replay says nothing of the machine and the code that the run was made with
@@ -228,7 +228,7 @@ def _settings(content: dict[str, Any], live: bool, patience: Patience) -> Any:
     return settings(patience, **chosen)
 
 
-def settings(patience: Patience, **chosen: Any) -> Any:
+def settings(patience: Timeouts, **chosen: Any) -> Any:
     """Return wandb's settings: quiet, of bounded patience, and as its own variables say where they are set."""
     chosen |= {"silent": True, "init_timeout": patience.connect, "finish_timeout": patience.finish}
     asked = {name.lower() for name in os.environ}  # WANDB_CONSOLE=off and the like are the user's word

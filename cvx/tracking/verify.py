@@ -9,8 +9,8 @@ from pathlib import Path
 from typing import Any
 
 from cvx.store.runs import Run
-from cvx.tracking.account import PATIENT, Patience, api, as_oserror
-from cvx.tracking.run_link import Link
+from cvx.tracking.account import PATIENT, Timeouts, api, as_oserror
+from cvx.tracking.run_link import RunLink
 from cvx.tracking.wait_for_upload import see_through
 
 TABLE_FILE = ".table.json"
@@ -43,7 +43,7 @@ def recorded_steps(folder: Path) -> frozenset[int]:
     return frozenset(int(row["step"]) for row in Run(folder).rows())
 
 
-def arrived(link: Link, expected: Iterable[int] = (), patience: Patience = PATIENT) -> Arrival | None:
+def arrived(link: RunLink, expected: Iterable[int] = (), patience: Timeouts = PATIENT) -> Arrival | None:
     """Read what W&B has of a run, waiting a little for what is expected; None if it has no such run.
 
     Raises:
@@ -58,7 +58,7 @@ def arrived(link: Link, expected: Iterable[int] = (), patience: Patience = PATIE
         time.sleep(1)
 
 
-def _read(link: Link, patience: Patience) -> Arrival | None:
+def _read(link: RunLink, patience: Timeouts) -> Arrival | None:
     interface = api(patience)
     try:
         with as_oserror("W&B does not answer"):
@@ -110,7 +110,7 @@ def _media(value: Any) -> list[str]:
     return [value["path"]] if isinstance(value.get("path"), str) else []
 
 
-def send_pictures(link: Link, missing: Iterable[str], scratch: Path, patience: Patience = PATIENT) -> list[str]:
+def send_pictures(link: RunLink, missing: Iterable[str], scratch: Path, patience: Timeouts = PATIENT) -> list[str]:
     """Send pictures whose rows arrived without them; return the names of those that cannot be drawn again.
 
     W&B names a picture by the start of its sha256, and the same records give the same bytes. The run's page tells when

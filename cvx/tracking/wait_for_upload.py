@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, TypeVar
 
-from cvx.tracking.account import PATIENT, Patience, answers
+from cvx.tracking.account import PATIENT, Timeouts, answers
 
 T = TypeVar("T")
 LOOK_S = 4
@@ -18,7 +18,7 @@ LOOK_S = 4
 MB = 1e6
 
 
-def see_through(run: Any | None, work: Callable[[], T], patience: Patience = PATIENT) -> T:
+def see_through(run: Any | None, work: Callable[[], T], patience: Timeouts = PATIENT) -> T:
     """Do something that waits for W&B, for as long as anything of the run moves or W&B answers.
 
     wandb's own timeouts are of no use for that: a request that has timed out once is given up, and waiting for it again
@@ -47,7 +47,7 @@ def _fulfill(outcome: "concurrent.futures.Future[T]", work: Callable[[], T]) -> 
         outcome.set_exception(error)
 
 
-def drain(run: Any, patience: Patience = PATIENT) -> None:
+def drain(run: Any, patience: Timeouts = PATIENT) -> None:
     """Wait until no row, picture or table of a run is on its way: `finish` itself would cut them off after seconds.
 
     Raises:
@@ -86,7 +86,7 @@ def _on_the_way(run: Any) -> _OnTheWay | None:
 class _Watch:
     """Knows when something last moved and when W&B was last heard of, tells a person, and gives up."""
 
-    def __init__(self, run: Any | None, patience: Patience):
+    def __init__(self, run: Any | None, patience: Timeouts):
         self._run = run
         self._patience = patience
         self._began = self._moved = self._heard = time.monotonic()

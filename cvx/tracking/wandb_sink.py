@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx.store.runs import Sink
-from cvx.tracking.account import PATIENT, Patience, Target, one_line, reason_not_online, target
+from cvx.tracking.account import PATIENT, Target, Timeouts, one_line, reason_not_online, target
 from cvx.tracking.finish import Page
 from cvx.tracking.publish import AtWork, Published, Say, send, tell
 
@@ -31,7 +31,7 @@ class WandbSink:
         page: Draws the finished run's own page, which is sent too.
     """
 
-    def __init__(self, where: Target, patience: Patience = PATIENT, say: Say = tell, page: Page | None = None):
+    def __init__(self, where: Target, patience: Timeouts = PATIENT, say: Say = tell, page: Page | None = None):
         self._where = where
         self._patience = patience
         self._page = page
@@ -161,7 +161,7 @@ def publish_all(folder: Path) -> str:
 
 
 @contextlib.contextmanager
-def tracked(mode: str, project: str, page: Page | None = None, once: Once | None = None) -> Iterator[list[Sink]]:
+def wandb_sinks(mode: str, project: str, page: Page | None = None, once: Once | None = None) -> Iterator[list[Sink]]:
     """Give the sinks of a run: one that streams to W&B where there is an account, one that says so where there is not.
 
     Args:

@@ -13,7 +13,7 @@ from torch import Tensor
 from cvx import models
 from cvx.attribution import attribute
 from cvx.comparison.map_convergence import frame_numbers
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.metrics import classification, embedding
@@ -40,7 +40,7 @@ class DivergedError(ValueError):
     """The loss is no longer a number."""
 
 
-def train(config: TrainConfig, place: Place, sinks: Sequence[Sink] = ()) -> dict[str, Any]:
+def train(config: TrainConfig, place: RunOptions, sinks: Sequence[Sink] = ()) -> dict[str, Any]:
     """Train one model from data to test; return the run's summary (empty on every rank but the first).
 
     Raises:
@@ -59,7 +59,7 @@ def run_epochs(session: Session) -> None:
     learner, per_epoch = session.learner, session.batches.steps_per_epoch
     log_every = max(1, per_epoch // LOGS_PER_EPOCH)
     if learner.step == 0:
-        look(session, epoch=0)
+        evaluate_and_record(session, epoch=0)
     while learner.step < session.config.epochs * per_epoch:
         epoch, window, begun = learner.step // per_epoch, [], time.perf_counter()
         for inputs, targets in session.batches.epoch(epoch, start=learner.step % per_epoch):
@@ -70,7 +70,7 @@ def run_epochs(session: Session) -> None:
                 window, begun = [], time.perf_counter()
                 if learner.step % per_epoch:
                     stop_if_asked(session)
-        look(session, epoch + 1)
+        evaluate_and_record(session, epoch + 1)
         save(session)
         stop_if_asked(session)
 
@@ -102,7 +102,7 @@ def _diverged(session: Session, step: int) -> str:
     )
 
 
-def look(session: Session, epoch: int) -> None:
+def evaluate_and_record(session: Session, epoch: int) -> None:
     """Evaluate on val; record maps of the film samples, numbers of them and a picture of the logits; keep the best.
 
     Best is the highest accuracy; of equals, which are many where val is small, the one with the lower loss.

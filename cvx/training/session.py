@@ -13,7 +13,7 @@ import torch
 from filelock import FileLock, Timeout
 
 from cvx import data, models
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
 from cvx.data.splits import NUM_FILM, Split, Splits
@@ -31,7 +31,7 @@ class Session:
     """One run at work: what it reads, what it changes, where it writes."""
 
     config: TrainConfig
-    place: Place
+    place: RunOptions
     here: Ranks
     splits: Splits
     film: Split
@@ -88,7 +88,7 @@ def stop_on_signals(session: Session) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_session(config: TrainConfig, place: Place, here: Ranks, sinks: Sequence[Sink]) -> Iterator[Session]:
+def open_session(config: TrainConfig, place: RunOptions, here: Ranks, sinks: Sequence[Sink]) -> Iterator[Session]:
     """Load the data, build the model, open or reopen the run's folder, and bring back a saved state."""
     store = Store(place.artifacts)
     if place.resume:
@@ -147,7 +147,7 @@ def _augmentation(config: TrainConfig, splits: Splits) -> Augmentation:
 def _open_writer(
     folder: Path,
     config: TrainConfig,
-    place: Place,
+    place: RunOptions,
     learner: Learner,
     splits: Splits,
     here: Ranks,
@@ -174,7 +174,7 @@ def _open_writer(
         raise ValueError(f"another process is training run {folder.name}; wait for it or stop it") from None
 
 
-def _content(config: TrainConfig, place: Place, learner: Learner, splits: Splits) -> dict[str, Any]:
+def _content(config: TrainConfig, place: RunOptions, learner: Learner, splits: Splits) -> dict[str, Any]:
     where = {
         name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(place).items()
     }

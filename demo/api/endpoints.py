@@ -8,21 +8,21 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from demo.api.schema import Agreement, Comparison, Held, Sample
-from demo.backend.loader import Opening
-from demo.serving.fair_queue import LOOKING, SURVEYING
+from demo.api.schema import AgreementAnswer, Comparison, Held, Sample
+from demo.backend.loader import BackgroundLoader
+from demo.serving.fair_queue import AGREEMENT_QUEUE, MAP_QUEUE
 from demo.state.selection import CHOICES, Choice
 
 
 class Endpoints:
     """What scripts can call."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         gr.api(self.models, api_name="models", concurrency_limit=4)
         gr.api(self.samples, api_name="samples", concurrency_limit=4)
-        gr.api(self.agreement, api_name="agreement", **SURVEYING)
-        gr.api(self.compare, api_name="compare", **LOOKING)
+        gr.api(self.agreement, api_name="agreement", **AGREEMENT_QUEUE)
+        gr.api(self.compare, api_name="compare", **MAP_QUEUE)
 
     def models(self) -> Held:
         """List the stored models, broken ones with what is wrong, and the datasets that have samples to ask about."""
@@ -47,7 +47,9 @@ class Endpoints:
         with _told():
             return handlers.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
 
-    def agreement(self, models: list[str], num: int = 200, measure: str = "", samples: str = "") -> list[Agreement]:
+    def agreement(
+        self, models: list[str], num: int = 200, measure: str = "", samples: str = ""
+    ) -> list[AgreementAnswer]:
         """Say how alike the maps of two or more models of the same images are, with ceiling and floors.
 
         Args:

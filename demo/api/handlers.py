@@ -14,18 +14,18 @@ from cvx.plotting.colors import colorize, gray_or_rgb, overlay
 from cvx.plotting.labels import unit
 from cvx.store import ModelEntry
 from demo.backend import map_rows
-from demo.backend.catalog import Listing, Subject
+from demo.backend.catalog import Catalog, QueryImage
 from demo.backend.map_rows import Cell
-from demo.backend.service import Shelf
+from demo.backend.service import ModelService
 from demo.components.image_picker import filters
 from demo.components.markup import data_uri
 from demo.state.selection import Choice, Pick
 
 if TYPE_CHECKING:
-    from demo.api.schema import Agreement, Answer, Comparison, Held, Sample, StoredModel, StoredSamples
+    from demo.api.schema import AgreementAnswer, Comparison, Held, ModelAnswer, Sample, StoredModel, StoredSamples
 
 
-def held(listing: Listing) -> "Held":
+def held(listing: Catalog) -> "Held":
     """List models and samples."""
     entries = [entry for shown in listing.datasets.values() for entry in shown.columns.values()]
     models = [_stored(entry) for entry in (*entries, *listing.broken)]
@@ -52,7 +52,7 @@ def _stored(entry: ModelEntry) -> "StoredModel":
     }
 
 
-def samples(listing: Listing, dataset: str, class_name: str, first: int, num: int) -> "list[Sample]":
+def samples(listing: Catalog, dataset: str, class_name: str, first: int, num: int) -> "list[Sample]":
     """List some of a dataset's images.
 
     Raises:
@@ -79,7 +79,7 @@ def samples(listing: Listing, dataset: str, class_name: str, first: int, num: in
 
 
 def compare(
-    shelf: Shelf, models: Sequence[str], sample: str, image: Path | None, target: str, choice: Choice
+    shelf: ModelService, models: Sequence[str], sample: str, image: Path | None, target: str, choice: Choice
 ) -> "Comparison":
     """Ask every model about one image.
 
@@ -97,7 +97,9 @@ def compare(
     return {"image": subject.caption, "label": subject.name, "answers": answers}
 
 
-def agreement(shelf: Shelf, models: Sequence[str], num: int, measure: str, samples: str = "") -> "list[Agreement]":
+def agreement(
+    shelf: ModelService, models: Sequence[str], num: int, measure: str, samples: str = ""
+) -> "list[AgreementAnswer]":
     """Say how alike models look.
 
     Raises:
@@ -114,7 +116,7 @@ def _or_null(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _sample(listing: Listing, sample: str) -> Subject:
+def _sample(listing: Catalog, sample: str) -> QueryImage:
     dataset, _, index = sample.rpartition(":")
     shown = listing.named(dataset)
     if shown is None or not index.isdecimal():
@@ -123,7 +125,7 @@ def _sample(listing: Listing, sample: str) -> Subject:
     return shown.subject(int(index))
 
 
-def _answer(cell: Cell, choice: Choice) -> "Answer":
+def _answer(cell: Cell, choice: Choice) -> "ModelAnswer":
     view, scaled, signed = cell.view, cell.scaled, choice.reduction == "signed"
     if view is None or scaled is None:
         return {**_EMPTY, "model": cell.column, "error": cell.error}
@@ -148,7 +150,7 @@ def _answer(cell: Cell, choice: Choice) -> "Answer":
     }
 
 
-_EMPTY: "Answer" = {
+_EMPTY: "ModelAnswer" = {
     "model": "",
     "predictions": [],
     "target": "",

@@ -50,7 +50,7 @@ class Prediction(TypedDict):
     probability: float
 
 
-class Answer(TypedDict):
+class ModelAnswer(TypedDict):
     """One model's answer; one that cannot answer has an error and is empty otherwise."""
 
     model: str
@@ -74,10 +74,10 @@ class Comparison(TypedDict):
 
     image: str
     label: str
-    answers: list[Answer]
+    answers: list[ModelAnswer]
 
 
-class Agreement(TypedDict):
+class AgreementAnswer(TypedDict):
     """How alike two models' maps are by one measure, over some of the images; null where it is undefined."""
 
     dataset: str

@@ -15,7 +15,7 @@ from cvx.store.store import Samples, slug
 
 
 @dataclass(frozen=True, eq=False)
-class Shown:
+class DatasetEntry:
     """One dataset with the models trained on it."""
 
     name: str
@@ -34,11 +34,11 @@ class Shown:
         """Return the images to choose from."""
         return None if self.samples is None else self.samples.split
 
-    def about(self, samples: Samples) -> "Shown":
+    def about(self, samples: Samples) -> "DatasetEntry":
         """Return the same models, asked about other samples."""
         return replace(self, samples=samples, classes=samples.classes, trouble="", asked=samples.reference)
 
-    def subject(self, index: int) -> "Subject":
+    def subject(self, index: int) -> "QueryImage":
         """Return a sample by its place in the gallery.
 
         Raises:
@@ -58,32 +58,32 @@ class Shown:
             "sample_index": index,
             "sample_id": int(gallery.ids[index]),
         }
-        return Subject(key, image, caption, label, self.samples.classes, mask, source)
+        return QueryImage(key, image, caption, label, self.samples.classes, mask, source)
 
 
 @dataclass(frozen=True, eq=False)
-class Listing:
+class Catalog:
     """What the store held when it was read."""
 
     stamp: Hashable
-    datasets: dict[str, Shown] = field(default_factory=dict)
+    datasets: dict[str, DatasetEntry] = field(default_factory=dict)
     broken: tuple[ModelEntry, ...] = ()
     sets: dict[str, Samples] = field(default_factory=dict)
     """All samples of the store by `NAME:vK`, the newest of each name first."""
 
-    def rows(self, datasets: Sequence[str], samples: str = "") -> list[Shown]:
+    def rows(self, datasets: Sequence[str], samples: str = "") -> list[DatasetEntry]:
         """List datasets with their models, asked about their own samples or about those of this name."""
         shown = [self.datasets[name] for name in datasets if name in self.datasets]
         return [one.about(self.sets[samples]) for one in shown] if samples in self.sets else shown
 
-    def named(self, name: str) -> Shown | None:
+    def named(self, name: str) -> DatasetEntry | None:
         """Return a dataset's own samples, or a set of samples by `NAME` or `NAME:vK`; None if there is neither."""
         if name in self.datasets:
             return self.datasets[name]
         found = next((one for key, one in self.sets.items() if name and name in (key, key.rpartition(":")[0])), None)
         if found is None:
             return None
-        return Shown(found.reference, found.reference, {}, found.classes, found, asked=found.reference)
+        return DatasetEntry(found.reference, found.reference, {}, found.classes, found, asked=found.reference)
 
     @property
     def best(self) -> list[str]:
@@ -99,7 +99,7 @@ class Listing:
 
 
 @dataclass(frozen=True, eq=False)
-class Subject:
+class QueryImage:
     """An image that models are shown."""
 
     key: str
@@ -134,7 +134,7 @@ def modified(path: Path) -> int:
         return 0
 
 
-def read_listing(store: Store, stamp: Hashable) -> Listing:
+def read_listing(store: Store, stamp: Hashable) -> Catalog:
     """List the store anew."""
     entries = store.models()
     best = {entry.reference for entry in store.best()}
@@ -143,7 +143,7 @@ def read_listing(store: Store, stamp: Hashable) -> Listing:
     for name in names:
         own = [entry for entry in entries if entry.card and entry.card.dataset == name]
         datasets[name] = _shown(store, name, own, best)
-    return Listing(stamp, datasets, tuple(entry for entry in entries if entry.card is None), _sets(store))
+    return Catalog(stamp, datasets, tuple(entry for entry in entries if entry.card is None), _sets(store))
 
 
 def _sets(store: Store) -> dict[str, Samples]:
@@ -156,7 +156,7 @@ def _sets(store: Store) -> dict[str, Samples]:
     return found
 
 
-def _shown(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str]) -> Shown:
+def _shown(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str]) -> DatasetEntry:
     first = [entry for entry in entries if entry.reference in best]
     others = [entry for entry in entries if entry.reference not in best]
     columns = {_column(entry, name): entry for entry in first}
@@ -164,7 +164,7 @@ def _shown(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str
     samples, trouble = _samples(store, name, [*first, *others])
     title = str(samples.info.get("title") or name) if samples else name
     cards = [card_of(entry) for entry in (*first, *others)]
-    return Shown(name, title, columns, samples.classes if samples else cards[0].classes, samples, trouble)
+    return DatasetEntry(name, title, columns, samples.classes if samples else cards[0].classes, samples, trouble)
 
 
 def _column(entry: ModelEntry, dataset: str) -> str:

@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from demo.backend.run_history import History
-    from demo.backend.service import Shelf
+    from demo.backend.run_history import RunHistory
+    from demo.backend.service import ModelService
 
 LATER = (
     "demo.backend.map_rows",
@@ -22,30 +22,30 @@ LATER = (
 """What the first answers need, imported while a visitor reads the page."""
 
 
-class Opening:
+class BackgroundLoader:
     """A store that is about to be readable."""
 
     def __init__(self, root: Path):
         self.root = root
-        self._opened: Future[tuple[Shelf, History]] = Future()
+        self._opened: Future[tuple[ModelService, RunHistory]] = Future()
         threading.Thread(target=self._open, daemon=True).start()
 
     @property
-    def shelf(self) -> "Shelf":
+    def shelf(self) -> "ModelService":
         """Return the shelf, as soon as there is one."""
         return self._opened.result()[0]
 
     @property
-    def history(self) -> "History":
+    def history(self) -> "RunHistory":
         """Return the runs, as soon as they can be read."""
         return self._opened.result()[1]
 
     def _open(self) -> None:
         try:
-            from demo.backend.run_history import History
-            from demo.backend.service import Shelf
+            from demo.backend.run_history import RunHistory
+            from demo.backend.service import ModelService
 
-            self._opened.set_result((Shelf(self.root), History(self.root)))
+            self._opened.set_result((ModelService(self.root), RunHistory(self.root)))
         except BaseException as error:
             self._opened.set_exception(error)
             raise

@@ -8,7 +8,7 @@ from typing import Generic, TypeVar
 Value = TypeVar("Value")
 
 
-class Bounded(Generic[Value]):
+class LRUCache(Generic[Value]):
     """A cache that drops what was used least recently when the sum of sizes exceeds its bound."""
 
     def __init__(self, max_size: int):

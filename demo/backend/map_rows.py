@@ -8,11 +8,11 @@ import numpy as np
 
 from cvx.attribution import Scaled, to_heatmap
 from cvx.data.transforms import fit_masks
-from cvx.maps.explanation import View, heatmaps
-from cvx.metrics.agreement import spearman, traits
+from cvx.maps.explanation import Explanation, heatmaps
+from cvx.metrics.agreement import map_features, spearman
 from cvx.store import ModelEntry
-from demo.backend.catalog import Listing, Shown, Subject
-from demo.backend.service import Shelf
+from demo.backend.catalog import Catalog, DatasetEntry, QueryImage
+from demo.backend.service import ModelService
 from demo.state.selection import Choice, Pick
 
 MAX_CELLS = 48
@@ -25,17 +25,17 @@ class Cell:
 
     column: str
     entry: ModelEntry | None
-    view: View | None = None
+    view: Explanation | None = None
     scaled: Scaled | None = None
     error: str = ""
 
 
 @dataclass(frozen=True, eq=False)
-class Line:
+class MapRow:
     """One image and what every model makes of it, or why there is none."""
 
-    shown: Shown
-    subject: Subject | None = None
+    shown: DatasetEntry
+    subject: QueryImage | None = None
     cells: tuple[Cell, ...] = ()
     error: str = ""
 
@@ -46,8 +46,8 @@ class Line:
 
 
 def lines(
-    shelf: Shelf, listing: Listing, choice: Choice, picks: Mapping[str, Pick], upload: Path | None = None
-) -> list[Line]:
+    shelf: ModelService, listing: Catalog, choice: Choice, picks: Mapping[str, Pick], upload: Path | None = None
+) -> list[MapRow]:
     """Answer a choice; what one model cannot do stands in its cell and keeps no other from its own.
 
     Raises:
@@ -59,24 +59,28 @@ def lines(
     if choice.source == "samples":
         return [_line(shelf, shown, choice, picks.get(shown.name, Pick())) for shown in rows]
     if upload is None:
-        return [Line(shown, error=NO_UPLOAD) for shown in rows]
+        return [MapRow(shown, error=NO_UPLOAD) for shown in rows]
     own = shelf.upload(upload)
     return [_line(shelf, shown, choice, picks.get(shown.name, Pick()), own) for shown in rows]
 
 
-def _line(shelf: Shelf, shown: Shown, choice: Choice, pick: Pick, own: Subject | None = None) -> Line:
+def _line(
+    shelf: ModelService, shown: DatasetEntry, choice: Choice, pick: Pick, own: QueryImage | None = None
+) -> MapRow:
     try:
         subject = own or shown.subject(min(pick.index, max(0, len(shown.gallery or ()) - 1)))
     except ValueError as error:
-        return Line(shown, error=str(error))
+        return MapRow(shown, error=str(error))
     target = choice.target
     if target == "class":
         target = pick.target if pick.target in shown.classes else subject.name or shown.classes[0]
     cells = [look(shelf, column, shown.columns.get(column), subject, target, choice) for column in choice.models]
-    return Line(shown, subject, tuple(scale(cells, choice)))
+    return MapRow(shown, subject, tuple(scale(cells, choice)))
 
 
-def look(shelf: Shelf, column: str, entry: ModelEntry | None, subject: Subject, target: str, choice: Choice) -> Cell:
+def look(
+    shelf: ModelService, column: str, entry: ModelEntry | None, subject: QueryImage, target: str, choice: Choice
+) -> Cell:
     """Let one model look; an error becomes the cell's."""
     if entry is None:
         return Cell(column, None)
@@ -88,7 +92,7 @@ def look(shelf: Shelf, column: str, entry: ModelEntry | None, subject: Subject, 
         return Cell(column, entry, error=str(error))
 
 
-def contrast(shelf: Shelf, entry: ModelEntry, subject: Subject, choice: Choice) -> View:
+def contrast(shelf: ModelService, entry: ModelEntry, subject: QueryImage, choice: Choice) -> Explanation:
     """Explain a model's second most probable class, or what speaks for its first and against its second.
 
     Attributions are linear in the score, so that of a difference is the difference of the attributions.
@@ -105,7 +109,7 @@ def contrast(shelf: Shelf, entry: ModelEntry, subject: Subject, choice: Choice) 
     return replace(first, attribution=first.attribution - found.attribution)
 
 
-def runner_up(view: View) -> int:
+def runner_up(view: Explanation) -> int:
     """Return the second most probable class.
 
     Raises:
@@ -116,12 +120,12 @@ def runner_up(view: View) -> int:
     return int(np.argsort(-view.logits[0], kind="stable")[1])
 
 
-def norm(view: View) -> float:
+def norm(view: Explanation) -> float:
     """Return the Euclidean norm of a gradient over all pixels and channels."""
     return float(np.linalg.norm(view.attribution[0].astype(np.float64)))
 
 
-def largest(view: View) -> float:
+def largest(view: Explanation) -> float:
     """Return the largest magnitude of a gradient."""
     return float(np.abs(view.attribution[0]).max())
 
@@ -150,13 +154,13 @@ class Beside:
     """What chance would give; None where no mask is known."""
 
 
-def beside(cell: Cell, line: Line, choice: Choice) -> Beside:
+def beside(cell: Cell, line: MapRow, choice: Choice) -> Beside:
     """Measure a map against the row's first and against the mask; nan is undefined, as for a map of zeros."""
     view, found = cell.view, Beside()
     first = next((one for one in line.cells if one.view is not None), cell)
     assert view is not None and first.view is not None
     if first is not cell and first.view.attribution.shape == view.attribution.shape:
-        alike = float(spearman(traits(first.view.attribution), traits(view.attribution))[0])
+        alike = float(spearman(map_features(first.view.attribution), map_features(view.attribution))[0])
         found = replace(found, first=first.column, spearman=alike)
     if line.subject is None or line.subject.mask is None:
         return found

@@ -5,7 +5,7 @@ from collections.abc import Callable
 import numpy as np
 from jaxtyping import Float, Int64
 
-from cvx.comparison.result_cache import keep, look_up
+from cvx.comparison.result_cache import load_cached, save_cached
 from cvx.maps import explanation
 from cvx.models import Classifier
 from cvx.models.predict import logits_of
@@ -58,9 +58,9 @@ def _recorded(store: Store, card: Card, samples: Samples) -> Float[np.ndarray, "
 
 def _kept(store: Store, card: Card, samples: Samples, load: Callable[[], Classifier]) -> Int64[np.ndarray, "n"]:
     facts = {"model": card.sha256, "images": samples.fingerprint, "num": len(samples.split)}
-    found = look_up(store, KIND, facts)
+    found = load_cached(store, KIND, facts)
     if found is None or found.get("preds", np.empty(0)).shape != (len(samples.split),):
         preds = logits_of(load().of(*samples.split.images.shape[2:]), samples.split).argmax(axis=1)
         found = {"preds": preds.astype(np.int64)}
-        keep(store, KIND, facts, found)
+        save_cached(store, KIND, facts, found)
     return found["preds"].astype(np.int64)

@@ -18,7 +18,7 @@ from cvx.store.runs import Run, list_runs
 from cvx.tracking.account import without_credentials
 from cvx.tracking.run_link import read_link
 from demo.backend.catalog import modified
-from demo.backend.lru_cache import Bounded
+from demo.backend.lru_cache import LRUCache
 
 X_AXES = ("epoch", "step", "time")
 """What every row of metrics says beside its metrics."""
@@ -26,7 +26,7 @@ PUBLIC, API = "https://wandb.ai", "https://api.wandb.ai"
 
 
 @dataclass(frozen=True, eq=False)
-class Past:
+class RecordedRun:
     """One run, finished or under way."""
 
     run: Run
@@ -67,7 +67,7 @@ class Past:
 
 
 @dataclass(frozen=True, eq=False)
-class Reel:
+class FilmFrames:
     """A run's film: maps of the same images after one epoch after the other."""
 
     epochs: tuple[int, ...]
@@ -78,7 +78,7 @@ class Reel:
 
 
 @dataclass(frozen=True, eq=False)
-class Points:
+class EmbeddingPoints:
     """A run's logits of the stored test samples, and where each layout puts them."""
 
     ids: Int64[np.ndarray, "n"]
@@ -94,11 +94,11 @@ class Points:
 
 
 @dataclass(frozen=True)
-class Chronicle:
+class RunList:
     """All runs, oldest first, and what is wrong with those that cannot be read."""
 
     stamp: Hashable
-    runs: tuple[Past, ...] = ()
+    runs: tuple[RecordedRun, ...] = ()
     broken: dict[str, str] = field(default_factory=dict)
 
     @property
@@ -106,26 +106,26 @@ class Chronicle:
         """Return the datasets that have runs, by name."""
         return sorted({past.dataset for past in self.runs})
 
-    def of(self, dataset: str) -> list[Past]:
+    def of(self, dataset: str) -> list[RecordedRun]:
         """Return the runs of one dataset, oldest first."""
         return [past for past in self.runs if past.dataset == dataset]
 
-    def named(self, names: Sequence[str]) -> list[Past]:
+    def named(self, names: Sequence[str]) -> list[RecordedRun]:
         """Return runs by name, in the order of the names; those that are gone are left out."""
         known = {past.name: past for past in self.runs}
         return [known[name] for name in names if name in known]
 
 
-class History:
+class RunHistory:
     """The runs of one store, for all visitors."""
 
     def __init__(self, root: Path, num_bytes: int = 2**28):
         self._root = root
-        self._kept: Bounded[Any] = Bounded(num_bytes)
-        self._chronicle = Chronicle(stamp=None)
+        self._kept: LRUCache[Any] = LRUCache(num_bytes)
+        self._chronicle = RunList(stamp=None)
         self._reading = threading.Lock()
 
-    def chronicle(self) -> Chronicle:
+    def chronicle(self) -> RunList:
         """List the runs; they are read again only if one has begun, recorded something or ended."""
         with self._reading:
             runs = sorted((str(path), _stamp(path)) for path in self._root.glob("runs/*"))
@@ -134,7 +134,7 @@ class History:
                 self._chronicle = _read(self._root, stamp)
             return self._chronicle
 
-    def rows(self, past: Past) -> list[dict[str, float]]:
+    def rows(self, past: RecordedRun) -> list[dict[str, float]]:
         """Return a run's rows of metrics: what in them is a finite number.
 
         Raises:
@@ -148,32 +148,32 @@ class History:
         found: list[dict[str, float]] = self._kept.get(("rows", past.name, past.stamp), make)
         return found
 
-    def reel(self, past: Past, reduction: str) -> Reel:
+    def reel(self, past: RecordedRun, reduction: str) -> FilmFrames:
         """Return a run's film, its channels reduced.
 
         Raises:
             ValueError: If it has none, or a frame is damaged.
         """
 
-        def make() -> tuple[Reel, int]:
+        def make() -> tuple[FilmFrames, int]:
             reel = _reel(past, reduction)
             return reel, reel.heatmaps.nbytes + reel.logits.nbytes
 
-        found: Reel = self._kept.get(("reel", past.name, past.stamp, reduction), make)
+        found: FilmFrames = self._kept.get(("reel", past.name, past.stamp, reduction), make)
         return found
 
-    def points(self, past: Past) -> Points:
+    def points(self, past: RecordedRun) -> EmbeddingPoints:
         """Return a run's embedded test samples.
 
         Raises:
             ValueError: If it has none yet, or they are damaged.
         """
 
-        def make() -> tuple[Points, int]:
+        def make() -> tuple[EmbeddingPoints, int]:
             points = _points(past)
             return points, 2 * points.logits.nbytes
 
-        found: Points = self._kept.get(("points", past.name, past.stamp), make)
+        found: EmbeddingPoints = self._kept.get(("points", past.name, past.stamp), make)
         return found
 
 
@@ -182,7 +182,7 @@ def _stamp(folder: Path) -> Hashable:
     return tuple(map(modified, files))
 
 
-def _read(root: Path, stamp: Hashable) -> Chronicle:
+def _read(root: Path, stamp: Hashable) -> RunList:
     found, broken = [], {}
     sweeps = {file.stem: file.parents[1].name for file in root.glob("sweeps/*/logs/*.log")}
     for run in list_runs(root):
@@ -190,17 +190,17 @@ def _read(root: Path, stamp: Hashable) -> Chronicle:
             found.append(_past(run, sweeps))
         except (ValueError, OSError) as error:
             broken[run.name] = str(error)
-    return Chronicle(stamp, tuple(found), broken)
+    return RunList(stamp, tuple(found), broken)
 
 
-def _past(run: Run, sweeps: Mapping[str, str]) -> Past:
+def _past(run: Run, sweeps: Mapping[str, str]) -> RecordedRun:
     """Read a run; a trial's id, under which its sweep keeps what it said, ends the name of its run."""
     content, summary = run.config, run.summary
     config, place = _part(content, "config"), _part(content, "place")
     for name in ("metrics", "separability"):
         _part(summary or {}, name)
     group = sweeps.get(run.name.rpartition("-")[2]) or place.get("sweep") or place.get("group") or ""
-    return Past(run, config, summary, _stamp(run.folder), str(group), _url(run))
+    return RecordedRun(run, config, summary, _stamp(run.folder), str(group), _url(run))
 
 
 def _part(content: Mapping[str, Any], name: str) -> dict[str, Any]:
@@ -231,7 +231,7 @@ def _url(run: Run) -> str:
     return url if url.startswith(("https://", "http://")) else ""
 
 
-def _reel(past: Past, reduction: str) -> Reel:
+def _reel(past: RecordedRun, reduction: str) -> FilmFrames:
     frames = past.run.frames("film")
     if not frames:
         raise ValueError(f"{past.name} has no film: it was written by a run that kept none, or has not begun")
@@ -240,10 +240,10 @@ def _reel(past: Past, reduction: str) -> Reel:
     fit = all(one.ndim == 4 for one in attributions)
     _check(fit and all(_are_classes(targets, one["logits"], len(one["attribution"])) for one in stored), past, "film")
     heatmaps = np.stack([to_heatmap(one, reduction) for one in attributions])
-    return Reel(tuple(frames), heatmaps, np.stack([one["logits"] for one in stored]), targets)
+    return FilmFrames(tuple(frames), heatmaps, np.stack([one["logits"] for one in stored]), targets)
 
 
-def _points(past: Past) -> Points:
+def _points(past: RecordedRun) -> EmbeddingPoints:
     path = past.run.folder / "embeddings" / "test.npz"
     if not path.is_file():
         raise ValueError(f"{past.name} has no test logits yet: they are embedded when a run ends")
@@ -251,7 +251,7 @@ def _points(past: Past) -> Points:
     layouts, num = {name: stored[name] for name in METHODS}, stored["ids"].size
     placed = stored["ids"].ndim == 1 and all(one.shape == (num, 2) for one in layouts.values())
     _check(placed and _are_classes(stored["labels"], stored["logits"], num), past, "embeddings")
-    return Points(stored["ids"], stored["labels"], stored["logits"], layouts)
+    return EmbeddingPoints(stored["ids"], stored["labels"], stored["logits"], layouts)
 
 
 def _are_classes(labels: np.ndarray, logits: np.ndarray, num: int) -> bool:
@@ -261,6 +261,6 @@ def _are_classes(labels: np.ndarray, logits: np.ndarray, num: int) -> bool:
     return bool(((labels >= 0) & (labels < logits.shape[1])).all())
 
 
-def _check(fit: bool, past: Past, kind: str) -> None:
+def _check(fit: bool, past: RecordedRun, kind: str) -> None:
     if not fit:
         raise ValueError(f"the {kind} of {past.name} are damaged: arrays that do not fit together; train the run again")

@@ -17,40 +17,44 @@ from cvx.data.image_file import read_header, read_image
 from cvx.data.splits import Split
 from cvx.distributed import pick_device
 from cvx.maps import class_summary, explanation
-from cvx.maps.class_summary import ClassView
-from cvx.maps.explanation import View
+from cvx.maps.class_summary import ClassSummary
+from cvx.maps.explanation import Explanation
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.store import Samples
-from demo.backend.catalog import Listing, Subject, card_of, modified, read_listing, stamp_of
-from demo.backend.lru_cache import Bounded
+from demo.backend.catalog import Catalog, QueryImage, card_of, modified, read_listing, stamp_of
+from demo.backend.lru_cache import LRUCache
 from demo.backend.predictions import predictions
 from demo.serving.rate_limit import check_card, check_picture
-from demo.serving.worker import Turns
+from demo.serving.worker import SerialWorker
 
 Kept = TypeVar("Kept")
 
 
-class Shelf:
+class ModelService:
     """One store for all visitors; they compute in turn, one map or one view of a class at a time."""
 
     def __init__(self, root: Path, model_bytes: int = 2**31, result_bytes: int = 2**28):
         self.store = Store(root)
         self._device = pick_device("auto")
-        self._models: Bounded[tuple[Classifier, Card]] = Bounded(model_bytes)
-        self._results: Bounded[View | ClassView] = Bounded(result_bytes)
-        self._answers: Bounded[Int64[np.ndarray, "n"]] = Bounded(result_bytes)
-        self._uploads: Bounded[Subject] = Bounded(result_bytes)
-        self._listing = Listing(stamp=None)
-        self._looking, self._surveying, self._reading = Turns("looking"), Turns("surveying"), threading.Lock()
+        self._models: LRUCache[tuple[Classifier, Card]] = LRUCache(model_bytes)
+        self._results: LRUCache[Explanation | ClassSummary] = LRUCache(result_bytes)
+        self._answers: LRUCache[Int64[np.ndarray, "n"]] = LRUCache(result_bytes)
+        self._uploads: LRUCache[QueryImage] = LRUCache(result_bytes)
+        self._listing = Catalog(stamp=None)
+        self._looking, self._surveying, self._reading = (
+            SerialWorker("looking"),
+            SerialWorker("surveying"),
+            threading.Lock(),
+        )
 
     @property
     def device(self) -> torch.device:
         """Return where models look."""
         return self._device
 
-    def listing(self) -> Listing:
+    def listing(self) -> Catalog:
         """List the store; it is read again only if a file that names its content has changed."""
         with self._reading:  # not the lock of those that compute: a page opens while another visitor's waits
             stamp = self.stamp()
@@ -62,25 +66,25 @@ class Shelf:
         """Return what changes when a model or a set of samples is added, changed or removed."""
         return stamp_of(self.store.root)
 
-    def upload(self, path: Path) -> Subject:
+    def upload(self, path: Path) -> QueryImage:
         """Decode an image of a visitor's own, once.
 
         Raises:
             ValueError: If it is no image, damaged or too large; the message says what to do.
         """
 
-        def make() -> tuple[Subject, int]:
+        def make() -> tuple[QueryImage, int]:
             check_picture(*read_header(path, "the upload")[:2])
             image = read_image(path, "the upload")
             height, width = image.shape[:2]
             cut = "" if height == width else ", its center square"
             name = hashlib.sha256(path.read_bytes()).hexdigest()
             caption = f"your image, {width} × {height} pixels{cut}"
-            return Subject(name, image, caption, source={"file_sha256": name}), image.nbytes
+            return QueryImage(name, image, caption, source={"file_sha256": name}), image.nbytes
 
         return self._kept(self._uploads, (str(path), modified(path)), make)
 
-    def look(self, entry: ModelEntry, subject: Subject, target: str, score: str, method: str) -> View:
+    def look(self, entry: ModelEntry, subject: QueryImage, target: str, score: str, method: str) -> Explanation:
         """Show one stored model one image.
 
         Raises:
@@ -89,18 +93,18 @@ class Shelf:
         """
         key = ("look", card_of(entry).sha256, subject.key, target, score, method)
 
-        def make() -> tuple[View, int]:
+        def make() -> tuple[Explanation, int]:
             classifier, card = self._load(entry)
             labels = None if subject.label is None else np.array([subject.label], dtype=np.int64)
             asked = (target, labels, subject.classes or None, score, method)
             image = subject.image[None]
             if "file_sha256" in subject.source:  # a photograph has more pixels of its own than anyone wants to see
                 image = transforms.fit(image, card.image_size, card.in_chans)
-            view = explanation.look(entry.reference, classifier, card, image, *asked)
+            view = explanation.explain_images(entry.reference, classifier, card, image, *asked)
             return view, view.attribution.nbytes + view.images.nbytes
 
         found = self._kept(self._results, key, make)
-        assert isinstance(found, View)
+        assert isinstance(found, Explanation)
         return found
 
     def class_view(
@@ -112,7 +116,7 @@ class Shelf:
         reduction: str,
         score: str,
         method: str,
-    ) -> ClassView:
+    ) -> ClassSummary:
         """Sum up what one stored model draws on for a class, over the first `num` samples of it.
 
         Raises:
@@ -121,17 +125,17 @@ class Shelf:
         card = card_of(entry)
         key = ("class", card.sha256, str(samples.folder), class_name, num, reduction, score, method)
 
-        def make() -> tuple[ClassView, int]:
+        def make() -> tuple[ClassSummary, int]:
             classifier, card = self._load(entry)
             index = explanation.class_index(card, class_name)
             split = samples.split if samples.classes == card.classes else _relabel(samples, card)
-            view = class_summary.class_view(
+            view = class_summary.explain_class(
                 entry.reference, classifier, card, split, index, num, 8, reduction, score, method
             )
             return view, view.images.nbytes + view.maps.nbytes + view.mean_map.nbytes
 
         found = self._kept(self._results, key, make)
-        assert isinstance(found, ClassView)
+        assert isinstance(found, ClassSummary)
         return found
 
     def classify(self, entry: ModelEntry, samples: Samples) -> Int64[np.ndarray, "n"]:
@@ -159,7 +163,7 @@ class Shelf:
         options, runtime = comparison.Options(num=num, samples=samples), comparison.Runtime(device=self._device)
         return self._surveying.do(lambda: comparison.agreement(self.store, references, options, runtime, names))
 
-    def _kept(self, cache: Bounded[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
+    def _kept(self, cache: LRUCache[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
         """Return at once what was made before; make it when it is this visitor's turn, if they are still there."""
         kept = cache.find(key)
         return self._looking.do(lambda: cache.get(key, make)) if kept is None else kept

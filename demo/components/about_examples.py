@@ -6,9 +6,9 @@ import numpy as np
 
 from cvx.plotting import colors
 from demo.backend import map_rows
-from demo.backend.catalog import Listing, Shown
-from demo.backend.map_rows import Cell, Line
-from demo.backend.service import Shelf
+from demo.backend.catalog import Catalog, DatasetEntry
+from demo.backend.map_rows import Cell, MapRow
+from demo.backend.service import ModelService
 from demo.components.markup import picture, text
 from demo.state.selection import Choice, Pick
 
@@ -51,7 +51,7 @@ EXAMPLES = (
 )
 
 
-def examples(shelf: Shelf) -> str:
+def examples(shelf: ModelService) -> str:
     """Draw what one model of the store shows; nothing, if none can answer."""
     listing = shelf.listing()
     found = _model(listing)
@@ -68,14 +68,14 @@ def examples(shelf: Shelf) -> str:
     return f'<h3>See for yourself</h3>{head}<div class="cvx-live">{cards}</div>'
 
 
-def _model(listing: Listing) -> tuple[Shown, str] | None:
+def _model(listing: Catalog) -> tuple[DatasetEntry, str] | None:
     """Choose a dataset with samples, one with masks first, and its best model."""
     able = [shown for shown in listing.datasets.values() if shown.gallery is not None and shown.columns]
     able.sort(key=lambda shown: shown.gallery is None or shown.gallery.masks is None)
     return (able[0], next(iter(able[0].columns))) if able else None
 
 
-def _card(shelf: Shelf, listing: Listing, shown: Shown, column: str, one: Example) -> str:
+def _card(shelf: ModelService, listing: Catalog, shown: DatasetEntry, column: str, one: Example) -> str:
     ways = {what: replace(way, datasets=(shown.name,), models=(column,)) for what, way in one.ways.items()}
     figures = [_figure(map_rows.lines(shelf, listing, way, {})[0], way, what) for what, way in ways.items()]
     if not all(figures):  # a model that is damaged or too slow says so in the tab Compare
@@ -87,7 +87,7 @@ def _card(shelf: Shelf, listing: Listing, shown: Shown, column: str, one: Exampl
     )
 
 
-def _figure(line: Line, choice: Choice, words: str) -> str:
+def _figure(line: MapRow, choice: Choice, words: str) -> str:
     cell: Cell | None = next(iter(line.cells), None)
     if cell is None or cell.view is None or cell.scaled is None:
         return ""

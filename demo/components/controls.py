@@ -4,10 +4,10 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from demo.serving.fair_queue import LOOKING
+from demo.serving.fair_queue import MAP_QUEUE
 
 if TYPE_CHECKING:
-    from demo.backend.catalog import Listing
+    from demo.backend.catalog import Catalog
 
 
 ASSETS = Path(__file__).parent
@@ -22,14 +22,14 @@ METHODS = [
 REDUCTIONS = [("Largest magnitude", "max"), ("Sum of magnitudes", "sum"), ("Signed sum", "signed")]
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
-    **LOOKING,
+    **MAP_QUEUE,
     "show_progress": "minimal",
     "trigger_mode": "always_last",
 }
 """Settings of every event that asks models: hidden from scripts, in turn, the last click counts."""
 
 
-def columns_of(listing: "Listing", datasets: Sequence[str]) -> list[str]:
+def columns_of(listing: "Catalog", datasets: Sequence[str]) -> list[str]:
     """List the models that were trained on any of these datasets, best versions first."""
     shown = [listing.datasets[name] for name in datasets if name in listing.datasets]
     return [name for name in listing.columns if any(name in one.columns for one in shown)]

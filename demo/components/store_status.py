@@ -1,10 +1,10 @@
 """What stands above the tabs: what the store holds, and what in it is broken."""
 
-from demo.backend.catalog import Listing
+from demo.backend.catalog import Catalog
 from demo.components.markup import text
 
 
-def status(listing: Listing) -> str:
+def status(listing: Catalog) -> str:
     """Count models and datasets."""
     models = sum(len(shown.columns) for shown in listing.datasets.values())
     if not models:
@@ -13,7 +13,7 @@ def status(listing: Listing) -> str:
     return f'<p class="cvx-status" role="status">{counts}</p>'
 
 
-def trouble(listing: Listing) -> str:
+def trouble(listing: Catalog) -> str:
     """Name what is broken, with its error; the rest of the page works without it."""
     if not listing.broken:
         return ""

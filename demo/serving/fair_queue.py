@@ -14,9 +14,9 @@ MOST_PAGES = 500
 """Pages whose choices are remembered, a third of a MB each; the one that was used longest ago starts anew."""
 AT_ONCE = 8
 """Visitors whose questions to models are at work together; they take turns, map by map."""
-LOOKING: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": AT_ONCE}
+MAP_QUEUE: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": AT_ONCE}
 """Where questions wait that are answered map by map."""
-SURVEYING: dict[str, Any] = {"concurrency_id": "surveying", "concurrency_limit": 1}
+AGREEMENT_QUEUE: dict[str, Any] = {"concurrency_id": "surveying", "concurrency_limit": 1}
 """Where questions wait that may take minutes: all maps of many models, held against each other."""
 UNREAD_S = 300.0
 """Seconds for which an answer is kept that nobody fetches; Gradio would keep those of 2,000 visitors, of any size."""
@@ -109,7 +109,7 @@ def is_script(event: Event) -> bool:
     return event.session_hash == event._id
 
 
-def made_fair(blocks: gr.Blocks) -> gr.Blocks:
+def use_fair_queue(blocks: gr.Blocks) -> gr.Blocks:
     """Let a page's queue, which must have been made, serve its visitors in turn."""
     blocks._queue.__class__ = FairQueue
     return blocks

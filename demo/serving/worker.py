@@ -11,7 +11,7 @@ from demo.serving.malloc import give_back
 Result = TypeVar("Result")
 
 
-class Turns:
+class SerialWorker:
     """Does what it is given, one thing after another, for threads that wait meanwhile.
 
     A lock would do the same in the threads that ask, each of which would keep the memory that its largest map took.

@@ -5,7 +5,7 @@ from typing import Any
 from urllib.parse import urlencode
 
 
-class Link:
+class TabLink:
     """What a link says about one tab; what it does not say, or what no longer exists, falls back to what does."""
 
     def __init__(self, tab: str, pairs: Iterable[tuple[str, str]]):

@@ -5,8 +5,8 @@ from typing import Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
-from demo.state.tab_link import Link
+from demo.backend.loader import BackgroundLoader
+from demo.state.tab_link import TabLink
 
 QUESTIONS = (
     (
@@ -81,12 +81,12 @@ class AboutTab:
     kept: Sequence[Any] = ()
     asked: Sequence[Any] = ()
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.page = gr.HTML("", apply_default_css=False)
         self.drawn = [self.page]
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Choose nothing."""
         return []
 

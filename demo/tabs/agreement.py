@@ -5,10 +5,10 @@ from typing import Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, QUIET, columns_of, script_of
-from demo.serving.fair_queue import SURVEYING
-from demo.state.tab_link import Link
+from demo.serving.fair_queue import AGREEMENT_QUEUE
+from demo.state.tab_link import TabLink
 
 MEASURES = [
     ("Spearman, magnitude", "spearman"),
@@ -25,7 +25,7 @@ DEFAULTS = {"measure": "spearman", "condition": "all", "num": 200}
 class AgreementTab:
     """Components and events of the tab."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.pair = gr.State([])
         with gr.Row(elem_id="cvx-agreement", elem_classes="cvx-split"):
@@ -45,7 +45,7 @@ class AgreementTab:
         self._wire()
 
     def _wire(self) -> None:
-        quiet = {**QUIET, **SURVEYING, "show_progress_on": self.stage}
+        quiet = {**QUIET, **AGREEMENT_QUEUE, "show_progress_on": self.stage}
         self.dataset.input(self.change_dataset, self.dataset, [self.pair, self.models], **quiet).then(
             self.draw, self.asked, self.drawn, **quiet
         )
@@ -54,7 +54,7 @@ class AgreementTab:
         self.num.release(self.draw, self.asked, self.drawn, **quiet)
         self.stage.pair(self.choose, self.asked, [self.pair, *self.drawn], **quiet)
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, as a link says."""
         listing = self._opening.shelf.listing()
         name = link.one("dataset", list(listing.datasets))
@@ -73,7 +73,7 @@ class AgreementTab:
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the models of another dataset."""
-        pair, _, models, *_ = self.fill(Link("agreement", [("agreement.dataset", dataset)]))
+        pair, _, models, *_ = self.fill(TabLink("agreement", [("agreement.dataset", dataset)]))
         return [pair, models]
 
     def link(self, pair: Sequence[str], dataset: str | None, models: Sequence[str], *rest: Any) -> str:
@@ -81,7 +81,7 @@ class AgreementTab:
         measure, condition, num = rest
         said = {"dataset": dataset, "model": list(models), "pair": list(pair)}
         numbers = {"measure": measure, "condition": condition, "num": int(num)}
-        return Link.write("agreement", {**said, **numbers}, DEFAULTS)
+        return TabLink.write("agreement", {**said, **numbers}, DEFAULTS)
 
     def choose(self, event: gr.EventData, pair: Sequence[str], *rest: Any) -> list[Any]:
         """Show where the two models of a cell differ."""

@@ -3,10 +3,10 @@
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 
-class LaterTab(Protocol):
+class Tab(Protocol):
     """A tab with its components; it is filled with every visit and drawn when it is looked at."""
 
     @property
@@ -25,7 +25,7 @@ class LaterTab(Protocol):
     def drawn(self) -> Sequence[Any]:
         """What `draw` returns values for."""
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, as a link says."""
 
     @property

@@ -4,10 +4,10 @@ from typing import Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
 from demo.state.selection import CHOICES
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient"}
 
@@ -15,7 +15,7 @@ DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient
 class ClassTab:
     """Components and events of the tab."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         with gr.Row(elem_id="cvx-classes", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
@@ -50,7 +50,7 @@ class ClassTab:
             control.input(self.draw, self.asked, self.cards, **quiet)
         self.num.release(self.draw, self.asked, self.cards, **quiet)
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, keeping what still exists."""
         listing = self._opening.shelf.listing()
         name = link.one("dataset", list(listing.datasets))
@@ -68,11 +68,11 @@ class ClassTab:
     def link(self, *values: Any) -> str:
         """Write down what was chosen."""
         fields = ("dataset", "class", "model", "num", "reduction", "score", "method")
-        return Link.write("classes", dict(zip(fields, values, strict=True)), DEFAULTS)
+        return TabLink.write("classes", dict(zip(fields, values, strict=True)), DEFAULTS)
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the classes and models of another dataset."""
-        return self.fill(Link("classes", [("classes.dataset", dataset)]))[1:3]
+        return self.fill(TabLink("classes", [("classes.dataset", dataset)]))[1:3]
 
     def draw(
         self,

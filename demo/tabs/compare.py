@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, MAX_ROWS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
 from demo.state.selection import RANGES, Choice, Pick
 
 if TYPE_CHECKING:
-    from demo.backend.catalog import Listing
+    from demo.backend.catalog import Catalog
 
 
 TARGETS = [
@@ -36,7 +36,7 @@ SET_OPACITY = """(percent) => {
 class CompareTab:
     """Components and events of the tab; one instance a page, one state a visitor."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.picks = gr.State({})
         self.upload = gr.State(None)
@@ -120,7 +120,7 @@ class CompareTab:
 
     def fill(
         self,
-        listing: "Listing",
+        listing: "Catalog",
         choice: Choice,
         picks: dict[str, Pick],
         offered: tuple[Sequence[str], Sequence[str]],
@@ -183,7 +183,7 @@ class CompareTab:
         fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in found.items()}
         return Choice(**fields)
 
-    def _drawn(self, listing: "Listing", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
+    def _drawn(self, listing: "Catalog", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
         from demo.backend import map_rows
         from demo.components.image_picker import filters, image_picker
@@ -201,7 +201,7 @@ class CompareTab:
         return strips, map_grid.grid(rows, choice, link, [row_export.keep((row, choice, link)) for row in rows])
 
 
-def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:
+def arrange(listing: "Catalog", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:
     """Fit a choice to what the store holds; what was not offered before is ticked, as long as the page stays clear."""
     old_datasets, old_models = offered
     kept = [name for name in choice.datasets if name in listing.datasets]
@@ -216,7 +216,7 @@ def arrange(listing: "Listing", choice: Choice, offered: tuple[Sequence[str], Se
     return dataclasses.replace(_with_a_target(choice), datasets=datasets, models=tuple(models), samples=samples)
 
 
-def with_models(listing: "Listing", choice: Choice) -> Choice:
+def with_models(listing: "Catalog", choice: Choice) -> Choice:
     """Keep the chosen models that are still offered, and tick some for a dataset that has none of them."""
     models = [name for name in columns_of(listing, choice.datasets) if name in choice.models]
     for dataset in choice.datasets:

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, QUIET, newest_of_each_model, script_of
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
 COLORS = [("Label", "label"), ("Prediction", "prediction"), ("Right or wrong", "correct"), ("Confidence", "confidence")]
@@ -17,7 +17,7 @@ RECOLOR = "(layout, color) => { cvx.recolor?.(layout, color); return []; }"
 class EmbeddingsTab:
     """Components and events of the tab."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         with gr.Row(elem_id="cvx-embeddings", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
@@ -55,7 +55,7 @@ class EmbeddingsTab:
 
         return thumbs
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
         chronicle = self._opening.history.chronicle()
         dataset = link.one("dataset", chronicle.datasets)
@@ -71,12 +71,12 @@ class EmbeddingsTab:
 
     def change_dataset(self, dataset: str) -> Any:
         """Offer the runs of another dataset."""
-        return self.fill(Link("points", [("points.dataset", dataset)]))[1]
+        return self.fill(TabLink("points", [("points.dataset", dataset)]))[1]
 
     def link(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> str:
         """Write down what was chosen."""
         said = {"dataset": dataset, "run": list(runs), "layout": layout, "color": color}
-        return Link.write("points", said, {"layout": "tsne", "color": "label"})
+        return TabLink.write("points", said, {"layout": "tsne", "color": "label"})
 
     def draw(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> list[str]:
         """Draw the panels."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, QUIET, REDUCTIONS, newest_of_each_model, script_of
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 SCALES = [
     ("One for all runs and epochs", "film"),
@@ -20,7 +20,7 @@ SCALES = [
 class FilmTab:
     """Components and events of the tab."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.index = gr.State(0)
         with gr.Row(elem_id="cvx-through", elem_classes="cvx-split"):
@@ -50,7 +50,7 @@ class FilmTab:
             control.input(self.draw, self.asked, self.drawn, **quiet)
         self.picker.pick(self.pick, self.asked, [self.index, *self.drawn], **quiet)
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
         chronicle = self._opening.history.chronicle()
         dataset = link.one("dataset", chronicle.datasets)
@@ -66,13 +66,13 @@ class FilmTab:
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the runs of another dataset."""
-        found = self.fill(Link("film", [("film.dataset", dataset)]))
+        found = self.fill(TabLink("film", [("film.dataset", dataset)]))
         return [0, found[2]]
 
     def link(self, index: int, dataset: str | None, runs: Sequence[str], scale: str, reduction: str) -> str:
         """Write down what was chosen."""
         said = {"dataset": dataset, "run": list(runs), "image": index, "scale": scale, "reduction": reduction}
-        return Link.write("film", said, {"image": 0, "scale": "film", "reduction": "max"})
+        return TabLink.write("film", said, {"image": 0, "scale": "film", "reduction": "max"})
 
     def pick(self, event: gr.EventData, index: int, *values: Any) -> list[Any]:
         """Hear which image was clicked, and show its film."""

@@ -5,9 +5,9 @@ from typing import Any
 
 import gradio as gr
 
-from demo.backend.loader import Opening
+from demo.backend.loader import BackgroundLoader
 from demo.components.controls import QUIET, script_of
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
 LOGS = [("Logarithmic x", "x"), ("Logarithmic y", "y")]
@@ -19,7 +19,7 @@ DEFAULTS = {"metric": "val/acc1", "x": "epoch", "smoothing": 0, "log": [], "grou
 class RunsTab:
     """Components and events of the tab."""
 
-    def __init__(self, opening: Opening):
+    def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         with gr.Row(elem_id="cvx-runs", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
@@ -50,7 +50,7 @@ class RunsTab:
             control.input(self.draw, self.asked, self.drawn, **quiet)
         self.smoothing.release(self.draw, self.asked, self.drawn, **quiet)
 
-    def fill(self, link: Link) -> list[Any]:
+    def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
         from demo.components.run_charts.run_charts import metrics_of
 
@@ -75,7 +75,7 @@ class RunsTab:
     def change_datasets(self, datasets: list[str], _: list[str], __: list[str], metric: str, *___: Any) -> list[Any]:
         """Offer the models, sweeps and metrics of other datasets, all of the models and sweeps ticked."""
         pairs = [("runs.dataset", one) for one in datasets] + [("runs.metric", metric)]
-        return self.fill(Link("runs", pairs))[1:4]
+        return self.fill(TabLink("runs", pairs))[1:4]
 
     def link(
         self,
@@ -91,7 +91,7 @@ class RunsTab:
         """Write down what was chosen."""
         said = {"dataset": list(datasets), "model": list(models), "group": self._few(datasets, groups)}
         drawn = {"metric": metric, "x": x, "smoothing": int(smoothing), "log": log, "color": color}
-        return Link.write("runs", {**said, **drawn}, DEFAULTS)
+        return TabLink.write("runs", {**said, **drawn}, DEFAULTS)
 
     def _few(self, datasets: Sequence[str], groups: Sequence[str]) -> list[str]:
         """Leave all of the groups out of a link: it then means those that will come, too."""

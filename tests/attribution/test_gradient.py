@@ -272,9 +272,9 @@ def test_what_a_map_is_said_to_need_is_what_it_does_need(name, monkeypatch):
     monkeypatch.setattr(batch_size, "LARGE", 1)
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: said.append(device) or 0.95 * needed)
     with pytest.raises(ValueError, match="pixels needs"):
-        batch_size.check_room(model, inputs)
+        batch_size.check_memory(model, inputs)
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: 1.05 * needed)
-    batch_size.check_room(model, inputs)
+    batch_size.check_memory(model, inputs)
     assert needed > 2**20 and said
 
 
@@ -287,7 +287,7 @@ def test_a_model_that_looks_at_values_is_not_asked_what_it_needs(monkeypatch):
 
     monkeypatch.setattr(batch_size, "LARGE", 1)
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: 0)
-    batch_size.check_room(Looking(), images(1, 3, 2))
+    batch_size.check_memory(Looking(), images(1, 3, 2))
 
 
 def test_an_unknown_method_or_a_negative_batch_is_refused(resnet):

@@ -69,9 +69,9 @@ def test_rounded_maps_get_a_folder_of_their_own_and_say_how_far_off_they_are(tmp
 def test_the_batch_keeps_within_the_memory_that_is_free(monkeypatch):
     model, one = build("test_vit", 10, 16), images(1)
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: 1)
-    assert batch_size.fitting(model, one) == 1
+    assert batch_size.choose_batch_size(model, one) == 1
     monkeypatch.setattr(batch_size, "free_bytes", lambda device: 2**40)
-    assert batch_size.fitting(model, one) == batch_size.MOST["cpu"]
+    assert batch_size.choose_batch_size(model, one) == batch_size.MOST["cpu"]
 
 
 def test_a_limit_of_the_container_counts_as_well_as_what_the_machine_has_left(monkeypatch):

@@ -21,7 +21,7 @@ from torch.utils.data import DataLoader, Dataset
 from torchvision.transforms import v2
 
 from cvx import config, data, models
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.data.splits import Split, Splits
 from cvx.distributed import Ranks
 from cvx.models.predict import logits_of
@@ -99,7 +99,7 @@ def ours(seed: int) -> Curve:
     given, _ = config.parse([f"--config={PRESET}", f"--seed={seed}"])
     with tempfile.TemporaryDirectory() as folder, contextlib.redirect_stderr(io.StringIO()):
         clock = Clock()
-        with open_session(given, Place(artifacts=Path(folder), wandb="off"), Ranks(), []) as session:
+        with open_session(given, RunOptions(artifacts=Path(folder), wandb="off"), Ranks(), []) as session:
             watch = session.bar = Watch(session, clock)
             loop.run_epochs(session)
             return watch.curve

@@ -18,14 +18,14 @@ from timm.scheduler import create_scheduler_v2
 from torch.utils.flop_counter import FlopCounterMode
 
 from cvx import models
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.data.batches import Batches
 from cvx.data.splits import NUM_FILM, Split
 from cvx.distributed import Ranks
 from cvx.models.precision import arithmetic
 from cvx.models.predict import logits_of
 from cvx.progress import Bar
-from cvx.training.loop import LOGS_PER_EPOCH, look, maps_of, run_epochs, save
+from cvx.training.loop import LOGS_PER_EPOCH, evaluate_and_record, maps_of, run_epochs, save
 from cvx.training.session import Session, open_session
 from cvx.training.step import Learner, make_learner
 
@@ -123,7 +123,7 @@ def _model(name: str, steps: int, predicted: str) -> Iterator[Row]:
 @contextlib.contextmanager
 def _session(name: str, folder: Path) -> Iterator[Session]:
     config = TrainConfig(dataset="shapes32", model=name, epochs=1, batch_size=128, warmup_epochs=0)
-    with open_session(config, Place(artifacts=folder, wandb="off"), Ranks(), []) as session:
+    with open_session(config, RunOptions(artifacts=folder, wandb="off"), Ranks(), []) as session:
         yield session
 
 
@@ -244,7 +244,7 @@ def _recording(name: str, session: Session) -> Iterator[Row]:
     model, val = session.learner.judged, session.splits.val
     film = session.splits.samples.head(NUM_FILM)
     with contextlib.redirect_stderr(io.StringIO()):
-        whole = _seconds(lambda: (look(session, 1), save(session)))
+        whole = _seconds(lambda: (evaluate_and_record(session, 1), save(session)))
     evaluation = _seconds(lambda: logits_of(model, val, autocast_dtype=session.learner.precision))
     maps = _seconds(lambda: maps_of(model, film, torch.device("cpu")))
     for what, took in (

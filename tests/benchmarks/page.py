@@ -52,12 +52,12 @@ def _fill(root: Path) -> None:
 def _compared(root: Path) -> dict[str, float]:
     """Answer as the page does, models loaded: strips and rows as HTML, for images not seen before and for one."""
     from demo.backend import map_rows
-    from demo.backend.service import Shelf
+    from demo.backend.service import ModelService
     from demo.components.image_picker import filters, image_picker
     from demo.components.map_grid import map_grid
     from demo.state.selection import Choice, Pick
 
-    shelf, choice, images = Shelf(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
+    shelf, choice, images = ModelService(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
 
     def answer(index: int) -> str:
         listing, picks = shelf.listing(), dict.fromkeys(DATASETS, Pick(index=index))

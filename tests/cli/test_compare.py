@@ -13,7 +13,7 @@ from cvx import comparison
 from cvx.__main__ import main
 from cvx.comparison import tables
 from cvx.store import Store
-from cvx.tracking import Patience, Target, WandbSink
+from cvx.tracking import Target, Timeouts, WandbSink
 
 
 @pytest.fixture(scope="module")
@@ -108,7 +108,7 @@ def test_markdown_and_latex_escape_what_would_end_a_cell():
 
 @pytest.mark.slow
 def test_on_wandb_are_tables_numbers_and_figures_and_the_models_they_are_of(wandb_server, tmp_path, capsys):
-    sink = WandbSink(Target("", "maps"), Patience(connect=5, finish=3, appear=3), lambda line: None)
+    sink = WandbSink(Target("", "maps"), Timeouts(connect=5, finish=3, appear=3), lambda line: None)
     record(tmp_path, sinks=[sink])
     sink.close()
     two = ["tiles-test_resnet:v0", "tiles-test_resnet:v1"]

@@ -8,7 +8,7 @@ import torch
 
 from cvx import data, models
 from cvx.__main__ import main
-from cvx.cli.import_weights import Flags
+from cvx.cli.import_weights import ImportFlags
 from cvx.config import TrainConfig
 from cvx.store import Store
 
@@ -58,7 +58,7 @@ def test_a_key_of_timms_own_weights_is_refused(capsys):
 
 
 def test_the_flags_of_import_are_these_and_none_means_another_thing_in_a_recipe():
-    names = {field.name for field in dataclasses.fields(Flags)}
+    names = {field.name for field in dataclasses.fields(ImportFlags)}
     own = {"artifacts", "data", "weights", "weights_key", "name", "mean", "std"}
     recipe = {"dataset", "model", "image_size", "val_fraction", "stem", "patch_size"}
     assert names == own | recipe

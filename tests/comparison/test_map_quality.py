@@ -11,7 +11,7 @@ from cvx import comparison
 from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison import Options, Sanity
 from cvx.comparison.faithfulness import untrained
-from cvx.metrics.agreement import compare, traits
+from cvx.metrics.agreement import compare, map_features
 from cvx.metrics.faithfulness import curves
 from cvx.metrics.sensitivity import max_sensitivity
 from cvx.store import Store
@@ -26,13 +26,13 @@ def store(tmp_path_factory):
 
 def test_localization_is_that_of_the_maps_with_its_chance(store):
     from cvx.attribution import to_heatmap
-    from cvx.maps.explanation import look
+    from cvx.maps.explanation import explain_images
     from cvx.metrics import localization
 
     table = comparison.localization(store, PAIR, Options(num=20))
     classifier, card = store.resolve(PAIR[1]).load()
     split = store.samples("tiles").split.head(20)
-    view = look(PAIR[1], classifier, card, np.array(split.images), "label", np.array(split.labels))
+    view = explain_images(PAIR[1], classifier, card, np.array(split.images), "label", np.array(split.labels))
     expected = localization.localize(to_heatmap(view.attribution), np.array(split.masks))
     for name in table.names:
         np.testing.assert_allclose(table.values[name][1], expected[name], atol=1e-6, err_msg=name)
@@ -115,7 +115,7 @@ def test_sanity_stability_and_controls_are_of_the_method_that_is_asked_for(tmp_p
     asked = Options(**options, method=method)
     sanity = comparison.sanity(store, [name], asked)
     left = sanity.after(0, "spearman", sanity.blocks(0)[-1])
-    assert left.mean == pytest.approx(compare(traits(own), traits(last))["spearman"].mean(), abs=1e-3)
+    assert left.mean == pytest.approx(compare(map_features(own), map_features(last))["spearman"].mean(), abs=1e-3)
     steady, plain = (
         comparison.stability(store, [name], one).values["max_sensitivity"][0] for one in (asked, Options(**options))
     )

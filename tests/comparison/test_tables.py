@@ -73,15 +73,17 @@ def test_undefined_images_are_left_out_and_counted():
 
 
 def test_agreement_is_that_of_the_two_models_maps(store, found):
-    from cvx.maps.explanation import look
+    from cvx.maps.explanation import explain_images
 
     samples = store.samples("tiles")
     views = []
     for reference in PAIR:
         classifier, card = store.resolve(reference).load()
         split = samples.split.head(30)
-        views.append(look(reference, classifier, card, np.array(split.images), "label", np.array(split.labels)))
-    expected = maps_agreement.compare(*(maps_agreement.traits(view.attribution) for view in views))
+        views.append(
+            explain_images(reference, classifier, card, np.array(split.images), "label", np.array(split.labels))
+        )
+    expected = maps_agreement.compare(*(maps_agreement.map_features(view.attribution) for view in views))
     for name in found.names:
         np.testing.assert_allclose(found.values[name][0, 1], expected[name], atol=1e-6, err_msg=name)
     np.testing.assert_array_equal(found.preds, [view.preds for view in views])
@@ -211,7 +213,9 @@ def test_results_of_an_older_version_are_computed_anew(tmp_path, monkeypatch):
 
     facts, arrays = {"model": "a"}, {"values": np.arange(3.0)}
     monkeypatch.setattr(result_cache, "VERSION", 2)  # when maps of single images could be wrong
-    result_cache.keep(Store(tmp_path), "single", facts, arrays)
-    np.testing.assert_array_equal(result_cache.look_up(Store(tmp_path), "single", facts)["values"], arrays["values"])
+    result_cache.save_cached(Store(tmp_path), "single", facts, arrays)
+    np.testing.assert_array_equal(
+        result_cache.load_cached(Store(tmp_path), "single", facts)["values"], arrays["values"]
+    )
     monkeypatch.undo()
-    assert result_cache.look_up(Store(tmp_path), "single", facts) is None
+    assert result_cache.load_cached(Store(tmp_path), "single", facts) is None

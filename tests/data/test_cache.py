@@ -15,7 +15,7 @@ import numpy as np
 import pytest
 
 from cvx.data.cache import fingerprint_of, materialize
-from cvx.data.npy_writer import Growing
+from cvx.data.npy_writer import NpyAppender
 from cvx.data.splits import Info, Part, Source
 from cvx.data.stratify import stratified_order
 from cvx.data.transforms import fit_image, fit_mask
@@ -273,7 +273,7 @@ def test_a_mark_that_vouches_for_more_than_there_is_is_not_believed(tmp_path):
     arrays = {"images": (np.uint8, (5, 2)), "moments": (np.int64, (5, 1))}
 
     def write(rows):
-        with Growing(tmp_path, arrays) as growing:
+        with NpyAppender(tmp_path, arrays) as growing:
             start = growing.num_saved
             for i in range(start, rows):
                 growing.append(images=np.full((1, 2), i), moments=np.full((1, 1), i))

@@ -11,7 +11,7 @@ from PIL import Image
 from small_store import add_model
 
 from cvx import data, pipeline
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.data import cache, split_source
 from cvx.data.splits import Info, Part, Source
 from cvx.files import read_json, write_json
@@ -175,7 +175,7 @@ def test_a_readers_own_digest_is_taken_as_it_is(tmp_path):
 def test_a_finished_run_on_a_folder_does_not_count_for_other_images_in_its_place(tmp_path):
     fill(tmp_path / "two")
     config = TrainConfig(dataset=f"folder:{tmp_path / 'two'}", model="test_resnet", val_fraction=0.25)
-    place = Place(artifacts=tmp_path / "store", data=tmp_path / "data")
+    place = RunOptions(artifacts=tmp_path / "store", data=tmp_path / "data")
     splits = data.load(config.dataset, place.data, val_fraction=0.25)
     run = place.artifacts / "runs" / "a"
     RunWriter.create(run, {"config": dataclasses.asdict(config), "key": config.key, "source": splits.source})

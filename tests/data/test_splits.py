@@ -8,7 +8,7 @@ from hypothesis.extra import numpy as hnp
 from PIL import Image
 
 from cvx.data.splits import NUM_POINTS, Info, Part, Source, Split, Splits
-from cvx.data.stratify import carve, check_source, stratified_order
+from cvx.data.stratify import check_source, split_train, stratified_order
 from cvx.data.transforms import fit_channels, fit_image, fit_mask
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
@@ -132,7 +132,7 @@ def test_carved_splits_cover_the_train_part_once_and_hold_every_class(labels, fr
     labels = labels[stratified_order(labels)]
     classes = tuple(f"class {index}" for index in range(labels.max() + 1))
     try:
-        rows = carve(labels, classes, {"test": 0.2, "val": fraction})
+        rows = split_train(labels, classes, {"test": 0.2, "val": fraction})
     except ValueError as error:
         assert "too few training images" in str(error)
         return
@@ -144,7 +144,7 @@ def test_carved_splits_cover_the_train_part_once_and_hold_every_class(labels, fr
 
 
 def test_nothing_is_carved_where_the_source_has_all_parts():
-    assert carve(np.array([0, 1]), ("a", "b"), {}) == {"train": slice(0, 2)}
+    assert split_train(np.array([0, 1]), ("a", "b"), {}) == {"train": slice(0, 2)}
 
 
 def test_a_class_with_one_image_cannot_be_in_three_splits():
@@ -154,7 +154,7 @@ def test_a_class_with_one_image_cannot_be_in_three_splits():
         ValueError,
         match=r"'wren' has too few training images \(1\) .* test takes 20% of each class, so give .* 6 images or remove it$",
     ):
-        carve(labels, ("crow", "wren"), {"test": 0.2, "val": 0.1})
+        split_train(labels, ("crow", "wren"), {"test": 0.2, "val": 0.1})
 
 
 @pytest.mark.parametrize("num", [2, 3, 5, 8])
@@ -163,10 +163,10 @@ def test_the_fraction_that_an_error_proposes_works(num):
     labels = labels[stratified_order(labels)]
     for fraction in (0.01, 0.999):
         with pytest.raises(ValueError, match="'wren' has too few") as error:
-            carve(labels, ("crow", "wren"), {"val": fraction})
+            split_train(labels, ("crow", "wren"), {"val": fraction})
         proposed = str(error.value).split("between ")[1].split(" (")[0].split(" and ")
         for value in proposed:
-            rows = carve(labels, ("crow", "wren"), {"val": float(value)})
+            rows = split_train(labels, ("crow", "wren"), {"val": float(value)})
             assert set(labels[rows["val"]]) == set(labels[rows["train"]]) == {0, 1}
 
 
@@ -178,7 +178,7 @@ def test_where_test_is_short_either_advice_of_the_error_works_as_it_is_given(num
 
     classes = tuple(f"class {index}" for index in range(num_classes))
     with pytest.raises(ValueError, match=rf"training images \({num}\).* none is left for test") as error:
-        carve(ordered(num), classes, {"test": 0.2, "val": 0.1})
+        split_train(ordered(num), classes, {"test": 0.2, "val": 0.1})
     enough, low, high = re.search(
         r"give each at least (\d+) .* one image of each, and set val_fraction between (\S+) and (\S+) \(it is 0\.1\)",
         str(error.value),
@@ -187,7 +187,7 @@ def test_where_test_is_short_either_advice_of_the_error_works_as_it_is_given(num
     assert set(full[: round(0.2 * len(full))]) == set(range(num_classes))
     rest = ordered(num - 1)
     for fraction in (float(low), float(high)):
-        rows = carve(rest, classes, {"val": fraction})
+        rows = split_train(rest, classes, {"val": fraction})
         assert set(rest[rows["val"]]) == set(rest[rows["train"]]) == set(range(num_classes))
 
 
@@ -196,14 +196,14 @@ def test_as_many_images_as_an_error_asks_for_fill_the_test_split(labels):
     labels = np.unique(labels, return_inverse=True)[1].astype(np.int64)
     classes = tuple(f"class {index}" for index in range(labels.max() + 1))
     try:
-        carve(labels[stratified_order(labels)], classes, {"test": 0.2})
+        split_train(labels[stratified_order(labels)], classes, {"test": 0.2})
     except ValueError as error:
         if "left for test" not in str(error):
             return
         enough = int(re.search(r"give each at least (\d+) images", str(error))[1])
         counts = np.maximum(np.bincount(labels), enough)
         labels = np.repeat(np.arange(len(counts)), counts)
-        carve(labels[stratified_order(labels)], classes, {"test": 0.2})
+        split_train(labels[stratified_order(labels)], classes, {"test": 0.2})
 
 
 @given(LABELS, st.floats(0.01, 0.9))
@@ -212,20 +212,20 @@ def test_the_fractions_that_an_error_proposes_work_beside_a_carved_test_split(la
     labels = labels[stratified_order(labels)]
     classes = tuple(f"class {index}" for index in range(labels.max() + 1))
     try:
-        carve(labels, classes, {"test": 0.2, "val": fraction})
+        split_train(labels, classes, {"test": 0.2, "val": fraction})
     except ValueError as error:
         if "left for test" in str(error) or "val_fraction between" not in str(error):
             return
         low, high = re.search(r"between (\S+) and (\S+)", str(error)).groups()
         for value in (float(low), float(high), (float(low) + float(high)) / 2):
-            carve(labels, classes, {"test": 0.2, "val": value})
+            split_train(labels, classes, {"test": 0.2, "val": value})
 
 
 def test_the_smallest_class_is_the_one_an_error_names():
     labels = np.array([0] * 100 + [1] * 3 + [2] * 2)
     labels = labels[stratified_order(labels)]
     with pytest.raises(ValueError, match=r"class 'c' has too few training images \(2\)"):
-        carve(labels, ("a", "b", "c"), {"val": 0.05})
+        split_train(labels, ("a", "b", "c"), {"val": 0.05})
 
 
 def test_a_good_source_passes():

@@ -6,7 +6,7 @@ from pixels import holds
 from small_looks import maps, spot, view_of
 
 from cvx.maps import figures
-from cvx.maps.class_summary import sum_up
+from cvx.maps.class_summary import summarize_class
 from cvx.plotting import labels
 from cvx.plotting.colors import colorize, enlarge
 
@@ -50,8 +50,8 @@ def test_a_figure_shows_the_map_on_its_own_scale(reduction):
 
 
 def test_mean_maps_of_a_page_are_on_one_scale_in_multiples_of_a_uniform_map():
-    sharp = sum_up(view_of(maps(spot(4, (1, 1)))), np.arange(1), "cat")
-    flat = sum_up(view_of(maps(np.ones((4, 4)))), np.arange(1), "cat")
+    sharp = summarize_class(view_of(maps(spot(4, (1, 1)))), np.arange(1), "cat")
+    flat = summarize_class(view_of(maps(np.ones((4, 4)))), np.arange(1), "cat")
     page = figures.class_page([sharp, flat], "pets")
     factor = 196 // 4
     for expected in (spot(4, (1, 1)), np.full((4, 4), 1 / 16)):
@@ -60,6 +60,9 @@ def test_mean_maps_of_a_page_are_on_one_scale_in_multiples_of_a_uniform_map():
 
 
 def test_a_page_of_zero_maps_is_drawn():
-    views = [sum_up(view_of(np.zeros((2, 1, 4, 4))), np.arange(2), "cat", reduction=name) for name in ("max", "signed")]
+    views = [
+        summarize_class(view_of(np.zeros((2, 1, 4, 4))), np.arange(2), "cat", reduction=name)
+        for name in ("max", "signed")
+    ]
     for view in views:
         assert figures.class_page([view], "pets").shape[2] == 3

@@ -195,10 +195,10 @@ def test_the_command_line_says_it_in_one_way(store, capsys, tmp_path):
 def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
     from demo.api import handlers
     from demo.backend.map_rows import lines
-    from demo.backend.service import Shelf
+    from demo.backend.service import ModelService
     from demo.state.selection import Choice, Pick, read_link
 
-    shelf = Shelf(store.root)
+    shelf = ModelService(store.root)
     listing = shelf.listing()
     assert list(listing.sets) == ["dots:v0", "tiles:v0"] == handlers.held(listing)["sets"]
     choice = Choice(datasets=("dots",), models=(SMALL,), samples="tiles:v0")
@@ -215,20 +215,20 @@ def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
 
 
 def test_an_upload_is_seen_at_the_models_own_size(store, tmp_path):
-    from demo.backend.service import Shelf
+    from demo.backend.service import ModelService
 
     path = tmp_path / "photo.png"
     Image.new("RGB", (50, 40), "red").save(path)
-    shelf = Shelf(store.root)
+    shelf = ModelService(store.root)
     entry = store.resolve(f"tiles-{SMALL}")
     view = shelf.look(entry, shelf.upload(path), "pred", "logit", "gradient")
     assert view.images.shape == (1, 16, 16, 3)
 
 
 def test_recorded_answers_are_not_taken_for_those_about_other_images_of_the_same_ids(store):
-    from demo.backend.service import Shelf
+    from demo.backend.service import ModelService
 
-    shelf = Shelf(store.root)
+    shelf = ModelService(store.root)
     entry = store.resolve(f"dots-{SMALL}")
     about_tiles = shelf.classify(entry, store.find_samples("tiles"))
     assert about_tiles.shape == (40,) and (about_tiles == -1).all()

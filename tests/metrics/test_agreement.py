@@ -8,7 +8,7 @@ from skimage.filters import sobel as skimage_sobel
 from skimage.metrics import structural_similarity
 
 from cvx.metrics import agreement, control_maps
-from cvx.metrics.agreement import MEASURES, compare, traits
+from cvx.metrics.agreement import MEASURES, compare, map_features
 
 SIZES = (5, 8, 28, 32, 33, 64)
 
@@ -30,7 +30,7 @@ def magnitudes(attribution):
 
 @pytest.mark.parametrize("side", SIZES)
 def test_identical_maps_agree_perfectly_by_every_measure(side):
-    maps = traits(draw(4, side))
+    maps = map_features(draw(4, side))
     for name, values in compare(maps, maps).items():
         np.testing.assert_allclose(values, 1, atol=1e-9, err_msg=name)
 
@@ -39,7 +39,7 @@ def test_identical_maps_agree_perfectly_by_every_measure(side):
 def test_spearman_is_scipys_also_where_values_are_tied(side):
     first, second = related(5, side)
     first, second = np.round(first), np.round(second)
-    found = compare(traits(first), traits(second))
+    found = compare(map_features(first), map_features(second))
     for i in range(5):
         a, b = (np.abs(one[i]).max(axis=0).ravel() for one in (first, second))
         assert found["spearman"][i] == pytest.approx(spearmanr(a, b).statistic)
@@ -53,7 +53,7 @@ def test_ssim_is_scikit_images(side):
     a, b = magnitudes(first), magnitudes(second)
     window = min(7, side - 1 + side % 2)
     expected = [structural_similarity(x, y, win_size=window, data_range=1.0) for x, y in zip(a, b, strict=True)]
-    np.testing.assert_allclose(compare(traits(first), traits(second))["ssim"], expected, atol=1e-12)
+    np.testing.assert_allclose(compare(map_features(first), map_features(second))["ssim"], expected, atol=1e-12)
 
 
 @pytest.mark.parametrize("side", SIZES)
@@ -74,29 +74,29 @@ def test_cosine_is_the_angle_between_all_channels():
     first, second = related(3, 6)
     a, b = first.reshape(3, -1), second.reshape(3, -1)
     expected = (a * b).sum(1) / np.linalg.norm(a, axis=1) / np.linalg.norm(b, axis=1)
-    np.testing.assert_allclose(compare(traits(first), traits(second))["cosine"], expected, rtol=1e-5)
-    np.testing.assert_allclose(compare(traits(first), traits(-first))["cosine"], -1, atol=1e-9)
+    np.testing.assert_allclose(compare(map_features(first), map_features(second))["cosine"], expected, rtol=1e-5)
+    np.testing.assert_allclose(compare(map_features(first), map_features(-first))["cosine"], -1, atol=1e-9)
 
 
 def test_the_tops_of_two_maps_share_what_can_be_counted():
     first, second = np.zeros((1, 1, 10, 10), np.float32), np.zeros((1, 1, 10, 10), np.float32)
     first.ravel()[:10] = np.arange(10, 0, -1)  # the top tenth of 100 pixels
     second.ravel()[4:14] = np.arange(10, 0, -1)
-    assert compare(traits(first), traits(second))["topk"] == pytest.approx([0.6])
+    assert compare(map_features(first), map_features(second))["topk"] == pytest.approx([0.6])
 
 
 def test_pixels_tied_for_the_last_places_of_the_top_share_them():
     maps = np.zeros((1, 1, 10, 10), np.float32)
     maps.ravel()[:8] = 2
     maps.ravel()[8:12] = 1  # four pixels for two places
-    top = traits(maps).top[0] * 10
+    top = map_features(maps).top[0] * 10
     np.testing.assert_allclose(top[:13], [1] * 8 + [0.5] * 4 + [0])
 
 
 def test_shuffled_maps_agree_as_chance_does():
     maps = draw(400, 16)
     shuffled = np.random.default_rng(5).permutation(maps.reshape(400, 3, -1), axis=2).reshape(maps.shape)
-    found = {name: values.mean() for name, values in compare(traits(maps), traits(shuffled)).items()}
+    found = {name: values.mean() for name, values in compare(map_features(maps), map_features(shuffled)).items()}
     for name in ("spearman", "spearman_signed", "cosine"):
         assert abs(found[name]) < 0.015, name
     assert found["topk"] == pytest.approx(26 / 256, abs=0.01)
@@ -104,16 +104,19 @@ def test_shuffled_maps_agree_as_chance_does():
 
 def test_agreement_does_not_depend_on_the_maps_scale():
     first, second = related(3, 16)
-    plain, scaled = compare(traits(first), traits(second)), compare(traits(first * 2**-60), traits(second * 2**40))
+    plain, scaled = (
+        compare(map_features(first), map_features(second)),
+        compare(map_features(first * 2**-60), map_features(second * 2**40)),
+    )
     for name in MEASURES:
         np.testing.assert_allclose(plain[name], scaled[name], atol=1e-9, err_msg=name)
 
 
 def test_a_zero_or_constant_map_is_undefined_and_leaves_the_others_alone():
     first, second = related(4, 16)
-    whole = compare(traits(first), traits(second))
+    whole = compare(map_features(first), map_features(second))
     first[1], second[2] = 0, 0.3
-    found = compare(traits(first), traits(second))
+    found = compare(map_features(first), map_features(second))
     for name, values in found.items():
         if name in ("cosine",):  # a constant map has a direction
             assert np.isnan(values[1]), name
@@ -126,7 +129,7 @@ def test_one_pixel_maps_agree_where_the_pixel_is_the_same_and_nowhere_else():
     first, second = np.zeros((2, 2, 1, 16, 16), np.float32)
     first[:, 0, 4, 4] = 2
     second[0, 0, 4, 4], second[1, 0, 12, 12] = 5, -5
-    found = compare(traits(first), traits(second))
+    found = compare(map_features(first), map_features(second))
     for name, values in found.items():
         assert values[0] == pytest.approx(1), name
     assert found["spearman"][1] == pytest.approx(spearmanr(np.eye(256)[0], np.eye(256)[1]).statistic)
@@ -137,7 +140,7 @@ def test_one_pixel_maps_agree_where_the_pixel_is_the_same_and_nowhere_else():
 
 
 def test_only_the_measures_that_are_asked_for_are_made():
-    first, second = traits(draw(2, 16)), traits(draw(2, 16, seed=1))
+    first, second = map_features(draw(2, 16)), map_features(draw(2, 16, seed=1))
     found = compare(first, second, ("spearman", "ssim"))
     assert list(found) == ["spearman", "ssim"]
     for name, values in compare(first, second).items():
@@ -145,16 +148,16 @@ def test_only_the_measures_that_are_asked_for_are_made():
 
 
 def test_maps_too_small_for_a_measure_are_undefined_by_it():
-    found = compare(traits(draw(2, 2)), traits(draw(2, 2, seed=1)))
+    found = compare(map_features(draw(2, 2)), map_features(draw(2, 2, seed=1)))
     assert np.isnan(found["ssim"]).all() and np.isfinite(found["spearman"]).all()
-    found = compare(traits(draw(2, 1)), traits(draw(2, 1)))
+    found = compare(map_features(draw(2, 1)), map_features(draw(2, 1)))
     assert all(np.isnan(found[name]).all() for name in ("spearman", "ssim", "hog", "topk"))
     np.testing.assert_allclose(found["cosine"], 1)
 
 
 def test_maps_of_different_sizes_are_refused():
     with pytest.raises(ValueError, match="cannot be compared pixel by pixel"):
-        compare(traits(draw(2, 8)), traits(draw(2, 16)))
+        compare(map_features(draw(2, 8)), map_features(draw(2, 16)))
 
 
 def test_sobel_is_scikit_images_of_the_mean_channel():

@@ -14,7 +14,7 @@ from trained_models import images, trained
 from cvx import cancellation
 from cvx.attribution import NotFiniteError, attribute, attribute_all
 from cvx.models import fold_batchnorm
-from cvx.models.fold_batchnorm import folded
+from cvx.models.fold_batchnorm import fold_batchnorm
 from cvx.models.predict import logits_of
 
 NUM, TOGETHER = 40, 8
@@ -132,7 +132,7 @@ def compiled_in_place(model):
 def test_an_altered_resnet_has_its_own_maps(alter):
     model = trained("test_resnet").net
     alter(model)
-    assert folded(model, images(1)) is model
+    assert fold_batchnorm(model, images(1)) is model
     assert differ(model) < 1e-6
 
 
@@ -151,10 +151,10 @@ def test_an_altered_vit_has_its_own_maps(alter):
 def test_a_class_whose_backward_was_replaced_has_its_own_maps(monkeypatch):
     model = nn.Sequential(nn.Conv2d(3, 8, 3), nn.BatchNorm2d(8), nn.ReLU(), nn.Conv2d(8, 9, 3), nn.BatchNorm2d(9))
     model = nn.Sequential(*model, nn.AdaptiveAvgPool2d(1), nn.Flatten(), nn.Linear(9, 10)).eval()
-    assert folded(model, images(1)) is not model
+    assert fold_batchnorm(model, images(1)) is not model
     plain = nn.BatchNorm2d.forward
     monkeypatch.setattr(nn.BatchNorm2d, "forward", lambda self, x: Clamped.apply(plain(self, x)))
-    assert folded(model, images(1)) is model
+    assert fold_batchnorm(model, images(1)) is model
     assert differ(model) < 1e-6
 
 
@@ -225,7 +225,7 @@ def test_a_vit_that_adds_in_place_to_what_a_linear_layer_gives_keeps_its_fast_co
         expected = own_maps(model.eval(), inputs, targets)
         _, attribution = attribute(model, inputs, targets)
     torch.testing.assert_close(attribution, expected, rtol=0, atol=1e-5 * float(expected.abs().max()))
-    assert folded(model, inputs[:1]) is not model and not caplog.records
+    assert fold_batchnorm(model, inputs[:1]) is not model and not caplog.records
 
 
 def test_a_mask_of_attention_is_heeded_by_the_copy():
@@ -239,7 +239,7 @@ def test_a_mask_of_attention_is_heeded_by_the_copy():
             return self.vit(inputs, attn_mask=self.mask)
 
     model = Masked().eval()
-    assert folded(model, images(1)) is not model
+    assert fold_batchnorm(model, images(1)) is not model
     assert differ(model) < 1e-5
 
 
@@ -250,7 +250,7 @@ def test_a_module_whose_copy_is_itself_is_not_changed():
 
     model = nn.Sequential(Itself(nn.Conv2d(3, 10, 3), nn.BatchNorm2d(10)), nn.AdaptiveAvgPool2d(1), nn.Flatten()).eval()
     before = model[0][0].weight.clone()
-    assert folded(model, images(1)) is model
+    assert fold_batchnorm(model, images(1)) is model
     assert torch.equal(model[0][0].weight, before) and isinstance(model[0][1], nn.BatchNorm2d)
 
 
@@ -275,9 +275,9 @@ class Convolved(nn.Module):
 
 def test_a_backward_hook_on_batch_norm_acts_on_many_images_too():
     model = Convolved().eval()
-    assert folded(model, images(1)) is not model
+    assert fold_batchnorm(model, images(1)) is not model
     norm_with_clamped_gradient(model)
-    assert folded(model, images(1)) is model
+    assert fold_batchnorm(model, images(1)) is model
     assert differ(model) < 1e-6
 
 
@@ -316,11 +316,11 @@ def test_a_copy_that_fails_in_use_is_given_up_once_with_a_line_in_the_log(caplog
     copies = []
 
     def marked(model, *rest, **more):
-        twin = folded(model, *rest, **more)
+        twin = fold_batchnorm(model, *rest, **more)
         copies.append(twin)
         return twin
 
-    monkeypatch.setattr(fold_batchnorm, "folded", marked)
+    monkeypatch.setattr(fold_batchnorm, "fold_batchnorm", marked)
     model = failing(IndexError, lambda inputs, _: len(inputs) > 1 and copies and used and used.pop())
     used = [True]
     with caplog.at_level(logging.DEBUG, "cvx.models.fold_batchnorm"):

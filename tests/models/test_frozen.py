@@ -138,7 +138,7 @@ def test_threads_that_share_a_model_do_not_disturb_each_other(resnet):
 
 
 def test_measuring_what_fits_leaves_nothing_in_memory(resnet):
-    from cvx.attribution.batch_size import fitting
+    from cvx.attribution.batch_size import choose_batch_size
 
     left = []
     hooks = [
@@ -147,7 +147,7 @@ def test_measuring_what_fits_leaves_nothing_in_memory(resnet):
         if isinstance(module, nn.ReLU)  # whose node keeps its own output
     ]
     try:
-        fitting(resnet, images(1))
+        choose_batch_size(resnet, images(1))
     finally:
         for one in hooks:
             one.remove()

@@ -8,7 +8,7 @@ from torch.profiler import ProfilerActivity, profile
 
 from cvx.attribution import attribute, vanilla_gradient
 from cvx.models import build, vit_speedups
-from cvx.models.fold_batchnorm import WORTHWHILE, folded
+from cvx.models.fold_batchnorm import WORTHWHILE, fold_batchnorm
 
 OPTIONS = {"patch_size": 4}
 
@@ -33,7 +33,7 @@ def close(one, other):
 @pytest.mark.parametrize("name", ["vit_tiny", "vit_mini", "deit3_small_patch16_224"])
 def test_the_copy_has_the_logits_and_captums_map_of_the_model(name):
     model, inputs, targets = vit(name), images(16), torch.arange(16) % 10
-    twin = folded(model, inputs[:1])
+    twin = fold_batchnorm(model, inputs[:1])
     assert twin is not model
     logits, attribution = vanilla_gradient(twin, inputs, targets)
     close(attribution, Saliency(model).attribute(inputs.clone().requires_grad_(), target=targets, abs=False))
@@ -42,7 +42,7 @@ def test_the_copy_has_the_logits_and_captums_map_of_the_model(name):
 
 def test_the_last_block_gives_the_class_token_alone_and_the_model_keeps_all():
     model, sizes = vit(), []
-    for one in (folded(model, images(1)), model):
+    for one in (fold_batchnorm(model, images(1)), model):
         one.net.blocks[-1].mlp.register_forward_hook(lambda _mlp, _inputs, output: sizes.append(output.shape[1]))
         with torch.no_grad():
             one(images(2))
@@ -53,7 +53,7 @@ def test_a_head_that_reads_all_tokens_is_given_all():
     import timm
 
     model, sizes = timm.create_model("test_vit", img_size=16, patch_size=4, global_pool="avg", num_classes=5).eval(), []
-    twin = folded(model, images(1))
+    twin = fold_batchnorm(model, images(1))
     assert twin is not model
     twin.blocks[-1].mlp.register_forward_hook(lambda _mlp, _inputs, output: sizes.append(output.shape[1]))
     twin(images(2))
@@ -78,7 +78,7 @@ def test_a_linear_layer_and_its_gradient_are_those_of_float64_in_every_shape(sha
 @pytest.mark.skipif(not vit_speedups._has_onednn(), reason="torch has no oneDNN here, or the processor no AVX")
 def test_the_linear_layers_of_many_images_are_multiplied_by_onednn_both_ways():
     model, inputs = vit(), images(16)
-    twin = folded(model, inputs[:1])
+    twin = fold_batchnorm(model, inputs[:1])
     with profile(activities=[ProfilerActivity.CPU], acc_events=True) as seen:
         vanilla_gradient(twin, inputs, torch.arange(16) % 10)
     calls = {one.key: one.count for one in seen.key_averages()}
@@ -96,7 +96,7 @@ def test_the_model_is_left_as_it_was():
     model = vit("vit_mini").train()
     kinds = [type(module) for module in model.modules()]
     before = {name: value.clone() for name, value in model.state_dict().items()}
-    folded(model, images(1))
+    fold_batchnorm(model, images(1))
     assert [type(module) for module in model.modules()] == kinds and model.training
     assert all(torch.equal(value, before[name]) for name, value in model.state_dict().items())
     assert all(parameter.requires_grad for parameter in model.parameters())

@@ -5,8 +5,8 @@ from browser_fixtures import browser, visit  # noqa: F401
 from small_runs import add_runs
 from small_store import make_store
 
-from demo.backend.run_history import History
-from demo.backend.service import Shelf
+from demo.backend.run_history import RunHistory
+from demo.backend.service import ModelService
 
 
 @pytest.fixture(scope="session")
@@ -19,7 +19,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def shelf(store):
-    return Shelf(store.root)
+    return ModelService(store.root)
 
 
 @pytest.fixture
@@ -30,7 +30,7 @@ def own_store(tmp_path):
 
 @pytest.fixture
 def history(store):
-    return History(store.root)
+    return RunHistory(store.root)
 
 
 @pytest.fixture

@@ -11,9 +11,9 @@ from small_store import add_model, bare_tab, cut_weights, make_splits, make_stor
 from cvx import comparison
 from cvx.comparison import Options
 from cvx.metrics import agreement as library
-from demo.backend.service import Shelf
+from demo.backend.service import ModelService
 from demo.components.agreement_matrix import agreement_matrix
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 from demo.tabs.agreement import CONDITIONS, MEASURES, AgreementTab
 
 
@@ -26,7 +26,7 @@ def store(tmp_path_factory):
 
 @pytest.fixture
 def shelf(store):
-    return Shelf(store.root)
+    return ModelService(store.root)
 
 
 def draw(shelf, models=("resnet10t", "vit_tiny"), pair=(), measure="spearman", condition="all", link=""):
@@ -88,7 +88,7 @@ def test_a_condition_that_no_image_meets_is_said(store, shelf):
 def test_models_that_cannot_be_compared_say_why(tmp_path):
     store = make_store(tmp_path / "artifacts")
     cut_weights(store.resolve("tiles-vit_tiny"))
-    page = draw(Shelf(store.root))
+    page = draw(ModelService(store.root))
     assert "These models cannot be compared" in page and "cut short or changed" in page
 
 
@@ -97,7 +97,7 @@ def test_a_link_opens_what_it_was_written_for(shelf):
     said = (["vit_tiny", "resnet10t"], "tiles", ["resnet10t", "vit_tiny"], "hog", "disagree", 100)
     from urllib.parse import parse_qsl
 
-    pair, dataset, models, measure, condition, num = tab.fill(Link("agreement", parse_qsl(tab.link(*said))))
+    pair, dataset, models, measure, condition, num = tab.fill(TabLink("agreement", parse_qsl(tab.link(*said))))
     assert set(pair) == set(said[0]) and dataset["value"] == "tiles" and models["value"] == said[2]
     assert (measure, condition, num) == said[3:]
 
@@ -106,7 +106,7 @@ def test_one_model_is_too_few_and_a_dataset_that_is_gone_breaks_nothing(shelf):
     tab = bare_tab(AgreementTab, shelf=shelf)
     assert "Choose two models" in tab.draw([], "tiles", ["vit_tiny"], "hog", "all", 50)[0]
     assert "Choose a dataset" in tab.draw([], "gone", ["vit_tiny"], "hog", "all", 50)[0]
-    assert tab.fill(Link("agreement", [("agreement.dataset", "gone")]))[1]["value"] == "dots"
+    assert tab.fill(TabLink("agreement", [("agreement.dataset", "gone")]))[1]["value"] == "dots"
 
 
 @pytest.mark.browser

@@ -12,7 +12,7 @@ from small_store import ROOT
 from cvx.attribution import rescale
 from cvx.plotting import colors
 from demo import film_gif
-from demo.backend.run_history import History
+from demo.backend.run_history import RunHistory
 
 
 @pytest.fixture
@@ -23,7 +23,7 @@ def tiles(tiles):
 def test_every_frame_holds_the_images_and_each_runs_newest_maps_on_a_scale_of_all_its_epochs(store, tiles):
     frames = film_gif.frames_of(store.root, tiles, (0, 3), 16)
     assert len(frames) == EPOCHS + 1 and len({frame.shape for frame in frames}) == 1
-    history = History(store.root)
+    history = RunHistory(store.root)
     reels = [history.reel(past, "max") for past in history.chronicle().named(tiles)]
     gallery = store.samples("tiles").split.images
     top, step = film_gif.GAP + film_gif.LINE, 16 + film_gif.GAP
@@ -68,6 +68,6 @@ def test_the_command_writes_a_gif_that_plays_for_ever_and_holds_the_last_frame(s
 def test_what_cannot_be_drawn_is_said(store, tiles, change, said):
     names = change.get("names", tiles)
     if change.get("both"):
-        names = [past.name for past in History(store.root).chronicle().runs]
+        names = [past.name for past in RunHistory(store.root).chronicle().runs]
     with pytest.raises(ValueError, match=said):
         film_gif.frames_of(store.root, names, change.get("images", (0,)), 16)

@@ -13,7 +13,7 @@ from small_store import CLASSES, NASTY, cut_weights
 
 from cvx.plotting import colors, labels
 from demo.backend import map_rows
-from demo.backend.service import Shelf
+from demo.backend.service import ModelService
 from demo.components import markup
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
@@ -81,7 +81,7 @@ def test_the_runner_up_and_its_difference_are_those_of_the_logits(shelf, store, 
 
 def test_a_damaged_model_says_why_in_its_cell_and_the_others_answer(own_store):
     cut_weights(own_store.resolve("tiles-vit_tiny"))
-    shelf = Shelf(own_store.root)
+    shelf = ModelService(own_store.root)
     line = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})[1]
     resnet, vit = line.cells
     assert resnet.view is not None and "sha256" in vit.error
@@ -186,5 +186,5 @@ def test_a_store_whose_models_are_damaged_has_no_examples_and_still_explains(own
     from demo.tabs.about import about
 
     cut_weights(own_store.resolve("tiles-resnet10t"))
-    shelf = Shelf(own_store.root)
+    shelf = ModelService(own_store.root)
     assert examples(shelf) == "" and "vanilla gradient" in about(examples(shelf))

@@ -14,8 +14,8 @@ from small_store import add_model, break_card, make_splits
 
 from cvx import attribution
 from demo.backend import map_rows
-from demo.backend.lru_cache import Bounded
-from demo.backend.service import Shelf
+from demo.backend.lru_cache import LRUCache
+from demo.backend.service import ModelService
 from demo.components import store_status
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
@@ -83,7 +83,7 @@ def test_a_choice_that_does_not_exist_is_an_error_that_names_it(field, value):
 
 
 def test_the_bounded_cache_drops_what_was_used_least_recently():
-    cache, made = Bounded(10), []
+    cache, made = LRUCache(10), []
 
     def make(key, size):
         return cache.get(key, lambda: (made.append(key) or key, size))
@@ -96,7 +96,7 @@ def test_the_bounded_cache_drops_what_was_used_least_recently():
 
 
 def test_what_two_ask_for_at_once_is_made_once_while_others_find_theirs():
-    cache, made, begun, go_on = Bounded(10), [], threading.Event(), threading.Event()
+    cache, made, begun, go_on = LRUCache(10), [], threading.Event(), threading.Event()
     cache.get("kept", lambda: ("kept", 1))
 
     def make():
@@ -113,7 +113,7 @@ def test_what_two_ask_for_at_once_is_made_once_while_others_find_theirs():
 
 
 def test_a_model_that_is_added_removed_or_broken_is_seen_at_once(own_store, shelf):
-    shelf = Shelf(own_store.root)
+    shelf = ModelService(own_store.root)
     assert list(shelf.listing().datasets["dots"].columns) == ["resnet10t"]
     assert shelf.listing() is shelf.listing()
     splits = make_splits("dots", 24, 8, 1, False)
@@ -127,7 +127,7 @@ def test_a_model_that_is_added_removed_or_broken_is_seen_at_once(own_store, shel
 
 
 def test_an_empty_store_lists_nothing_and_breaks_nothing(tmp_path):
-    shelf = Shelf(tmp_path / "nothing")
+    shelf = ModelService(tmp_path / "nothing")
     assert shelf.listing().datasets == {}
     assert "empty store" in store_status.status(shelf.listing())
     assert map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}) == []
@@ -138,7 +138,7 @@ def test_a_dataset_without_samples_says_so_and_still_takes_uploads(own_store, tm
     import shutil
 
     shutil.rmtree(own_store.root / "samples" / "dots")
-    shelf = Shelf(own_store.root)
+    shelf = ModelService(own_store.root)
     (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
     assert "no samples" in line.error and "upload an image" in line.error
     Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
@@ -149,7 +149,7 @@ def test_a_dataset_without_samples_says_so_and_still_takes_uploads(own_store, tm
 
 def test_samples_that_are_damaged_take_no_other_dataset_with_them(own_store):
     (own_store.root / "samples" / "dots" / "v0" / "images.npy").write_bytes(b"?")
-    shelf = Shelf(own_store.root)
+    shelf = ModelService(own_store.root)
     dots, tiles = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})
     assert "damaged" in dots.error
     assert tiles.cells[0].view is not None
@@ -203,13 +203,13 @@ def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store
 
 
 def test_a_class_view_shows_the_facts_that_comparison_computes(shelf, store):
-    from cvx.maps.class_summary import class_view
+    from cvx.maps.class_summary import explain_class
 
     shown = shelf.listing().datasets["tiles"]
     html = class_cards.cards(shelf, shown, "green", ["resnet10t", "vit_tiny"], 6, "max", "logit", "gradient")
     for model in ("resnet10t", "vit_tiny"):
         classifier, card = store.resolve(f"tiles-{model}").load()
-        view = class_view(model, classifier, card, store.samples("tiles").split, 1, num=6)
+        view = explain_class(model, classifier, card, store.samples("tiles").split, 1, num=6)
         assert f"{view.center_bias:.2f}" in html
         assert f"{100 * view.mass_on_mask:.1f} %" in html
 

@@ -9,7 +9,7 @@ from small_store import add_model, cut_weights, make_splits, make_store
 
 from cvx.store import Store
 from cvx.store.runs import RunWriter
-from demo.backend.service import Shelf
+from demo.backend.service import ModelService
 from demo.components.image_picker import filters
 from demo.state.selection import Pick
 
@@ -30,7 +30,7 @@ def predicted(store, name):
 
 
 def asked(store, column="vit_tiny"):
-    shelf = Shelf(store.root)
+    shelf = ModelService(store.root)
     shown = shelf.listing().datasets["tiles"]
     return shelf.classify(shown.columns[column], shown.samples)
 
@@ -90,7 +90,7 @@ def test_errors_are_found_among_all_samples_however_many_there_are(tmp_path):
     logits = np.eye(4, dtype=np.float32)[preds]
     writer.embeddings("test", 1, ids=splits.test.ids, labels=splits.test.labels, logits=logits)
     writer.finish({"format": 1, "metrics": entry.card.metrics})
-    shelf = Shelf(store.root)
+    shelf = ModelService(store.root)
     shown = shelf.listing().datasets["tiles"]
     ask = filters.asker(shelf, ["test_resnet"])
     assert filters.rows_of(shown, Pick(which="wrong"), ask).tolist() == [3, 650]

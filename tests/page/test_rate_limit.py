@@ -11,9 +11,9 @@ from PIL import Image
 from small_store import add_model, make_splits, make_store, served
 
 from cvx.store import Store
-from demo.backend.catalog import Subject
+from demo.backend.catalog import QueryImage
 from demo.backend.map_rows import look
-from demo.backend.service import Shelf
+from demo.backend.service import ModelService
 from demo.serving import rate_limit
 from demo.state.selection import Choice
 
@@ -132,12 +132,12 @@ def test_who_has_much_waiting_is_told_to_wait_for_it(store):
 def test_an_upload_with_too_many_pixels_is_refused_before_it_is_decoded(store, tmp_path):
     Image.new("1", (rate_limit.MAX_UPLOAD_PIXELS // 1000 + 1, 1000)).save(tmp_path / "wide.png")
     with pytest.raises(ValueError, match=r"50001 × 1000 pixels; at most 50,000,000"):
-        Shelf(store.root).upload(tmp_path / "wide.png")
+        ModelService(store.root).upload(tmp_path / "wide.png")
 
 
 def test_a_model_of_enormous_pictures_is_an_error_in_its_cell_and_takes_no_memory(tmp_path):
     store, splits = Store(tmp_path / "store"), make_splits("tiles", 4, rate_limit.MAX_SIDE + 8, 3, False)
     entry = add_model(store, splits, "test_resnet")
-    subject = Subject("x", np.zeros((8, 8, 3), np.uint8), "x")
-    cell = look(Shelf(store.root), "test_resnet", entry, subject, "pred", Choice())
+    subject = QueryImage("x", np.zeros((8, 8, 3), np.uint8), "x")
+    cell = look(ModelService(store.root), "test_resnet", entry, subject, "pred", Choice())
     assert cell.view is None and "looks at 1032 × 1032 pixels; the demo shows models of up to 1024 × 1024" in cell.error

@@ -9,9 +9,9 @@ import pytest
 from small_runs import add_run, data_of
 from small_store import bare_tab, make_splits, make_store
 
-from demo.backend.run_history import History
+from demo.backend.run_history import RunHistory
 from demo.components.run_charts import run_charts
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 from demo.tabs.runs import RunsTab
 
 # Curves and tables
@@ -42,7 +42,7 @@ def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
         config["config"]["lr"] = 0.5
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps({"format": 1, "metrics": {"test/acc1": 0.5 + 0.25 * seed}}))
-    history = History(store.root)
+    history = RunHistory(store.root)
     html = run_charts.page(history, history.chronicle().runs, run_charts.Drawn())
     table = re.search(r'aria-label="test accuracy by setting">.*?</table>', html)[0]
     assert "62.5 %" in table and f"{100 * np.std([0.5, 0.75], ddof=1):.2f}" in table and table.count("<tr>") == 2
@@ -78,7 +78,7 @@ def grouped(tmp_path):
     there = {"format": 1, "entity": "tester", "project": "maps", "complete": True, "steps": 1, "artifacts": {}}
     write(folders[0] / "wandb.json", {**there, "id": "a1", "url": "https://wandb.example/tester/maps/runs/a1"})
     write(folders[1] / "wandb.json", {**there, "id": "b/2", "url": ""})
-    return History(store.root)
+    return RunHistory(store.root)
 
 
 def write(path, content):
@@ -113,13 +113,13 @@ def test_runs_on_wandb_have_a_link_and_others_have_none(grouped, monkeypatch):
 def test_a_link_that_is_none_of_the_web_is_not_offered(grouped, url):
     folder = grouped.chronicle().runs[0].run.folder
     change(folder / "wandb.json", url=url)
-    assert History(folder.parents[1]).chronicle().runs[0].url == ""
+    assert RunHistory(folder.parents[1]).chronicle().runs[0].url == ""
 
 
 def test_a_damaged_note_of_wandb_hides_no_run(grouped):
     folder = grouped.chronicle().runs[0].run.folder
     (folder / "wandb.json").write_text("{")
-    assert History(folder.parents[1]).chronicle().runs[0].url == ""
+    assert RunHistory(folder.parents[1]).chronicle().runs[0].url == ""
 
 
 @pytest.mark.parametrize(
@@ -133,9 +133,9 @@ def test_curves_of_one_color_have_in_common_what_was_asked_for(grouped, color, n
 
 def test_the_tab_offers_sweeps_where_there_are_any_and_draws_those_that_are_ticked(grouped, history):
     tab = bare_tab(RunsTab, history=grouped)
-    datasets, models, groups, *rest = tab.fill(Link("runs", []))
+    datasets, models, groups, *rest = tab.fill(TabLink("runs", []))
     assert groups["choices"] == groups["value"] == ["(none)", "by <hand>", "vit-lr"] and groups["visible"]
-    assert not bare_tab(RunsTab, history=history).fill(Link("runs", []))[2]["visible"]
+    assert not bare_tab(RunsTab, history=history).fill(TabLink("runs", []))[2]["visible"]
     drawn = [one["value"] if isinstance(one, dict) else one for one in rest]
     for ticked, num in ((["vit-lr"], 1), (["(none)", "by <hand>"], 2), (groups["value"], 3), ([], 0)):
         (html,) = tab.draw(datasets["value"], models["value"], ticked, *drawn)
@@ -145,7 +145,7 @@ def test_the_tab_offers_sweeps_where_there_are_any_and_draws_those_that_are_tick
 def test_a_link_of_the_tab_restores_it_and_names_no_sweeps_where_all_are_meant(grouped):
     tab = bare_tab(RunsTab, history=grouped)
     said = (["tiles"], ["vit_tiny"], ["vit-lr"], "val/loss", "time", 40, ["y"], "group")
-    found = tab.fill(Link("runs", parse_qsl(tab.link(*said))))
+    found = tab.fill(TabLink("runs", parse_qsl(tab.link(*said))))
     assert [one["value"] if isinstance(one, dict) else one for one in found] == list(said)
     everything = ["(none)", "by <hand>", "vit-lr"]
     assert "group=" not in tab.link(*said[:2], everything, *said[3:7], "run")

@@ -15,11 +15,11 @@ from small_runs import EPOCHS, add_run, data_of, numbers
 from small_store import make_splits, make_store
 
 from cvx.plotting import colors
-from demo.backend.run_history import History
+from demo.backend.run_history import RunHistory
 from demo.components.film_player import film_player
 from demo.components.run_charts import run_charts
 from demo.components.scatter_plots import scatter_plots
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 # Links
 
@@ -28,8 +28,8 @@ words = st.text(st.characters(codec="utf-8", exclude_characters="\x00"), max_siz
 
 @given(st.lists(words.filter(bool), unique=True, max_size=4), words, st.integers(0, 10**6))
 def test_a_link_of_a_tab_says_what_was_chosen(some, one, number):
-    written = Link.write("tab", {"some": some, "one": one, "number": number}, {"number": 3})
-    link = Link("tab", parse_qsl(written, keep_blank_values=True))
+    written = TabLink.write("tab", {"some": some, "one": one, "number": number}, {"number": 3})
+    link = TabLink("tab", parse_qsl(written, keep_blank_values=True))
     assert link.some("some", [*some, "another"]) == some
     assert link.one("one", [one, "another"]) == one
     assert link.number("number", default=3) == number
@@ -37,11 +37,11 @@ def test_a_link_of_a_tab_says_what_was_chosen(some, one, number):
 
 @pytest.mark.parametrize("said", ["-1", "1e9", "99999999999", "½", ""])
 def test_a_number_that_makes_no_sense_falls_back(said):
-    assert Link("tab", [("tab.n", said)]).number("n", default=7) == 7
+    assert TabLink("tab", [("tab.n", said)]).number("n", default=7) == 7
 
 
 def test_what_no_longer_exists_falls_back_to_what_does():
-    link = Link("tab", [("tab.run", "gone"), ("other.run", "kept")])
+    link = TabLink("tab", [("tab.run", "gone"), ("other.run", "kept")])
     assert (
         link.one("run", ["kept", "new"]) == "kept" and link.some("run", ["kept"]) == [] and link.one("run", []) is None
     )
@@ -52,7 +52,7 @@ def test_what_no_longer_exists_falls_back_to_what_does():
 
 def test_runs_are_listed_anew_when_one_begins_or_ends(tmp_path):
     store = make_store(tmp_path / "artifacts")
-    history = History(store.root)
+    history = RunHistory(store.root)
     assert history.chronicle().runs == () and history.chronicle() is history.chronicle()
     name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny", done=False)
     (past,) = history.chronicle().runs
@@ -110,7 +110,7 @@ def test_a_run_of_which_something_is_damaged_keeps_no_other_from_being_drawn(tmp
     store, splits = make_store(tmp_path / "artifacts"), make_splits("tiles", 40, 16, 3, True)
     names = [add_run(store, splits, "vit_tiny"), add_run(store, splits, "resnet10t", seed=1)]
     damage(store.root / "runs" / names[0])
-    history = History(store.root)
+    history = RunHistory(store.root)
     listed = history.chronicle()
     assert list(listed.broken) == names[:named] and [past.name for past in listed.runs] == names[named:]
     pages = [
@@ -129,7 +129,7 @@ def test_a_film_whose_metrics_are_damaged_plays_without_its_curve_and_says_so(tm
     store = make_store(tmp_path / "artifacts")
     name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny")
     say("no JSON")(store.root / "runs" / name)
-    history = History(store.root)
+    history = RunHistory(store.root)
     html = film_player.film(history, shown, history.chronicle().runs, 0, "film", "max")
     (run,) = data_of(html)["runs"]
     assert "No learning curve of vit_tiny" in html and "line 1 is no JSON object" in html
@@ -171,11 +171,11 @@ def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
     store = make_store(tmp_path / "artifacts")
     splits = make_splits("tiles", 40, 16, 3, True)
     add_run(store, splits, "vit_tiny", film=False), add_run(store, splits, "resnet10t", seed=1)
-    history = History(store.root)
+    history = RunHistory(store.root)
     html = film_player.film(history, shown, history.chronicle().runs, 0, "film", "max")
     assert "has no film" in html and len(data_of(html)["runs"]) == 1
     (history.chronicle().runs[1].run.folder / "film" / "0001.npz").write_bytes(b"?")
-    assert "is damaged" in film_player.film(History(store.root), shown, history.chronicle().runs, 0, "film", "max")
+    assert "is damaged" in film_player.film(RunHistory(store.root), shown, history.chronicle().runs, 0, "film", "max")
 
 
 # Embeddings
@@ -198,7 +198,7 @@ def test_a_run_of_other_test_images_is_not_drawn_beside_the_first(tmp_path, show
     add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny")
     add_run(store, make_splits("tiles", 30, 16, 3, True), "resnet10t", seed=1)
     add_run(store, make_splits("tiles", 40, 16, 3, True), "resnet10t", seed=2, done=False)
-    history = History(store.root)
+    history = RunHistory(store.root)
     html = scatter_plots.panels(history, shown, history.chronicle().runs, "pca", "label")
     assert "show it alone" in html and "embedded when a run ends" in html and len(data_of(html)["runs"]) == 1
 

@@ -15,14 +15,14 @@ from torch import nn
 
 from cvx import config
 from cvx.attribution import vanilla_gradient
-from cvx.maps.explanation import View
+from cvx.maps.explanation import Explanation
 from cvx.models import Classifier
 from cvx.plotting.colors import colorize
 from cvx.report import charts, snapshot
 from cvx.report.blocks import Command, Table, Text
 from cvx.report.markdown import markdown
 from cvx.report.sections import gradient_step_by_step, maps, reproduce, sweeps, training_results
-from cvx.report.snapshot import Looker, Part, Past
+from cvx.report.snapshot import DatasetResults, ExplainedModel, RunRecord
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.runs import Run
@@ -50,15 +50,15 @@ def looker(name, attribution):
     )
     images = np.zeros((num, side, side, channels), np.uint8)
     logits = np.tile(np.float32([2, 0]), (num, 1))
-    view = View(name, card, images, logits, np.zeros(num, np.int64), attribution, "logit", "gradient")
+    view = Explanation(name, card, images, logits, np.zeros(num, np.int64), attribution, "logit", "gradient")
     entry = ModelEntry(name, 0, Store("nowhere").root, card=card)
-    return Looker(entry, card, view)
+    return ExplainedModel(entry, card, view)
 
 
 def test_on_one_scale_a_map_of_half_the_strength_has_the_color_of_one_half():
     full = np.zeros((2, 1, 8, 8), np.float32)
     full[:, 0, 3, 3] = [1.0, -1.0]
-    part = Part("d", None, (), (looker("strong", full), looker("weak", full / 2)))
+    part = DatasetResults("d", None, (), (looker("strong", full), looker("weak", full / 2)))
     grid = maps.map_grid(part, [0, 1], "g")
     color = lambda value: colorize(np.float32([[value]]), False)[0, 0]  # noqa: E731
     (strong, weak), _ = grid.cells
@@ -91,7 +91,7 @@ def test_of_a_linear_model_the_gradient_foretells_every_change_exactly():
 
 def past(**changed):
     full = dataclasses.asdict(config.TrainConfig(**changed))
-    return Past(Run(Path("nowhere")), full, {}, None, ())
+    return RunRecord(Run(Path("nowhere")), full, {}, None, ())
 
 
 @pytest.mark.parametrize(
@@ -123,7 +123,7 @@ def test_a_command_of_a_sweep_does_not_tell_where_this_machine_keeps_things(tmp_
     worse = {**trial, "number": 1, "value": 0.25}
     line = "python -m cvx train --lr=0.01 --artifacts=/home/me/store --data=/home/me/data"
     (folder / "result.json").write_text(json.dumps({**result, "trials": [worse, trial], "command": line}))
-    blocks = sweeps.sweeps(snapshot.Study(Store(tmp_path), (), (), 1, torch.device("cpu"), {}))
+    blocks = sweeps.sweeps(snapshot.StoreSnapshot(Store(tmp_path), (), (), 1, torch.device("cpu"), {}))
     assert [block.text for block in blocks if isinstance(block, Command)] == ["python -m cvx train --lr=0.01"]
     (table,) = [block for block in blocks if isinstance(block, Table)]
     assert [row[0] for row in table.rows] == ["0", "1"]  # the best first

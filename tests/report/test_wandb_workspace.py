@@ -15,9 +15,9 @@ from cvx.report.outline import PARAMETERS, SECTIONS
 from cvx.report.wandb_panels import metric_keys
 from cvx.store import Store
 from cvx.store.runs import Run
-from cvx.tracking import Patience, Target, WandbSink
+from cvx.tracking import Target, Timeouts, WandbSink
 
-HASTY = Patience(connect=5, finish=3, appear=3)
+HASTY = Timeouts(connect=5, finish=3, appear=3)
 NOT_RECORDED = {"lr", "time/images_per_s", "val/ece", *FRAME_NUMBERS, *MASK_NUMBERS}
 """What training logs and the recorded run of these tests does not."""
 TWO = ["tiles-test_resnet:v0", "tiles-test_resnet:v1"]

@@ -11,7 +11,7 @@ import yaml
 from gradio_client import Client
 from small_store import ROOT, served
 
-from demo.backend.run_history import History
+from demo.backend.run_history import RunHistory
 
 PROJECT = "tester/maps"
 SHORT = {"epochs": 1, "warmup_epochs": 0}
@@ -92,7 +92,7 @@ def check_demo(root):
 
 def check_groups(root):
     """The demo knows which runs are trials of one sweep."""
-    groups = sorted(past.group for past in History(root).chronicle().of("digits"))
+    groups = sorted(past.group for past in RunHistory(root).chronicle().of("digits"))
     assert groups[0] == "" and groups[1] and groups[1] == groups[2]
 
 

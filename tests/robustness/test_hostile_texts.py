@@ -16,7 +16,7 @@ from cvx.sweeps.sweep_file import read as read_sweep
 from cvx.tracking.run_link import FILE
 from cvx.tracking.run_link import read_link as read_wandb_link
 from demo.state.selection import read_link
-from demo.state.tab_link import Link
+from demo.state.tab_link import TabLink
 
 # YAML
 
@@ -169,6 +169,6 @@ def test_a_query_string_of_any_text_is_a_choice_that_can_be_made(text):
     assert again == choice
     assert all(picked[name].index == picks[name].index for name in choice.datasets if name in picks)
     for tab in ("film", "points", "runs"):
-        link = Link(tab, pairs)
+        link = TabLink(tab, pairs)
         assert link.one("run", ["x", "y"]) in ("x", "y") and set(link.some("run", ["x"])) <= {"x"}
         assert 0 <= link.number("epoch", most=60) <= 60

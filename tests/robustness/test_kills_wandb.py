@@ -17,10 +17,10 @@ from wandb_arrivals import WHERE, assert_arrived, by_step, media, numbers
 from cvx.store import Store
 from cvx.store.maintenance import examine
 from cvx.store.runs import read_rows
-from cvx.tracking import Patience, publish, pull
+from cvx.tracking import Timeouts, publish, pull
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LONGEST_S)]
-PATIENT = Patience(appear=3)
+PATIENT = Timeouts(appear=3)
 
 
 PUBLISH = """

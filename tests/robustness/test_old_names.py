@@ -11,7 +11,7 @@ from cvx.__main__ import main
 from cvx.store import Store
 from cvx.tracking import publish
 from demo.api import handlers
-from demo.backend.service import Shelf
+from demo.backend.service import ModelService
 
 OLD = ("\udc94L", "\udc94M", "blue", "gray")
 """As Python names class folders of an archive from Japan."""
@@ -42,7 +42,7 @@ def test_the_report_shows_them(store):
 
 
 def test_the_endpoint_models_shows_them_beside_all_others(store):
-    held = handlers.held(Shelf(store.root).listing())
+    held = handlers.held(ModelService(store.root).listing())
     assert len(held["models"]) == len(store.models())
     assert SHOWN[0] in json.dumps(held, ensure_ascii=False).encode().decode()
 

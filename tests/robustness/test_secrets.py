@@ -14,7 +14,7 @@ from wandb_server import KEY
 from wandb_server import server as stand_in
 
 from cvx.__main__ import main
-from cvx.tracking import tracked
+from cvx.tracking import wandb_sinks
 
 ROOT = Path(__file__).parents[2]
 SECRET = "5ec2e7" + "f00dcafe1234" * 2 + "deadbeef99"
@@ -142,7 +142,7 @@ def test_a_password_in_the_address_of_the_server_is_in_no_output_no_file_and_no_
     root, project = tmp_path / "store", "--project=tester/maps"
     record(root)
     begin()
-    with tracked("on", "tester/maps") as sinks:
+    with wandb_sinks("on", "tester/maps") as sinks:
         record(root, "run-b", sinks=sinks)
     ask("publish", "run-a", project)
     ask("pull", "tester/maps")
@@ -178,7 +178,7 @@ def test_an_odd_key_is_one_line_without_it_and_a_run_is_recorded_all_the_same(
     secret = SECRET[:20]
     monkeypatch.setenv("WANDB_API_KEY", form.format(secret))
     wandb.teardown()
-    with tracked("auto", "maps") as sinks:
+    with wandb_sinks("auto", "maps") as sinks:
         folder = record(tmp_path / "store", sinks=sinks)
     assert (folder / "summary.json").is_file()
     capfd.readouterr()

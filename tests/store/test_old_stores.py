@@ -117,11 +117,11 @@ def test_an_older_sweep_is_continued_with_the_points_it_had_not_tried(unpack, tm
 
 @pytest.mark.parametrize("name", PACKED)
 def test_the_demo_lists_an_older_store_its_runs_and_how_alike_its_models_look(unpack, name):
-    from demo.backend.run_history import History
-    from demo.backend.service import Shelf
+    from demo.backend.run_history import RunHistory
+    from demo.backend.service import ModelService
 
     root = unpack(name)
-    shelf, history = Shelf(root), History(root)
+    shelf, history = ModelService(root), RunHistory(root)
     chronicle, listing = history.chronicle(), shelf.listing()
     assert {past.name for past in chronicle.runs} == {run.name for run in list_runs(root)} and not chronicle.broken
     assert all(history.rows(past) for past in chronicle.runs)

@@ -8,7 +8,7 @@ from PIL import Image
 from small_runs import add_run
 from small_store import add_model, make_splits
 
-from cvx.comparison.result_cache import keep
+from cvx.comparison.result_cache import save_cached
 from cvx.comparison.tables import write_table
 from cvx.files import read_json, write_json
 from cvx.report.html import write
@@ -37,7 +37,7 @@ def make_kept_store(root):
     folder = root / "runs" / add_run(store, tiles, "vit_mini", epochs=2)
     write_json(folder / "summary.json", {**read_json(folder / "summary.json"), "best": first.reference, "epochs": 2})
     write_json(folder / "wandb.json", {"entity": "tester", "project": "maps", "id": folder.name})
-    keep(store, "pairs", {"model": first.card.sha256}, {"cosine": np.zeros(3)})
+    save_cached(store, "pairs", {"model": first.card.sha256}, {"cosine": np.zeros(3)})
     add_sweep(root)
     add_outputs(root)
     picture = root / "attributions" / "tiles" / "vit_mini" / "red_0.png"

@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from cvx.maps.explanation import View
+from cvx.maps.explanation import Explanation
 from cvx.store.checkpoint import Card
 
 NAMES = ("cat", "dog", "owl")
@@ -31,7 +31,9 @@ def view_of(attribution, logits=None, targets=None, classes=NAMES, size=None):
     logits = np.zeros((n, len(classes)), np.float32) if logits is None else np.asarray(logits, np.float32)
     targets = np.zeros(n, np.int64) if targets is None else targets
     card = card_of(None, classes, h, c)
-    return View("a:v0", card, noise(n, h, w, c), logits, targets, attribution.astype(np.float32), "logit", "gradient")
+    return Explanation(
+        "a:v0", card, noise(n, h, w, c), logits, targets, attribution.astype(np.float32), "logit", "gradient"
+    )
 
 
 def maps(*parts):

@@ -7,9 +7,9 @@ import pytest
 from recorded_run import EPOCHS, LOGS, record
 
 from cvx.store.runs import read_rows
-from cvx.tracking import Patience, Target, WandbSink
+from cvx.tracking import Target, Timeouts, WandbSink
 
-HASTY = Patience(connect=5, ask=3, finish=3, artifact=9, appear=3)
+HASTY = Timeouts(connect=5, ask=3, finish=3, artifact=9, appear=3)
 WHERE = Target("", "maps")
 
 

@@ -10,7 +10,7 @@ from recorded_run import record
 from wandb_arrivals import HASTY
 from wandb_server.state import Collection, Version
 
-from cvx.tracking.best_alias import settle_best
+from cvx.tracking.best_alias import update_best_alias
 
 NAME = "tiles-test_resnet"
 
@@ -63,11 +63,11 @@ def said(acc1, role="best"):
 )
 def test_the_best_is_found_whoever_had_the_alias(wandb_server, facts, best):
     found = put(wandb_server, *facts)
-    settle_best("tester/maps", NAME, HASTY)
+    update_best_alias("tester/maps", NAME, HASTY)
     assert found.find("best").index == best
     for one in found.committed:
         found.move_alias("best", one)
-        settle_best("tester/maps", NAME, HASTY)
+        update_best_alias("tester/maps", NAME, HASTY)
         assert found.find("best").index == best
 
 
@@ -84,10 +84,10 @@ def test_a_move_that_another_run_undid_is_made_again(wandb_server):
             move("best", found.committed[1])
 
     found.move_alias = undone_once
-    settle_best("tester/maps", NAME, HASTY)
+    update_best_alias("tester/maps", NAME, HASTY)
     assert found.find("best").index == 0 and moves == [0, 0]
 
 
 def test_a_name_with_no_version_is_left_alone(wandb_server):
     put(wandb_server)
-    settle_best("tester/maps", NAME, HASTY)
+    update_best_alias("tester/maps", NAME, HASTY)

@@ -12,7 +12,7 @@ from cvx.__main__ import main
 from cvx.files import read_json, write_json
 from cvx.store import Store
 from cvx.store.provenance import provenance
-from cvx.tracking import looking, publish, pull
+from cvx.tracking import log_command, publish, pull
 from cvx.tracking.account import PATIENT
 from cvx.tracking.artifacts import artifact_of
 
@@ -135,7 +135,7 @@ def test_an_imported_model_is_sent_by_what_looks_at_it_and_others_are_named(wand
     card = store.resolve("tiles-test_vit").folder / "card.json"
     write_json(card, {**read_json(card), "role": "imported", "run": ""})
     for _ in range(2):
-        with looking("compare", "auto", "maps", store, HASTY) as findings:
+        with log_command("compare", "auto", "maps", store, HASTY) as findings:
             findings.models = store.models()
     assert "not linked to tiles-test_resnet:v0, which W&B has not got" in capsys.readouterr().err
     first, second = runs_of(wandb_server, "compare")
@@ -170,12 +170,12 @@ def test_models_come_where_w_and_b_takes_no_note_of_their_use(wandb_server, tmp_
 def test_with_no_account_nothing_changes(tmp_path, capsys):
     store, splits = Store(tmp_path), make_splits("tiles", 8, 16, 3, True)
     entry = add_model(store, splits, "test_resnet")
-    with looking("evaluate", "auto", "", store) as findings:
+    with log_command("evaluate", "auto", "", store) as findings:
         findings.models = [entry or store.models()[0]]
     assert capsys.readouterr() == ("", "")
-    with pytest.raises(ValueError, match="wandb login"), looking("evaluate", "on", "", store):
+    with pytest.raises(ValueError, match="wandb login"), log_command("evaluate", "on", "", store):
         pass
-    with pytest.raises(ValueError, match=r"\[ENTITY/\]PROJECT"), looking("evaluate", "off", "a b", store):
+    with pytest.raises(ValueError, match=r"\[ENTITY/\]PROJECT"), log_command("evaluate", "off", "a b", store):
         pass
 
 
@@ -187,7 +187,7 @@ def test_a_model_that_was_deleted_on_wandb_is_named_and_the_numbers_are_there(
     wandb_server.delete_run("maps", "run-a")
     store = Store(tmp_path)
     monkeypatch.setenv("WANDB_RUN_ID", "of-a-training-run")
-    with looking("evaluate", "auto", "maps", store, HASTY) as findings:
+    with log_command("evaluate", "auto", "maps", store, HASTY) as findings:
         findings.models, findings.numbers = [store.resolve(NAME)], {"test/acc1": 0.5}
     assert f"not linked to {NAME}:v0, which W&B has not got" in capsys.readouterr().err
     (run,) = runs_of(wandb_server, "evaluate")
@@ -200,7 +200,7 @@ def test_a_command_has_done_its_work_before_w_and_b_is_asked(wandb_server, tmp_p
     record(tmp_path)
     wandb_server.fail("down")
     store = Store(tmp_path)
-    with looking("evaluate", "auto", "maps", store, HASTY) as findings:
+    with log_command("evaluate", "auto", "maps", store, HASTY) as findings:
         findings.models = [store.resolve(NAME)]
         print("found")
     said = capsys.readouterr()
@@ -210,6 +210,6 @@ def test_a_command_has_done_its_work_before_w_and_b_is_asked(wandb_server, tmp_p
 def test_one_rank_speaks_for_all(wandb_server, tmp_path, monkeypatch):
     monkeypatch.setenv("RANK", "1")
     record(tmp_path)
-    with looking("evaluate", "on", "maps", Store(tmp_path)) as findings:
+    with log_command("evaluate", "on", "maps", Store(tmp_path)) as findings:
         findings.models = [Store(tmp_path).resolve(NAME)]
     assert runs_of(wandb_server, "evaluate") == []

@@ -14,7 +14,7 @@ from wandb_arrivals import assert_arrived, check_artifacts, check_film, stream
 
 from cvx.metrics import classification
 from cvx.store.runs import Run, read_rows
-from cvx.tracking import Once, Target, target, tracked
+from cvx.tracking import Once, Target, target, wandb_sinks
 from cvx.tracking.run_link import read_link
 
 
@@ -127,7 +127,7 @@ def test_a_row_that_is_not_a_number_arrives_as_such(streamed):
 
 
 def test_without_an_account_a_run_records_locally_and_says_how_to_publish(tmp_path, capsys):
-    with tracked("auto", "") as sinks:
+    with wandb_sinks("auto", "") as sinks:
         assert capsys.readouterr().err == ""
         record(tmp_path / "store", sinks=sinks)
     said = capsys.readouterr().err
@@ -137,24 +137,24 @@ def test_without_an_account_a_run_records_locally_and_says_how_to_publish(tmp_pa
 def test_a_command_that_trains_many_runs_says_once_for_all_of_them_how_to_publish(tmp_path, capsys):
     once = Once()
     for name in ("run-a", "run-b"):
-        with tracked("auto", "", once=once) as sinks:
+        with wandb_sinks("auto", "", once=once) as sinks:
             record(tmp_path / "store", name=name, sinks=sinks, last=False)
     said = capsys.readouterr().err
     assert said.count("\n") == 1 and said.endswith(f": python -m cvx publish --artifacts={tmp_path / 'store'}\n")
 
 
 def test_off_says_nothing_and_on_insists(capsys):
-    with tracked("off", "") as sinks:
+    with wandb_sinks("off", "") as sinks:
         assert sinks == []
     assert capsys.readouterr().err == ""
-    with pytest.raises(ValueError, match="wandb login"), tracked("on", ""):
+    with pytest.raises(ValueError, match="wandb login"), wandb_sinks("on", ""):
         pass
 
 
 @pytest.mark.parametrize("mode", ["offline", "disabled"])
 def test_wandb_mode_means_what_it_means_elsewhere(monkeypatch, wandb_server, tmp_path, mode, capsys):
     monkeypatch.setenv("WANDB_MODE", mode)
-    with tracked("auto", "") as sinks:
+    with wandb_sinks("auto", "") as sinks:
         record(tmp_path / "store", sinks=sinks)
     assert f"WANDB_MODE={mode}" in capsys.readouterr().err
     assert wandb_server.requests == []
@@ -162,7 +162,7 @@ def test_wandb_mode_means_what_it_means_elsewhere(monkeypatch, wandb_server, tmp
 
 def test_only_the_first_rank_streams(monkeypatch, wandb_server):
     monkeypatch.setenv("RANK", "1")
-    with tracked("auto", "") as sinks:
+    with wandb_sinks("auto", "") as sinks:
         assert sinks == []
 
 

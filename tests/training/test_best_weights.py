@@ -14,11 +14,11 @@ from PIL import Image
 from timm.layers import DropPath
 
 from cvx import data
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.distributed import Ranks
 from cvx.store import Store
 from cvx.store.runs import Run
-from cvx.training.loop import InterruptedTraining, finish, look, run_epochs
+from cvx.training.loop import InterruptedTraining, evaluate_and_record, finish, run_epochs
 from cvx.training.saved_state import load_state, save_state
 from cvx.training.session import open_session
 
@@ -27,7 +27,7 @@ CONFIG = TrainConfig(dataset="digits", model="test_resnet", epochs=3, batch_size
 
 @pytest.fixture
 def place(tmp_path, data_root):
-    return Place(artifacts=tmp_path / "store", data=data_root, device="cpu")
+    return RunOptions(artifacts=tmp_path / "store", data=data_root, device="cpu")
 
 
 @pytest.fixture(scope="module")
@@ -65,7 +65,7 @@ def test_the_moving_average_is_what_is_judged_kept_tested_and_stored(place, spli
     with open_session(config, place, Ranks(), ()) as session:
         say_always(session.learner.classifier, 3)
         say_always(session.learner.ema.module, 7)
-        look(session, 1)
+        evaluate_and_record(session, 1)
         summary = finish(session)
     (row,) = Run(place.artifacts / "runs" / summary["run"]).rows()
     assert row["val/acc1"] == share(splits.val, 7) and row["val/loss"] == loss(row["val/acc1"], 1.0)
@@ -78,7 +78,7 @@ def test_the_weights_that_were_best_on_val_are_tested_and_stored_not_the_last(pl
     with open_session(CONFIG, place, Ranks(), ()) as session:
         for epoch, label in ((1, rare), (2, common), (3, rare)):
             say_always(session.learner.judged, label)
-            look(session, epoch)
+            evaluate_and_record(session, epoch)
         summary = finish(session)
     assert (splits.val.labels == rare).sum() < (splits.val.labels == common).sum(), "else nothing is best"
     assert summary["best_epoch"] == 2
@@ -95,7 +95,7 @@ def test_of_equal_accuracies_the_lower_loss_is_best_and_of_equal_losses_the_firs
     with open_session(CONFIG, place, Ranks(), ()) as session:
         for epoch, one in enumerate(sureness, start=1):  # right one time in ten: the surer, the higher the loss
             say_always(session.learner.judged, 0, float(one))
-            look(session, epoch)
+            evaluate_and_record(session, epoch)
         assert session.best_epoch == best
         losses = [row["val/loss"] for row in session.writer.rows()]
     accuracy = session.best_acc1
@@ -107,7 +107,7 @@ def test_a_higher_accuracy_is_better_however_high_its_loss(place, splits):
     with open_session(CONFIG, place, Ranks(), ()) as session:
         for epoch, (label, sureness) in enumerate(((rare, 1.0), (common, 30.0), (rare, 1.0)), start=1):
             say_always(session.learner.judged, label, sureness)
-            look(session, epoch)
+            evaluate_and_record(session, epoch)
         assert session.best_epoch == 2
 
 
@@ -188,7 +188,7 @@ def test_a_resumed_run_drops_the_paths_that_it_would_have_dropped_without_the_st
         with pytest.raises(InterruptedTraining) as caught:
             run_epochs(session)
     assert caught.value.step == 1
-    again = Place(**{**vars(place), "resume": caught.value.run})
+    again = RunOptions(**{**vars(place), "resume": caught.value.run})
     with open_session(TrainConfig(), again, Ranks(), ()) as session:
         run_epochs(session)
         assert torch.equal(weights(session), expected)

@@ -13,7 +13,7 @@ import pytest
 import torch
 
 from cvx import data
-from cvx.config import Place, TrainConfig
+from cvx.config import RunOptions, TrainConfig
 from cvx.files import read_json, write_json
 from cvx.store import Store
 from cvx.store.runs import Run, frame_epochs, list_runs
@@ -27,7 +27,7 @@ QUICK = TrainConfig(
 
 @pytest.fixture
 def place(tmp_path, data_root):
-    return Place(artifacts=tmp_path / "store", data=data_root, device="cpu")
+    return RunOptions(artifacts=tmp_path / "store", data=data_root, device="cpu")
 
 
 class StopAt:
@@ -72,7 +72,7 @@ def assert_same_records(a, b):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_root):
     """One run of QUICK, trained once for the tests that only read it."""
-    place = Place(artifacts=tmp_path_factory.mktemp("store"), data=data_root, device="cpu")
+    place = RunOptions(artifacts=tmp_path_factory.mktemp("store"), data=data_root, device="cpu")
     return train(QUICK, place), place
 
 

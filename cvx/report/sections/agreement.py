@@ -6,14 +6,14 @@ from cvx import comparison
 from cvx.comparison import AGREEMENT_WORDS, Agreement
 from cvx.report.blocks import Block, Heading, Matrices, Matrix, Text
 from cvx.report.sections.maps import map_grid
-from cvx.report.snapshot import Part, Study, placeless
+from cvx.report.snapshot import DatasetResults, StoreSnapshot, placeless
 
 SHOWN = ("spearman", "spearman_signed", "topk", "ssim")
 FLOOR_WORDS = {"sobel": "edges", "random": "noise", "other_image": "other images"}
 NUM_DIFFERENT = 8
 
 
-def agreement(study: Study) -> list[Block]:
+def agreement(study: StoreSnapshot) -> list[Block]:
     """Compare the models of each dataset pair by pair, on the images that the page's maps are of."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -23,7 +23,7 @@ def agreement(study: Study) -> list[Block]:
     return [*blocks, Text(comparison.WHY_NOT_PIXELWISE, "note")] if len(study.parts) > 1 else blocks
 
 
-def _of_dataset(study: Study, part: Part) -> list[Block]:
+def _of_dataset(study: StoreSnapshot, part: DatasetResults) -> list[Block]:
     references = [one.entry.reference for one in part.lookers]
     try:
         found = comparison.agreement(study.store, references, comparison.Options(num=study.num), study.runtime, SHOWN)

@@ -6,13 +6,13 @@ from cvx.metrics.embedding import METHODS, align
 from cvx.plotting.colors import class_colors
 from cvx.report import charts
 from cvx.report.blocks import Block, Figure, Figures, Heading, Text, png_uri
-from cvx.report.snapshot import Part, Past, Study, placeless
+from cvx.report.snapshot import DatasetResults, RunRecord, StoreSnapshot, placeless
 from cvx.store.npz import read_frame
 
 LAYOUT_WORDS = {"pca": "PCA", "tsne": "t-SNE", "umap": "UMAP"}
 
 
-def embeddings(study: Study) -> list[Block]:
+def embeddings(study: StoreSnapshot) -> list[Block]:
     """Draw the test images' logits by PCA, t-SNE and UMAP, with the numbers that say how far to trust it."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -35,7 +35,7 @@ def embeddings(study: Study) -> list[Block]:
     return blocks or [Text("No finished run of this store has embeddings.", "note")]
 
 
-def _embedded(part: Part) -> list[tuple[str, Past]]:
+def _embedded(part: DatasetResults) -> list[tuple[str, RunRecord]]:
     return [(name, past) for name, past in part.judged() if (past.run.folder / "embeddings" / "test.npz").is_file()]
 
 
@@ -46,7 +46,7 @@ def _aligned(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dic
     return arrays | {one: align(arrays[one], first[one]) for one in METHODS}
 
 
-def _planes(name: str, past: Past, arrays: dict[str, np.ndarray]) -> list[Figure]:
+def _planes(name: str, past: RunRecord, arrays: dict[str, np.ndarray]) -> list[Figure]:
     numbers = (past.summary or {}).get("separability", {})
     labels, wrong = arrays["labels"], arrays["logits"].argmax(axis=1) != arrays["labels"]
     colors = class_colors(arrays["logits"].shape[1])

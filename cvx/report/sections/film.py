@@ -11,8 +11,8 @@ from cvx.attribution import rescale, to_heatmap
 from cvx.plotting.colors import colorize, gray_or_rgb
 from cvx.plotting.labels import CLIP, number, percent
 from cvx.report import charts
-from cvx.report.blocks import Block, Figure, Figures, Film, Heading, Reel, Text, data_uri
-from cvx.report.snapshot import Part, Past, Study, placeless
+from cvx.report.blocks import Block, Figure, Figures, Film, Heading, ModelFrames, Text, data_uri
+from cvx.report.snapshot import DatasetResults, RunRecord, StoreSnapshot, placeless
 from cvx.store.npz import read_frame
 
 NUM_FILM = 8
@@ -20,13 +20,13 @@ NUM_FILM = 8
 MAX_FRAMES = 13
 
 
-def film(study: Study) -> list[Block]:
+def film(study: StoreSnapshot) -> list[Block]:
     """Put every model's film side by side, and tell whether its maps settle before its accuracy."""
     blocks = [block for part in study.parts if part.samples is not None for block in _of_dataset(study, part)]
     return blocks or [Text("No run of this store has a film.", "note")]
 
 
-def _of_dataset(study: Study, part: Part) -> list[Block]:
+def _of_dataset(study: StoreSnapshot, part: DatasetResults) -> list[Block]:
     reels, figures, problems = [], [], []
     for name, past in _filmed(part):
         try:
@@ -46,7 +46,7 @@ def _of_dataset(study: Study, part: Part) -> list[Block]:
     return [*blocks, *problems]
 
 
-def _film(part: Part, reels: Sequence[Reel]) -> Film:
+def _film(part: DatasetResults, reels: Sequence[ModelFrames]) -> Film:
     assert part.samples is not None
     split = part.samples.split.head(NUM_FILM)
     images = tuple(data_uri(gray_or_rgb(np.asarray(image))) for image in split.images)
@@ -54,20 +54,20 @@ def _film(part: Part, reels: Sequence[Reel]) -> Film:
     return Film(f"film-{part.dataset}", images, labels, tuple(reels))
 
 
-def _settling_figure(name: str, settling: comparison.Settling, salt: str) -> Figure:
+def _settling_figure(name: str, settling: comparison.MapConvergence, salt: str) -> Figure:
     curve = settling.curve()
     low = float(np.nanmin([*curve, 0.0]))
-    shown = [charts.Line(settling.epochs, settling.accuracy, 0), charts.Line(settling.epochs, curve, 1)]
+    shown = [charts.PlotLine(settling.epochs, settling.accuracy, 0), charts.PlotLine(settling.epochs, curve, 1)]
     drawn = charts.lines(shown, "epoch", salt, y_range=(low, 1), size=(4.2, 2.3))
     sentence = settling.sentence().partition(": ")[2]
     return Figure(name, drawn, sentence[:1].upper() + sentence[1:])
 
 
-def _filmed(part: Part) -> list[tuple[str, Past]]:
+def _filmed(part: DatasetResults) -> list[tuple[str, RunRecord]]:
     return [(name, past) for name, past in part.judged() if past.run.frames("film")]
 
 
-def _reel(name: str, past: Past) -> Reel:
+def _reel(name: str, past: RunRecord) -> ModelFrames:
     frames = past.run.frames("film")
     every = list(frames)
     epochs = [every[i] for i in np.unique(np.linspace(0, len(every) - 1, MAX_FRAMES).round().astype(int))]
@@ -83,7 +83,7 @@ def _reel(name: str, past: Past) -> Reel:
         strengths.append(number(float(norms.mean())))
     sprites = tuple(data_uri(np.concatenate(column)) for column in columns if column)
     told = tuple(percent(accuracy[epoch]) if epoch in accuracy else "–" for epoch in epochs)
-    return Reel(name, tuple(epochs), told, tuple(strengths), sprites)
+    return ModelFrames(name, tuple(epochs), told, tuple(strengths), sprites)
 
 
 def _attribution(path: Path) -> Float32[np.ndarray, "m c h w"]:

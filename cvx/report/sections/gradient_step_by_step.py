@@ -8,12 +8,12 @@ import torch
 from jaxtyping import Float32
 
 from cvx.attribution import frozen, rescale, to_heatmap
-from cvx.maps.explanation import View, top_classes
+from cvx.maps.explanation import Explanation, top_classes
 from cvx.models import Classifier
 from cvx.plotting import colors
 from cvx.plotting.labels import CLIP, percent
-from cvx.report.blocks import Block, Command, Heading, Listing, Step, Steps, Table, Text, data_uri
-from cvx.report.snapshot import Looker, Part, Study
+from cvx.report.blocks import Block, Command, Heading, LabeledList, Step, Steps, Table, Text, data_uri
+from cvx.report.snapshot import DatasetResults, ExplainedModel, StoreSnapshot
 
 LEVELS = (1, 8, 32)
 """Changes of a pixel that are tried, in steps of 1/255."""
@@ -39,7 +39,7 @@ READING = (
 
 
 @dataclass(frozen=True)
-class Trial:
+class PixelChange:
     """One small change of the image: what the gradient foretells and what the network then says."""
 
     what: str
@@ -48,7 +48,7 @@ class Trial:
     measured: float
 
 
-def lesson(study: Study) -> list[Block]:
+def lesson(study: StoreSnapshot) -> list[Block]:
     """Lead through one image: the first that the most accurate model of the finest dataset gets right."""
     chosen = _choose(study)
     if chosen is None:
@@ -67,13 +67,13 @@ def lesson(study: Study) -> list[Block]:
         Text(_tested(label)),
         _table(trials(classifier, looker, row)),
         Heading("How to read the maps on this page"),
-        Listing(READING),
+        LabeledList(READING),
         Text("The same for any image and model of this store, on a page to play with:"),
         Command("python demo/app.py"),
     ]
 
 
-def _choose(study: Study) -> tuple[Part, Looker, int] | None:
+def _choose(study: StoreSnapshot) -> tuple[DatasetResults, ExplainedModel, int] | None:
     parts = [part for part in study.parts if part.lookers]
     if not parts:
         return None
@@ -83,7 +83,7 @@ def _choose(study: Study) -> tuple[Part, Looker, int] | None:
     return part, looker, int(right[0]) if len(right) else 0
 
 
-def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
+def _steps(looker: ExplainedModel, row: int) -> tuple[Step, ...]:
     view = looker.view
     image, one = view.images[row], view.attribution[row : row + 1]
     signed = rescale(list(to_heatmap(one, "signed")), mode="each", clip=CLIP)[0].values
@@ -113,7 +113,7 @@ def _steps(looker: Looker, row: int) -> tuple[Step, ...]:
     )
 
 
-def _score(view: View, row: int) -> str:
+def _score(view: Explanation, row: int) -> str:
     pred, target = int(view.preds[row]), view.targets[row]
     label, prob = view.card.classes[target], percent(float(view.probs[row, target]))
     return (
@@ -131,7 +131,7 @@ def _tested(label: str) -> str:
     )
 
 
-def trials(classifier: Classifier, looker: Looker, row: int) -> list[Trial]:
+def trials(classifier: Classifier, looker: ExplainedModel, row: int) -> list[PixelChange]:
     """Change the strongest pixel, a middling one and all pixels, and ask the network again."""
     gradient = looker.view.attribution[row]
     order = np.argsort(np.abs(gradient), axis=None)
@@ -141,7 +141,7 @@ def trials(classifier: Classifier, looker: Looker, row: int) -> list[Trial]:
     steps = [_step(gradient, where, level) for _, where, level in changes]
     measured = _differences(classifier, looker, row, steps)
     return [
-        Trial(what, level, float((step.astype(np.float64) * gradient).sum()), change)
+        PixelChange(what, level, float((step.astype(np.float64) * gradient).sum()), change)
         for (what, _, level), step, change in zip(changes, steps, measured, strict=True)
     ]
 
@@ -153,7 +153,7 @@ def _step(gradient: Float32[np.ndarray, "c h w"], where: np.ndarray, level: int)
 
 
 def _differences(
-    classifier: Classifier, looker: Looker, row: int, steps: Sequence[Float32[np.ndarray, "c h w"]]
+    classifier: Classifier, looker: ExplainedModel, row: int, steps: Sequence[Float32[np.ndarray, "c h w"]]
 ) -> list[float]:
     """Return by how much the score changes; in float64, since the changes are small."""
     image = looker.view.images[row].astype(np.float64).transpose(2, 0, 1) / 255
@@ -164,6 +164,6 @@ def _differences(
     return (scores[1:] - scores[0]).tolist()
 
 
-def _table(found: Sequence[Trial]) -> Table:
+def _table(found: Sequence[PixelChange]) -> Table:
     rows = tuple((one.what, f"{one.levels}/255", f"{one.foretold:+.4f}", f"{one.measured:+.4f}") for one in found)
     return Table(("change", "by", "the gradient says", "the network says"), rows)

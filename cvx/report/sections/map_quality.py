@@ -10,7 +10,7 @@ from cvx import comparison
 from cvx.comparison import AGREEMENT_WORDS, MAPS, Faithfulness, Options, Sanity, tables
 from cvx.report import charts
 from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text
-from cvx.report.snapshot import Part, Study, placeless
+from cvx.report.snapshot import DatasetResults, StoreSnapshot, placeless
 
 TESTS = {
     "deletion_mean": "Deletion (mean)",
@@ -28,7 +28,7 @@ MAP_WORDS = {
 Found = TypeVar("Found")
 
 
-def localization(study: Study) -> list[Block]:
+def localization(study: StoreSnapshot) -> list[Block]:
     """Score maps on masks where masks are known, beside chance, and epoch by epoch."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -37,7 +37,7 @@ def localization(study: Study) -> list[Block]:
     return blocks
 
 
-def _on_masks(study: Study, part: Part) -> list[Block]:
+def _on_masks(study: StoreSnapshot, part: DatasetResults) -> list[Block]:
     found, trouble = _ask(study, part, comparison.localization, Options(num=study.num))
     if found is None:
         return trouble
@@ -49,7 +49,7 @@ def _on_masks(study: Study, part: Part) -> list[Block]:
     return [Table(("model", *found.names), tuple(rows), caption=caption)]
 
 
-def _mask_curves(part: Part) -> list[Block]:
+def _mask_curves(part: DatasetResults) -> list[Block]:
     """Draw where the maps of the film's images lie, after each epoch."""
     told = {"mass": "Share of the map that lies on the mask", "pointing": "Strongest pixel on the mask"}
     runs = [(name, settling) for name, past in part.judged() if (settling := _settling(part, past)) is not None]
@@ -59,11 +59,11 @@ def _mask_curves(part: Part) -> list[Block]:
     figures = []
     for measure, title in told.items():
         lines = [
-            charts.Line(settling.epochs, [float(np.nanmean(frame)) for frame in settling.on_mask[measure]], i)
+            charts.PlotLine(settling.epochs, [float(np.nanmean(frame)) for frame in settling.on_mask[measure]], i)
             for i, (_, settling) in enumerate(runs)
         ]
         chance = part.mask_share()
-        lines.append(charts.Line([0, max(settling.epochs[-1] for _, settling in runs)], [chance, chance], -1))
+        lines.append(charts.PlotLine([0, max(settling.epochs[-1] for _, settling in runs)], [chance, chance], -1))
         drawn = charts.lines(lines, "epoch", f"mask-{part.dataset}-{measure}", y_range=(0, 1), size=(4.2, 2.5))
         figures.append(Figure(title, drawn))
     names = [*(name for name, _ in runs), "chance: the mask's share of the image"]
@@ -71,19 +71,19 @@ def _mask_curves(part: Part) -> list[Block]:
     return [Heading("By epoch", "maps of the film's images"), Figures(tuple(figures), legend, layout="pairs")]
 
 
-def _settling(part: Part, past: Any) -> comparison.Settling | None:
+def _settling(part: DatasetResults, past: Any) -> comparison.MapConvergence | None:
     try:
         return part.settling(past)
     except (ValueError, OSError):  # the film's section names it
         return None
 
 
-def faithfulness(study: Study) -> list[Block]:
+def faithfulness(study: StoreSnapshot) -> list[Block]:
     """Draw what models say while pixels go or come, in their maps' order and in the controls'."""
     return _of_parts(study, "faithfulness", comparison.faithfulness, _removal)
 
 
-def _removal(part: Part, found: Faithfulness) -> list[Block]:
+def _removal(part: DatasetResults, found: Faithfulness) -> list[Block]:
     blocks: list[Block] = [Text(found.verdict(i), "finding") for i in range(len(found.references))]
     figures = tuple(
         Figure(
@@ -101,9 +101,9 @@ def _removal(part: Part, found: Faithfulness) -> list[Block]:
     return [*blocks, Figures(figures, legend), Table(tuple(head), _tuples(rows), num_names=3, caption=caption)]
 
 
-def _removal_curves(part: Part, found: Faithfulness, i: int, test: str) -> Any:
+def _removal_curves(part: DatasetResults, found: Faithfulness, i: int, test: str) -> Any:
     lines = [
-        charts.Line(100 * found.shares(test), 100 * found.curve(i, test, name), _map_color(k))
+        charts.PlotLine(100 * found.shares(test), 100 * found.curve(i, test, name), _map_color(k))
         for k, name in reversed(list(enumerate(MAPS)))
     ]
     verb = "put in" if test.startswith("insertion") else "removed"
@@ -116,20 +116,20 @@ def _map_color(k: int) -> int:
     return {0: 0, 1: -1}.get(k, k - 1)
 
 
-def sanity(study: Study) -> list[Block]:
+def sanity(study: StoreSnapshot) -> list[Block]:
     """Draw what is left of the maps when blocks are randomized from the output, and give the verdict."""
     return _of_parts(study, "sanity", comparison.sanity, _randomized)
 
 
-def _randomized(part: Part, found: Sanity) -> list[Block]:
+def _randomized(part: DatasetResults, found: Sanity) -> list[Block]:
     blocks: list[Block] = [Text(found.verdict(i), "finding") for i in range(len(found.references))]
     figures = []
     for name in found.names:
         lines = []
         for i in range(len(found.references)):
             means = [1.0, *(found.after(i, name, block).mean for block in found.blocks(i))]
-            lines.append(charts.Line(np.linspace(0, 100, len(means)), means, i))
-            lines.append(charts.Line([103, 110], [found.floor(i, name, "other_image").mean] * 2, i))
+            lines.append(charts.PlotLine(np.linspace(0, 100, len(means)), means, i))
+            lines.append(charts.PlotLine([103, 110], [found.floor(i, name, "other_image").mean] * 2, i))
         drawn = charts.lines(lines, "% of blocks randomized", f"sanity-{part.dataset}-{name}", y_range=(-0.25, 1))
         figures.append(Figure(AGREEMENT_WORDS[name][0], drawn, "Short lines: its own maps of other images."))
     legend = tuple((charts.css_color(i), name) for i, name in enumerate(found.columns))
@@ -141,12 +141,12 @@ def _randomized(part: Part, found: Sanity) -> list[Block]:
     return [*blocks, Figures(tuple(figures), legend), Table(tuple(head), _tuples(rows), num_names=2, caption=caption)]
 
 
-def stability(study: Study) -> list[Block]:
+def stability(study: StoreSnapshot) -> list[Block]:
     """Tell how much noise moves the maps, and how much training still did."""
     return _of_parts(study, "stability", comparison.stability, _steadiness)
 
 
-def _steadiness(part: Part, found: comparison.Table) -> list[Block]:
+def _steadiness(part: DatasetResults, found: comparison.ModelTable) -> list[Block]:
     settled = {past.run.name: _settling(part, past) for _, past in part.judged()}
     rows = []
     for i, one in enumerate(part.lookers):
@@ -167,7 +167,7 @@ def _steadiness(part: Part, found: comparison.Table) -> list[Block]:
     return [Table(columns, tuple(rows), caption=caption)]
 
 
-def _epochs(settling: comparison.Settling | None) -> tuple[str, str, str]:
+def _epochs(settling: comparison.MapConvergence | None) -> tuple[str, str, str]:
     if settling is None:
         return ("–", "–", "–")
     frame = settling.settled_at()
@@ -176,7 +176,7 @@ def _epochs(settling: comparison.Settling | None) -> tuple[str, str, str]:
 
 
 def _of_parts(
-    study: Study, kind: str, measure: Callable[..., Found], draw: Callable[[Part, Found], list[Block]]
+    study: StoreSnapshot, kind: str, measure: Callable[..., Found], draw: Callable[[DatasetResults, Found], list[Block]]
 ) -> list[Block]:
     blocks: list[Block] = []
     for part in study.parts:
@@ -192,7 +192,7 @@ def _of_parts(
     return blocks or [Text("No model of this store can look at its samples.", "note")]
 
 
-def _left_out(part: Part, kind: str, seconds: float) -> list[Block]:
+def _left_out(part: DatasetResults, kind: str, seconds: float) -> list[Block]:
     names = [one.entry.reference for one in part.lookers]
     told = (
         f"Not computed for this page: it would take about {max(1, round(seconds))} s here. This computes and keeps it:"
@@ -200,7 +200,9 @@ def _left_out(part: Part, kind: str, seconds: float) -> list[Block]:
     return [Text(told, "note"), Command(shlex.join(["python", "-m", "cvx", "compare", *names, f"--measures={kind}"]))]
 
 
-def _ask(study: Study, part: Part, measure: Callable[..., Found], options: Options) -> tuple[Found | None, list[Block]]:
+def _ask(
+    study: StoreSnapshot, part: DatasetResults, measure: Callable[..., Found], options: Options
+) -> tuple[Found | None, list[Block]]:
     references = [one.entry.reference for one in part.lookers]
     try:
         return measure(study.store, references, options, study.runtime), []

@@ -7,8 +7,8 @@ from jaxtyping import Int64, UInt8
 
 from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
-from cvx.maps.class_summary import ClassView, sum_up
-from cvx.maps.explanation import View, top_classes
+from cvx.maps.class_summary import ClassSummary, summarize_class
+from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import colors
 from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, number, percent, unit
 from cvx.report.blocks import (
@@ -21,7 +21,7 @@ from cvx.report.blocks import (
     Text,
     data_uri,
 )
-from cvx.report.snapshot import Looker, Part, Study, placeless
+from cvx.report.snapshot import DatasetResults, ExplainedModel, StoreSnapshot, placeless
 
 NARROW = "\u202f"
 NUM_IMAGES = 10
@@ -34,7 +34,7 @@ WAYS = (
 )
 
 
-def maps(study: Study) -> list[Block]:
+def maps(study: StoreSnapshot) -> list[Block]:
     """Draw models × images, one grid per dataset."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -51,7 +51,9 @@ def _one_per_class(labels: Int64[np.ndarray, "n"], num: int) -> list[int]:
     return [int(np.flatnonzero(labels == label)[0]) for label in picked]
 
 
-def map_grid(part: Part, rows: Sequence[int], name: str, lookers: Sequence[Looker] | None = None) -> MapGrid:
+def map_grid(
+    part: DatasetResults, rows: Sequence[int], name: str, lookers: Sequence[ExplainedModel] | None = None
+) -> MapGrid:
     """Draw the maps of some of the images that the dataset's models looked at, in all the ways that a page offers."""
     asked = list(lookers or part.lookers)
     drawn = {key: _drawn([one.view for one in asked], rows, key) for key, _ in WAYS}
@@ -74,7 +76,7 @@ def map_grid(part: Part, rows: Sequence[int], name: str, lookers: Sequence[Looke
     )
 
 
-def _strengths(names: Sequence[str], lookers: Sequence[Looker]) -> str:
+def _strengths(names: Sequence[str], lookers: Sequence[ExplainedModel]) -> str:
     """Say how strong each model's maps are on the whole, which a row that is dark on one scale hides."""
     flat = [one.view.attribution.reshape(len(one.view), -1).astype(np.float64) for one in lookers]
     told = [
@@ -83,11 +85,11 @@ def _strengths(names: Sequence[str], lookers: Sequence[Looker]) -> str:
     return f"Mean norm of the attribution over {len(lookers[0].view)} images: {', '.join(told)}."
 
 
-def _labels(part: Part, view: View, rows: Sequence[int]) -> list[str]:
+def _labels(part: DatasetResults, view: Explanation, rows: Sequence[int]) -> list[str]:
     return [view.card.classes[view.targets[row]] for row in rows]
 
 
-def _drawn(views: Sequence[View], rows: Sequence[int], way: str) -> tuple[list[list[str]], float]:
+def _drawn(views: Sequence[Explanation], rows: Sequence[int], way: str) -> tuple[list[list[str]], float]:
     """Draw every view's maps of the rows; the limit is 0 where each has its own."""
     reduction, mode = ("signed" if way == "signed" else "max"), ("each" if way == "each" else "shared")
     found = [list(to_heatmap(view.attribution[list(rows)], reduction)) for view in views]
@@ -102,7 +104,7 @@ def _drawn(views: Sequence[View], rows: Sequence[int], way: str) -> tuple[list[l
     ].limit
 
 
-def _cell(view: View, row: int, label: str, uris: dict[str, str]) -> MapCell:
+def _cell(view: Explanation, row: int, label: str, uris: dict[str, str]) -> MapCell:
     (pred, prob) = top_classes(view, row, 1)[0]
     norm = number(float(np.linalg.norm(view.attribution[row].astype(np.float64))))
     detail = f"{view.reference}: predicted {pred}, {percent(prob)}; label {label}; norm of the attribution {norm}"
@@ -110,7 +112,7 @@ def _cell(view: View, row: int, label: str, uris: dict[str, str]) -> MapCell:
     return MapCell(uris, told if pred == label else f"{pred} {told}", pred != label, detail)
 
 
-def how_drawn(view: View) -> str:
+def how_drawn(view: Explanation) -> str:
     """Say in one sentence what a map shows and how its channels became one."""
     return (
         f"{METHOD_WORDS[view.method].capitalize()} of the logit of the true class, {REDUCTION_WORDS['max']}; the"
@@ -119,7 +121,7 @@ def how_drawn(view: View) -> str:
     )
 
 
-def classes(study: Study) -> list[Block]:
+def classes(study: StoreSnapshot) -> list[Block]:
     """Draw the mean map of each class, and tell in numbers where the maps lie."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -131,7 +133,7 @@ def classes(study: Study) -> list[Block]:
     return blocks or [Text("No model of this store can look at its samples.", "note")]
 
 
-def _class_grid(part: Part) -> MapGrid:
+def _class_grid(part: DatasetResults) -> MapGrid:
     assert part.samples is not None
     labels = part.samples.split.labels[: len(part.lookers[0].view)]
     shown = [int(labels[row]) for row in _one_per_class(np.asarray(labels), NUM_IMAGES)]
@@ -157,11 +159,11 @@ def _class_grid(part: Part) -> MapGrid:
     )
 
 
-def _class_view(part: Part, looker: Looker, label: int) -> ClassView:
+def _class_view(part: DatasetResults, looker: ExplainedModel, label: int) -> ClassSummary:
     assert part.samples is not None
     split, view = part.samples.split.head(len(looker.view)), looker.view
     rows = np.flatnonzero(split.labels == label).astype(np.int64)
-    own = View(
+    own = Explanation(
         view.reference,
         view.card,
         view.images[rows],
@@ -172,10 +174,10 @@ def _class_view(part: Part, looker: Looker, label: int) -> ClassView:
         view.method,
     )
     masks = None if split.masks is None else np.asarray(split.masks[rows])
-    return sum_up(own, rows, part.samples.classes[label], masks)
+    return summarize_class(own, rows, part.samples.classes[label], masks)
 
 
-def _class_cell(view: ClassView, uris: dict[str, str]) -> MapCell:
+def _class_cell(view: ClassSummary, uris: dict[str, str]) -> MapCell:
     caption = f"bias {view.center_bias:.2f}" if np.isfinite(view.center_bias) else "–"
     detail = f"{view.reference}, {view.class_name}: {view.num} images, {percent(view.accuracy)} recognized"
     if view.mass_on_mask is not None and view.mask_share is not None:
@@ -184,7 +186,7 @@ def _class_cell(view: ClassView, uris: dict[str, str]) -> MapCell:
     return MapCell(uris, caption, False, detail)
 
 
-def _mean_image(part: Part, label: int) -> UInt8[np.ndarray, "h w c"]:
+def _mean_image(part: DatasetResults, label: int) -> UInt8[np.ndarray, "h w c"]:
     """Average the images of a class: what lies in the same place stays sharp."""
     view = part.lookers[0].view
     assert part.samples is not None
@@ -192,7 +194,7 @@ def _mean_image(part: Part, label: int) -> UInt8[np.ndarray, "h w c"]:
     return view.images[rows].astype(np.float64).mean(axis=0).round().astype(np.uint8)
 
 
-def _properties(study: Study, references: Sequence[str]) -> list[Block]:
+def _properties(study: StoreSnapshot, references: Sequence[str]) -> list[Block]:
     options = comparison.Options(num=study.num)
     try:
         found = comparison.properties(study.store, references, options, study.runtime)

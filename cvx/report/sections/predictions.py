@@ -10,14 +10,14 @@ from cvx.plotting import colors
 from cvx.plotting.labels import percent
 from cvx.report import charts
 from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
-from cvx.report.snapshot import Part, Past, Study, placeless
+from cvx.report.snapshot import DatasetResults, RunRecord, StoreSnapshot, placeless
 from cvx.store.npz import read_frame
 
 MAX_CELLS = 20
 """Classes up to which a confusion matrix shows its numbers."""
 
 
-def confusion(study: Study) -> list[Block]:
+def confusion(study: StoreSnapshot) -> list[Block]:
     """Show each model's confusion on the test split, of the run that its stored best version came from."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -28,7 +28,7 @@ def confusion(study: Study) -> list[Block]:
     return blocks or [Text("No run in this store is done, so nothing was counted on test images.", "note")]
 
 
-def _confusions(found: Sequence[tuple[str, Past]]) -> list[Block]:
+def _confusions(found: Sequence[tuple[str, RunRecord]]) -> list[Block]:
     matrices, figures = [], []
     for name, past in found:
         summary = past.summary or {}
@@ -55,7 +55,7 @@ def _most_confused(counts: Int64[np.ndarray, "k k"], classes: Sequence[str]) -> 
     return f"{right} Most often: {'; '.join(told)}." if told else right
 
 
-def calibration(study: Study) -> list[Block]:
+def calibration(study: StoreSnapshot) -> list[Block]:
     """Draw accuracy over confidence on the test images, of the same runs as the confusion."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -66,7 +66,7 @@ def calibration(study: Study) -> list[Block]:
     return blocks or [Text("No finished run of this store has logits of test images.", "note")]
 
 
-def _calibrations(study: Study, part: Part) -> list[Block]:
+def _calibrations(study: StoreSnapshot, part: DatasetResults) -> list[Block]:
     figures: list[Figure] = []
     problems: list[Block] = []
     for name, past in part.judged():

@@ -5,10 +5,10 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cvx.report.blocks import Block, Command, Table, Text
-from cvx.report.snapshot import Past, Study
+from cvx.report.snapshot import RunRecord, StoreSnapshot
 
 
-def reproduce(study: Study) -> list[Block]:
+def reproduce(study: StoreSnapshot) -> list[Block]:
     """Give the command of every model's best recipe, and what it was run with."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -23,14 +23,14 @@ def reproduce(study: Study) -> list[Block]:
     return [*blocks, *_made_with(study.runs)]
 
 
-def command(past: Past, defaults: Mapping[str, Any]) -> str:
+def command(past: RunRecord, defaults: Mapping[str, Any]) -> str:
     """Write the command that trains a run again: every hyperparameter that is not at its default."""
     needed = {name: value for name, value in past.config.items() if name not in defaults or defaults[name] != value}
     needed = {"dataset": past.config["dataset"], "model": past.config["model"], **needed, "seed": past.seed}
     return shlex.join(["python", "-m", "cvx", "train", *(f"--{name}={value}" for name, value in needed.items())])
 
 
-def _made_with(pasts: Sequence[Past]) -> list[Block]:
+def _made_with(pasts: Sequence[RunRecord]) -> list[Block]:
     if not pasts:
         return []
     groups: dict[str, list[str]] = {}

@@ -6,12 +6,12 @@ from typing import Any
 
 from cvx.files import read_json
 from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text, png_uri
-from cvx.report.snapshot import Study, number, placeless
+from cvx.report.snapshot import StoreSnapshot, number, placeless
 
 MAX_TRIALS = 12
 
 
-def sweeps(study: Study) -> list[Block]:
+def sweeps(study: StoreSnapshot) -> list[Block]:
     """Show what the sweeps in the store found."""
     blocks: list[Block] = []
     for file in sorted((study.store.root / "sweeps").glob("*/result.json")):

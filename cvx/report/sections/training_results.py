@@ -15,7 +15,7 @@ from cvx.report.blocks import (
     Table,
     Text,
 )
-from cvx.report.snapshot import Part, Recipe, Study, number
+from cvx.report.snapshot import DatasetResults, Recipe, StoreSnapshot, number
 
 MAX_COLORED = 8
 """Recipes that get a color; the others are gray."""
@@ -30,7 +30,7 @@ def spread(values: Sequence[float], digits: int = 2, unit: str = " %", factor: f
     return mean if len(known) == 1 else f"{mean} [{min(known):.{digits}f}, {max(known):.{digits}f}]"
 
 
-def what_was_trained(study: Study) -> list[Block]:
+def what_was_trained(study: StoreSnapshot) -> list[Block]:
     """Tell models × datasets in one table, and what could not be read."""
     columns: tuple[str, ...] = (
         "model",
@@ -51,7 +51,7 @@ def what_was_trained(study: Study) -> list[Block]:
     return blocks
 
 
-def _model_rows(part: Part) -> list[tuple[str, ...]]:
+def _model_rows(part: DatasetResults) -> list[tuple[str, ...]]:
     rows = []
     cards = {one.card.model: one for one in part.lookers}
     for model in sorted({one.model for one in part.recipes} | set(cards)):
@@ -74,7 +74,7 @@ def _model_rows(part: Part) -> list[tuple[str, ...]]:
     return rows
 
 
-def learning_curves(study: Study) -> list[Block]:
+def learning_curves(study: StoreSnapshot) -> list[Block]:
     """Draw accuracy, loss and learning rate per dataset, a color per recipe, and compare the recipes in a table."""
     blocks: list[Block] = []
     for part in study.parts:
@@ -92,7 +92,7 @@ def learning_curves(study: Study) -> list[Block]:
     return blocks or [Text("The store holds models but no runs, so there are no curves.", "note")]
 
 
-def _colors(study: Study, best: Sequence[Recipe]) -> dict[str, int]:
+def _colors(study: StoreSnapshot, best: Sequence[Recipe]) -> dict[str, int]:
     """Give a recipe the same color in every dataset where colors suffice, else the best of this dataset their own."""
     labels = sorted({one.label for part in study.parts for one in part.recipes})
     if len(labels) > MAX_COLORED:
@@ -100,7 +100,7 @@ def _colors(study: Study, best: Sequence[Recipe]) -> dict[str, int]:
     return {label: i if i < MAX_COLORED else -1 for i, label in enumerate(labels)}
 
 
-def _curve_figures(part: Part, recipes: Sequence[Recipe], colors: Mapping[str, int]) -> tuple[Figure, ...]:
+def _curve_figures(part: DatasetResults, recipes: Sequence[Recipe], colors: Mapping[str, int]) -> tuple[Figure, ...]:
     wanted = (
         ("val/acc1", "Validation accuracy", True),
         ("val/loss", "Validation loss", False),

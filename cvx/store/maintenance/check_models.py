@@ -7,7 +7,16 @@ from pathlib import Path
 
 from cvx.files import FORMAT, read_json
 from cvx.store import Store, checkpoint
-from cvx.store.maintenance.finding import Finding, entries, is_held, note, one_line, problem, strays, tried
+from cvx.store.maintenance.finding import (
+    Finding,
+    check_read,
+    entries,
+    is_held,
+    note,
+    one_line,
+    problem,
+    unexpected_files,
+)
 from cvx.store.samples import check_samples
 from cvx.store.store import NAME
 
@@ -17,10 +26,10 @@ _VERSION = re.compile(r"v\d+")
 def models(store: Store) -> Iterator[Finding]:
     """Check every version of every model, and the aliases."""
     root = store.root / "models"
-    yield from strays(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
+    yield from unexpected_files(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
     for folder in entries(root):
         if folder.is_dir() and NAME.fullmatch(folder.name):
-            yield from strays(folder, _in_collection, store.root)
+            yield from unexpected_files(folder, _in_collection, store.root)
             if is_held(folder / ".lock"):
                 yield note(folder, "is being written to by a living process", "nothing; ask again when it is through")
             for entry in store.versions(folder.name):
@@ -36,7 +45,7 @@ def _version(store: Store, name: str, folder: Path) -> Iterator[Finding]:
     if not folder.is_dir():
         yield problem(folder, "is no folder", "delete it")
         return
-    yield from strays(folder, lambda path: path.name in (checkpoint.CARD, checkpoint.WEIGHTS), store.root)
+    yield from unexpected_files(folder, lambda path: path.name in (checkpoint.CARD, checkpoint.WEIGHTS), store.root)
     try:
         _, card = checkpoint.load(folder)
     except Exception as error:  # noqa: BLE001 - a broken model may break in any way, and the next one is to be checked
@@ -45,7 +54,7 @@ def _version(store: Store, name: str, folder: Path) -> Iterator[Finding]:
     if card.name != name:
         yield problem(folder, f"its card belongs to {card.name!r}", "put the folder where its name says, or delete it")
     if card.samples:
-        yield from tried(
+        yield from check_read(
             folder,
             lambda: store.samples_of(card),
             "train once on the dataset, or pull them",
@@ -73,13 +82,15 @@ def _aliases(store: Store, folder: Path) -> Iterator[Finding]:
 def samples(store: Store) -> Iterator[Finding]:
     """Check every version of every dataset's samples."""
     root = store.root / "samples"
-    yield from strays(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
+    yield from unexpected_files(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
     for folder in entries(root):
-        yield from strays(folder, lambda path: path.name == ".lock" or bool(_VERSION.fullmatch(path.name)), store.root)
+        yield from unexpected_files(
+            folder, lambda path: path.name == ".lock" or bool(_VERSION.fullmatch(path.name)), store.root
+        )
         for version in entries(folder):
             if _VERSION.fullmatch(version.name):
-                yield from strays(version, lambda path: path.name in _SAMPLES, store.root)
-                yield from tried(version, lambda version=version: check_samples(version), _AGAIN)  # type: ignore[misc]
+                yield from unexpected_files(version, lambda path: path.name in _SAMPLES, store.root)
+                yield from check_read(version, lambda version=version: check_samples(version), _AGAIN)  # type: ignore[misc]
 
 
 _SAMPLES = ("card.json", "images.npy", "labels.npy", "ids.npy", "masks.npy")

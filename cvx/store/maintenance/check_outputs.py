@@ -8,7 +8,7 @@ from pathlib import Path
 from PIL import Image
 
 from cvx.files import read_json
-from cvx.store.maintenance.finding import Finding, beneath, entries, is_temporary, leftover, problem, tried
+from cvx.store.maintenance.finding import Finding, beneath, check_read, entries, is_temporary, leftover, problem
 from cvx.store.npz import read_arrays
 
 _ANEW = {
@@ -33,7 +33,7 @@ def one(path: Path, advice: str) -> Iterator[Finding]:
     elif is_temporary(path):
         yield leftover(path)
     elif check := _CHECKS.get(path.suffix):
-        yield from tried(path, lambda: check(path), advice)
+        yield from check_read(path, lambda: check(path), advice)
 
 
 def drawn(folder: Path, advice: str) -> Iterator[Finding]:

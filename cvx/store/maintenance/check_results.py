@@ -6,7 +6,16 @@ from pathlib import Path
 
 from cvx.files import read_json
 from cvx.store.maintenance.check_outputs import drawn
-from cvx.store.maintenance.finding import PRUNE, Finding, entries, is_held, is_temporary, note, strays, tried
+from cvx.store.maintenance.finding import (
+    PRUNE,
+    Finding,
+    check_read,
+    entries,
+    is_held,
+    is_temporary,
+    note,
+    unexpected_files,
+)
 from cvx.store.npz import read_arrays
 
 _SWEEP = ("sweep.json", "trials.journal", "result.json", "owners", "logs", "args", ".lock", "trials.journal.lock")
@@ -16,10 +25,10 @@ _ANEW = "delete it; it is computed anew when asked for"
 def measures(root: Path) -> Iterator[Finding]:
     """Check every kept result of `compare`."""
     for folder in entries(root / "measures"):
-        yield from strays(folder, lambda path: path.suffix == ".npz", root)
+        yield from unexpected_files(folder, lambda path: path.suffix == ".npz", root)
         for path in entries(folder):
             if path.suffix == ".npz" and not is_temporary(path):
-                yield from tried(path, lambda path=path: facts_of(path), _ANEW)  # type: ignore[misc]
+                yield from check_read(path, lambda path=path: facts_of(path), _ANEW)  # type: ignore[misc]
 
 
 def facts_of(path: Path) -> dict[str, object]:
@@ -37,18 +46,20 @@ def facts_of(path: Path) -> dict[str, object]:
 def sweeps(root: Path) -> Iterator[Finding]:
     """Check every sweep's ledger."""
     for folder in entries(root / "sweeps"):
-        yield from strays(folder, lambda path: path.name in _SWEEP or path.suffix == ".png", root)
+        yield from unexpected_files(folder, lambda path: path.name in _SWEEP or path.suffix == ".png", root)
         lost = "restore it from a copy, or start the sweep anew under another --name; its runs stay"
         for path in (folder / "sweep.json", folder / "result.json"):
             if path.exists():
-                yield from tried(path, lambda path=path: read_json(path), lost)  # type: ignore[misc]
+                yield from check_read(path, lambda path=path: read_json(path), lost)  # type: ignore[misc]
         yield from drawn(folder, "the sweep's next `--resume` draws it anew")
         for path in [path for path in entries(folder / "args") if not is_temporary(path)]:
-            yield from tried(path, lambda path=path: json.loads(path.read_bytes()), "nothing: its trial has read it")  # type: ignore[misc]
+            yield from check_read(
+                path, lambda path=path: json.loads(path.read_bytes()), "nothing: its trial has read it"
+            )  # type: ignore[misc]
         for part in ("args", "logs"):
-            yield from strays(folder / part, lambda path: path.suffix in (".json", ".log", ".pid"), root)
+            yield from unexpected_files(folder / part, lambda path: path.suffix in (".json", ".log", ".pid"), root)
         if _has_begun(folder):
-            yield from tried(folder / "trials.journal", lambda folder=folder: _check_journal(folder), lost)  # type: ignore[misc]
+            yield from check_read(folder / "trials.journal", lambda folder=folder: _check_journal(folder), lost)  # type: ignore[misc]
         for path in entries(folder / "owners"):
             if not is_held(path):
                 yield note(path, "belongs to a process that is gone", PRUNE)

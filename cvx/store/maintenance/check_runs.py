@@ -11,14 +11,14 @@ from cvx.store import Store
 from cvx.store.maintenance.finding import (
     PRUNE,
     Finding,
+    check_read,
     entries,
+    is_empty_run,
     is_held,
-    is_void,
     note,
     one_line,
     problem,
-    strays,
-    tried,
+    unexpected_files,
 )
 from cvx.store.npz import read_arrays
 from cvx.store.runs import Run, read_rows
@@ -32,24 +32,24 @@ _RESTORE = "restore it from a copy; without it delete the run's folder"
 def runs(store: Store) -> Iterator[Finding]:
     """Check every run's folder."""
     root = store.root / "runs"
-    yield from strays(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
+    yield from unexpected_files(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
     for folder in entries(root):
         if folder.is_dir() and NAME.fullmatch(folder.name):
             yield from _run(store, folder)
 
 
 def _run(store: Store, folder: Path) -> Iterator[Finding]:
-    yield from strays(folder, lambda path: path.name in _PARTS, store.root)
+    yield from unexpected_files(folder, lambda path: path.name in _PARTS, store.root)
     run, done = Run(folder), (folder / "summary.json").exists()
-    if is_void(folder):
+    if is_empty_run(folder):
         yield note(folder, "is empty: its process was killed before it recorded anything", PRUNE)
         return
     if not (folder / "config.json").exists():
         yield problem(folder, "holds no config.json, so nobody can tell what was trained", _RESTORE)
         return
-    yield from tried(folder / "config.json", lambda: run.config["config"]["dataset"], _RESTORE)
+    yield from check_read(folder / "config.json", lambda: run.config["config"]["dataset"], _RESTORE)
     if done or (folder / "metrics.jsonl").exists() or (folder / "state").exists():
-        yield from tried(folder / "metrics.jsonl", lambda: _check_rows(folder), _RESTORE)
+        yield from check_read(folder / "metrics.jsonl", lambda: _check_rows(folder), _RESTORE)
     yield from _frames(store, folder)
     yield from _optional(folder / "wandb.json", "delete it; the next `publish` finds the run again")
     if done:
@@ -78,19 +78,21 @@ def _frames(store: Store, folder: Path) -> Iterator[Finding]:
     for kind in ("film", "embeddings"):
         if (folder / kind).exists() and not (folder / kind).is_dir():
             yield problem(folder / kind, "is no folder", "delete it; the run has no pictures of that kind then")
-        yield from strays(folder / kind, lambda path: bool(_FRAME.fullmatch(path.name)), store.root)
+        yield from unexpected_files(folder / kind, lambda path: bool(_FRAME.fullmatch(path.name)), store.root)
         for path in entries(folder / kind):
             if _FRAME.fullmatch(path.name):
-                yield from tried(path, lambda path=path: read_arrays(path), "delete this frame; the others stay usable")  # type: ignore[misc]
+                yield from check_read(
+                    path, lambda path=path: read_arrays(path), "delete this frame; the others stay usable"
+                )  # type: ignore[misc]
 
 
 def _optional(path: Path, advice: str) -> Iterator[Finding]:
     if path.exists():
-        yield from tried(path, lambda: read_json(path), advice)
+        yield from check_read(path, lambda: read_json(path), advice)
 
 
 def _ended(store: Store, run: Run) -> Iterator[Finding]:
-    yield from tried(run.folder / "summary.json", lambda: _check_summary(run), _RESTORE)
+    yield from check_read(run.folder / "summary.json", lambda: _check_summary(run), _RESTORE)
     if entries(run.folder / "state"):
         yield note(run.folder / "state", "is no longer needed: the run is done", "`python -m cvx prune` clears it")
     yield from _models(store, run)
@@ -125,9 +127,9 @@ def _unfinished(folder: Path) -> Iterator[Finding]:
     if not state.exists():
         yield note(folder, "was stopped before its first epoch was through", "delete the folder: it holds no state")
         return
-    yield from tried(state, lambda: _read_tensors(state), "start the run anew; this one cannot be continued")
+    yield from check_read(state, lambda: _read_tensors(state), "start the run anew; this one cannot be continued")
     best = state.with_name("best.safetensors")
-    yield from tried(best, lambda: _read_tensors(best), "start the run anew; this one cannot be finished")
+    yield from check_read(best, lambda: _read_tensors(best), "start the run anew; this one cannot be finished")
     yield note(folder, "was stopped and can go on", f"python -m cvx train --resume={folder.name}")
 
 

@@ -56,7 +56,7 @@ def is_temporary(path: Path) -> bool:
     return bool(_TEMPORARY.fullmatch(path.name))
 
 
-def is_void(run: Path) -> bool:
+def is_empty_run(run: Path) -> bool:
     """Tell a run's folder in which nothing was recorded yet."""
     return run.is_dir() and all(is_temporary(path) or path.name == ".lock" for path in entries(run))
 
@@ -89,7 +89,7 @@ def is_held(lock: Path) -> bool:
     return False
 
 
-def strays(folder: Path, known: Callable[[Path], bool], root: Path) -> Iterator[Finding]:
+def unexpected_files(folder: Path, known: Callable[[Path], bool], root: Path) -> Iterator[Finding]:
     """Report what has no place in a folder: leftovers of killed writers, links that lead out, names nobody knows."""
     for path in entries(folder):
         if path.is_symlink() and not _within(path, root):
@@ -119,7 +119,7 @@ def leftover(path: Path) -> Finding:
     return note(path, "is being written, or was left by a process killed within the hour", f"wait; later {PRUNE}")
 
 
-def tried(where: Path, read: Callable[[], object], advice: str, what: str = "cannot be read") -> Iterator[Finding]:
+def check_read(where: Path, read: Callable[[], object], advice: str, what: str = "cannot be read") -> Iterator[Finding]:
     """Report a problem where reading fails, however it does."""
     try:
         read()

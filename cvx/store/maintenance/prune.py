@@ -13,7 +13,7 @@ from filelock import FileLock, Timeout
 
 from cvx.store import Store
 from cvx.store.maintenance.check_results import facts_of
-from cvx.store.maintenance.finding import beneath, entries, is_held, is_idle, is_temporary, is_void
+from cvx.store.maintenance.finding import beneath, entries, is_empty_run, is_held, is_idle, is_temporary
 from cvx.store.runs import list_runs
 
 _DIGEST = re.compile(r"[0-9a-f]{64}")
@@ -81,7 +81,7 @@ def _leftovers(root: Path) -> Iterator[Item]:
                 yield Item(path, why, _size(path))
         names[:] = sorted(name for name in names if not is_temporary(Path(name)))
     for folder in entries(root / "runs"):
-        if not folder.is_symlink() and is_void(folder) and is_idle(folder):
+        if not folder.is_symlink() and is_empty_run(folder) and is_idle(folder):
             yield Item(folder, "a run that was killed before it recorded anything", 0)
     for run in list_runs(root):
         if (run.folder / "summary.json").is_file() and not is_held(run.folder / ".lock"):

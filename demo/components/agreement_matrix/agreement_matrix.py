@@ -10,11 +10,11 @@ from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
 from cvx.comparison import AGREEMENT_WORDS, FLOORS, Agreement, Interval
 from cvx.comparison.tables import CONDITION_WORDS, FLOOR_WORDS
-from cvx.maps.explanation import View
+from cvx.maps.explanation import Explanation
 from cvx.plotting import colors
 from cvx.plotting.labels import CLIP
-from demo.backend.catalog import Shown
-from demo.backend.service import Shelf
+from demo.backend.catalog import DatasetEntry
+from demo.backend.service import ModelService
 from demo.components.markup import notice, picture, text
 
 NUM_SHOWN = 8
@@ -28,8 +28,8 @@ READING = (
 
 
 def page(
-    shelf: Shelf,
-    shown: Shown,
+    shelf: ModelService,
+    shown: DatasetEntry,
     models: Sequence[str],
     pair: Sequence[str],
     measure: str,
@@ -111,8 +111,8 @@ def _fill(one: Interval) -> str:
 
 
 def _pair(
-    shelf: Shelf,
-    shown: Shown,
+    shelf: ModelService,
+    shown: DatasetEntry,
     found: Agreement,
     models: Sequence[str],
     pair: tuple[int, int],
@@ -138,8 +138,8 @@ def _pair(
 
 
 def _card(
-    shelf: Shelf,
-    shown: Shown,
+    shelf: ModelService,
+    shown: DatasetEntry,
     found: Agreement,
     models: Sequence[str],
     pair: tuple[int, int],
@@ -161,7 +161,7 @@ def _card(
     )
 
 
-def _map(view: View, name: str, signed: bool, label: str) -> str:
+def _map(view: Explanation, name: str, signed: bool, label: str) -> str:
     scaled = rescale([to_heatmap(view.attribution, "signed" if signed else "max")[0]], "each", CLIP)[0]
     pred = view.card.classes[int(view.preds[0])]
     verdict = "✓" if pred == label else f"✗ {pred}"

@@ -5,11 +5,11 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cvx.attribution import rescale
-from cvx.maps.class_summary import ClassView
+from cvx.maps.class_summary import ClassSummary
 from cvx.plotting.colors import colorize, gray_or_rgb
 from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
-from demo.backend.catalog import Shown
-from demo.backend.service import Shelf
+from demo.backend.catalog import DatasetEntry
+from demo.backend.service import ModelService
 from demo.components.markup import color_bar, legend, notice, picture, text
 
 ALIGNED = (
@@ -21,8 +21,8 @@ ALIGNED = (
 
 
 def cards(
-    shelf: Shelf,
-    shown: Shown,
+    shelf: ModelService,
+    shown: DatasetEntry,
     class_name: str,
     models: Sequence[str],
     num: int,
@@ -35,7 +35,7 @@ def cards(
     samples = shown.samples
     if samples is None:
         return notice("No samples to look at", shown.trouble)
-    found: dict[str, ClassView | str] = {}
+    found: dict[str, ClassSummary | str] = {}
     for name, entry in ((name, shown.columns[name]) for name in models if name in shown.columns):
         try:
             found[name] = shelf.class_view(entry, samples, class_name, num, reduction, score, method)
@@ -58,16 +58,16 @@ def _legend(score: str, method: str, reduction: str) -> str:
     return legend(reduction == "signed", detail[0].upper() + detail[1:])
 
 
-def _cards(found: Mapping[str, ClassView | str]) -> str:
-    limit = max((_peak(view) for view in found.values() if isinstance(view, ClassView)), default=0.0)
+def _cards(found: Mapping[str, ClassSummary | str]) -> str:
+    limit = max((_peak(view) for view in found.values() if isinstance(view, ClassSummary)), default=0.0)
     return "".join(_card(name, view, limit) for name, view in found.items())
 
 
-def _peak(view: ClassView) -> float:
+def _peak(view: ClassSummary) -> float:
     return float(np.abs(view.mean_map).max()) * view.mean_map.size
 
 
-def _card(name: str, view: ClassView | str, limit: float) -> str:
+def _card(name: str, view: ClassSummary | str, limit: float) -> str:
     head = f"<header><h3>{text(name)}</h3></header>"
     if isinstance(view, str):
         body = notice("This model cannot answer", view, "error")
@@ -85,7 +85,7 @@ def _card(name: str, view: ClassView | str, limit: float) -> str:
     )
 
 
-def _facts(view: ClassView) -> str:
+def _facts(view: ClassSummary) -> str:
     facts: list[tuple[str, ...]] = [
         ("images", str(view.num), "of this class among the stored samples that were looked at"),
         ("recognized", percent(view.accuracy), "share of them that the model assigns to this class"),
@@ -111,13 +111,13 @@ def _small(words: Sequence[str]) -> str:
     return "".join(f"<small>{text(one)}</small>" for one in words)
 
 
-def _exemplars(name: str, view: ClassView, signed: bool) -> str:
+def _exemplars(name: str, view: ClassSummary, signed: bool) -> str:
     scaled = rescale(list(view.maps), mode="each", clip=CLIP)
     columns = "".join(_exemplar(name, view, i, colorize(one.values, signed)) for i, one in enumerate(scaled))
     return f'<div class="cvx-exemplars">{columns}</div>'
 
 
-def _exemplar(name: str, view: ClassView, i: int, colors: np.ndarray) -> str:
+def _exemplar(name: str, view: ClassSummary, i: int, colors: np.ndarray) -> str:
     right = view.preds[i] == view.class_name
     sign = "✓" if right else "✗"
     said = f"exemplar {i + 1}, predicted {view.preds[i]}"

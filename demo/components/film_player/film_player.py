@@ -11,8 +11,8 @@ from jaxtyping import Float32, UInt8
 from cvx.attribution import Scaled, rescale
 from cvx.plotting import colors, labels
 from cvx.plotting.labels import CLIP, REDUCTION_WORDS
-from demo.backend.catalog import Shown
-from demo.backend.run_history import History, Past, Reel
+from demo.backend.catalog import DatasetEntry
+from demo.backend.run_history import FilmFrames, RecordedRun, RunHistory
 from demo.components.markup import data_uri, legend, notice, picture, text
 
 METRICS = {"val/acc1": "validation accuracy", "val/loss": "validation loss", "train/loss": "training loss"}
@@ -28,13 +28,19 @@ UNTRAINED = (
 class Strip:
     """One run's maps of one image, ready to be drawn."""
 
-    past: Past
-    reel: Reel
+    past: RecordedRun
+    reel: FilmFrames
     scaled: Sequence[Scaled]
 
 
 def film(
-    history: History, shown: Shown | None, runs: Sequence[Past], index: int, scale: str, reduction: str, link: str = ""
+    history: RunHistory,
+    shown: DatasetEntry | None,
+    runs: Sequence[RecordedRun],
+    index: int,
+    scale: str,
+    reduction: str,
+    link: str = "",
 ) -> str:
     """Draw the player, a curve and one card per run; a run that has no film says why in its own card."""
     if not runs:
@@ -56,7 +62,9 @@ def film(
     )
 
 
-def _image(shown: Shown | None, reels: Sequence[tuple[Past, Reel]], index: int) -> UInt8[np.ndarray, "h w c"] | None:
+def _image(
+    shown: DatasetEntry | None, reels: Sequence[tuple[RecordedRun, FilmFrames]], index: int
+) -> UInt8[np.ndarray, "h w c"] | None:
     """Return the image of the maps, unless the stored samples are not those that the runs were trained beside."""
     gallery = shown.gallery if shown else None
     if gallery is None or any(not np.array_equal(gallery.labels[: len(r.targets)], r.targets) for _, r in reels):
@@ -64,7 +72,7 @@ def _image(shown: Shown | None, reels: Sequence[tuple[Past, Reel]], index: int) 
     return np.array(gallery.images[index])
 
 
-def _reels(history: History, runs: Sequence[Past], reduction: str) -> tuple[list[Any], list[Any]]:
+def _reels(history: RunHistory, runs: Sequence[RecordedRun], reduction: str) -> tuple[list[Any], list[Any]]:
     reels, errors = [], []
     for past in runs:
         try:
@@ -74,7 +82,7 @@ def _reels(history: History, runs: Sequence[Past], reduction: str) -> tuple[list
     return reels, errors
 
 
-def _strips(reels: Sequence[tuple[Past, Reel]], index: int, scale: str) -> list[Strip]:
+def _strips(reels: Sequence[tuple[RecordedRun, FilmFrames]], index: int, scale: str) -> list[Strip]:
     """Scale every map of one image: on one scale for all runs and epochs, for a run, for an epoch, or alone."""
     maps = [reel.heatmaps[:, index] for _, reel in reels]
     whole = [float(rescale([frames.reshape(-1, frames.shape[-1])], "each", CLIP)[0].limit) for frames in maps]
@@ -93,7 +101,7 @@ def _scaled(heatmap: Float32[np.ndarray, "h w"], limit: float) -> Scaled:
 
 
 def _limits_by_epoch(
-    reels: Sequence[tuple[Past, Reel]], maps: Sequence[Float32[np.ndarray, "_ _ _"]]
+    reels: Sequence[tuple[RecordedRun, FilmFrames]], maps: Sequence[Float32[np.ndarray, "_ _ _"]]
 ) -> dict[int, float]:
     """Return the end of the scale at every epoch; a run without a frame there counts with its newest before."""
     limits = {}
@@ -161,11 +169,11 @@ def _card(
     )
 
 
-def _broken(past: Past, error: str) -> str:
+def _broken(past: RecordedRun, error: str) -> str:
     return f'<article class="cvx-card"><h3>{text(past.label)}</h3>{notice("No film", error, "error")}</article>'
 
 
-def _rows(history: History, strips: Sequence[Strip]) -> tuple[dict[str, list[dict[str, float]]], str]:
+def _rows(history: RunHistory, strips: Sequence[Strip]) -> tuple[dict[str, list[dict[str, float]]], str]:
     """Read every run's metrics; where they are damaged, say so: the film plays without a curve."""
     rows, lost = {}, ""
     for past in (strip.past for strip in strips):

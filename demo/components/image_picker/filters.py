@@ -5,23 +5,23 @@ from collections.abc import Callable, Sequence
 import numpy as np
 from jaxtyping import Bool, Int64
 
-from demo.backend.catalog import Shown
-from demo.backend.service import Shelf
+from demo.backend.catalog import DatasetEntry
+from demo.backend.service import ModelService
 from demo.state.selection import Pick
 
-Ask = Callable[[Shown], Int64[np.ndarray, "m n"]]
+Ask = Callable[[DatasetEntry], Int64[np.ndarray, "m n"]]
 """Returns what m models predict for all n samples."""
 
 
-def ask_nobody(shown: Shown) -> Int64[np.ndarray, "m n"]:
+def ask_nobody(shown: DatasetEntry) -> Int64[np.ndarray, "m n"]:
     """Stand in where no model is chosen."""
     return np.empty((0, len(shown.gallery or ())), np.int64)
 
 
-def asker(shelf: Shelf, columns: Sequence[str]) -> Ask:
+def asker(shelf: ModelService, columns: Sequence[str]) -> Ask:
     """Return what asks the chosen models; one that cannot answer is left out, as its cell says why."""
 
-    def ask(shown: Shown) -> Int64[np.ndarray, "m n"]:
+    def ask(shown: DatasetEntry) -> Int64[np.ndarray, "m n"]:
         found = []
         for column in columns:
             entry = shown.columns.get(column)
@@ -35,7 +35,7 @@ def asker(shelf: Shelf, columns: Sequence[str]) -> Ask:
     return ask
 
 
-def rows_of(shown: Shown, pick: Pick, ask: Ask = ask_nobody) -> Int64[np.ndarray, "n"]:
+def rows_of(shown: DatasetEntry, pick: Pick, ask: Ask = ask_nobody) -> Int64[np.ndarray, "n"]:
     """Return the gallery's rows that a pick lets through."""
     gallery = shown.gallery
     if gallery is None:

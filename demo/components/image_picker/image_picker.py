@@ -9,7 +9,7 @@ from jaxtyping import Int64
 from cvx.data.splits import NUM_FILM
 from cvx.data.transforms import fit
 from cvx.plotting import colors
-from demo.backend.catalog import Shown
+from demo.backend.catalog import DatasetEntry
 from demo.components.image_picker import filters
 from demo.components.image_picker.filters import Ask, ask_nobody
 from demo.components.markup import data_uri, text
@@ -19,7 +19,7 @@ THUMB = 64
 """Larger samples are shrunk to this for the strip."""
 
 
-def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0, ask: Ask = ask_nobody) -> Pick:
+def changed(shown: DatasetEntry, pick: Pick, action: str, value: str, seed: int = 0, ask: Ask = ask_nobody) -> Pick:
     """Return the pick after a visitor's `image`, `filter`, `which`, `page`, `class` or `surprise`."""
     if action == "image" and value.isdecimal():
         return replace(pick, index=int(value))
@@ -38,7 +38,7 @@ def changed(shown: Shown, pick: Pick, action: str, value: str, seed: int = 0, as
     return pick
 
 
-def film_strip(shown: Shown, index: int, num: int = NUM_FILM) -> str:
+def film_strip(shown: DatasetEntry, index: int, num: int = NUM_FILM) -> str:
     """Draw the images whose maps runs keep through training."""
     if shown.gallery is None:
         return ""
@@ -49,12 +49,12 @@ def film_strip(shown: Shown, index: int, num: int = NUM_FILM) -> str:
     )
 
 
-def picker(shown: Sequence[Shown], choice: Choice, picks: Mapping[str, Pick], ask: Ask = ask_nobody) -> str:
+def picker(shown: Sequence[DatasetEntry], choice: Choice, picks: Mapping[str, Pick], ask: Ask = ask_nobody) -> str:
     """Draw one strip per dataset; `ask` answers what models predict, should a strip offer their errors."""
     return "".join(_strip(one, choice, picks.get(one.name, Pick()), ask) for one in shown)
 
 
-def _strip(shown: Shown, choice: Choice, pick: Pick, ask: Ask) -> str:
+def _strip(shown: DatasetEntry, choice: Choice, pick: Pick, ask: Ask) -> str:
     name, offers_images = text(shown.name), choice.source == "samples" and shown.gallery is not None
     target = _target_select(shown, pick) if choice.target == "class" else ""
     if not offers_images and not target:
@@ -71,7 +71,7 @@ def _strip(shown: Shown, choice: Choice, pick: Pick, ask: Ask) -> str:
     )
 
 
-def _count(shown: Shown, pick: Pick, num: int) -> str:
+def _count(shown: DatasetEntry, pick: Pick, num: int) -> str:
     """Say of how many samples a strip offers the interesting ones."""
     if not pick.which:
         return ""
@@ -79,7 +79,7 @@ def _count(shown: Shown, pick: Pick, num: int) -> str:
     return f'<p class="cvx-small" role="status">{num:,} of {all_of_them} samples, by the models ticked</p>'
 
 
-def _tools(shown: Shown, pick: Pick) -> str:
+def _tools(shown: DatasetEntry, pick: Pick) -> str:
     select = _select("filter", "show", _classes(shown, "all classes"), pick.shown)
     which = _select("which", "which samples", WHICH, pick.which)
     buttons = "".join(
@@ -94,11 +94,11 @@ def _tools(shown: Shown, pick: Pick) -> str:
     return f'<span class="cvx-tools">{select}{which}{buttons}</span>'
 
 
-def _classes(shown: Shown, none: str) -> dict[str, str]:
+def _classes(shown: DatasetEntry, none: str) -> dict[str, str]:
     return {"": none, **{name: name for name in shown.classes}}
 
 
-def _target_select(shown: Shown, pick: Pick) -> str:
+def _target_select(shown: DatasetEntry, pick: Pick) -> str:
     select = _select("class", "class to explain", _classes(shown, "the label"), pick.target)
     return f'<label class="cvx-explain">explain {select}</label>'
 
@@ -111,7 +111,7 @@ def _select(action: str, label: str, words: Mapping[str, str], chosen: str) -> s
     return f'<select data-action="{action}" aria-label="{label}" value="{text(chosen)}">{options}</select>'
 
 
-def thumbs(shown: Shown, rows: Int64[np.ndarray, "n"], chosen: int) -> str:
+def thumbs(shown: DatasetEntry, rows: Int64[np.ndarray, "n"], chosen: int) -> str:
     """Draw a strip of buttons, one per sample, on one picture."""
     stored = shown.gallery
     assert stored is not None
@@ -134,7 +134,7 @@ def _thumb(place: int, count: int, row: int, label: str, chosen: bool) -> str:
     )
 
 
-def sprite_of(shown: Shown, rows: Int64[np.ndarray, "n"]) -> str:
+def sprite_of(shown: DatasetEntry, rows: Int64[np.ndarray, "n"]) -> str:
     """Put samples side by side, small, in one picture instead of many, and return it as a data URI."""
     stored = shown.gallery
     assert stored is not None

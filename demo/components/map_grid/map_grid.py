@@ -6,11 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from cvx.attribution import to_heatmap
-from cvx.maps.explanation import View, top_classes
+from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import labels
 from cvx.plotting.colors import colorize, gray_or_rgb, overlay
 from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
-from demo.backend.map_rows import Cell, Line, beside, largest, norm, runner_up
+from demo.backend.map_rows import Cell, MapRow, beside, largest, norm, runner_up
 from demo.components.markup import color_bar, legend, notice, picture, text
 from demo.state.selection import Choice
 
@@ -30,7 +30,7 @@ SAVING = {
 SCALE_WORDS = {"shared": "row's scale", "each": "own scale", "absolute": "fixed scale"}
 
 
-def grid(lines: Sequence[Line], choice: Choice, link: str = "", names: Sequence[str] = ()) -> str:
+def grid(lines: Sequence[MapRow], choice: Choice, link: str = "", names: Sequence[str] = ()) -> str:
     """Draw every row under one legend.
 
     Args:
@@ -56,7 +56,7 @@ def _legend(choice: Choice) -> str:
     return legend(choice.reduction == "signed", detail, f'<span class="cvx-hint">{READING}</span>')
 
 
-def _row(line: Line, choice: Choice, kept: str) -> str:
+def _row(line: MapRow, choice: Choice, kept: str) -> str:
     label = f" · label <b>{text(line.label)}</b>" if line.label else ""
     caption = f"<p>{text(line.subject.caption)}{label}</p>" if line.subject else ""
     title, number_unit = text(line.shown.title), text(unit(choice.score, choice.method))
@@ -82,7 +82,7 @@ def _saving(kept: str, several: bool) -> str:
     return f'<span class="cvx-tools cvx-save" data-kept="{text(kept)}">{slider * several}{buttons}</span>'
 
 
-def _cell(cell: Cell, line: Line, choice: Choice) -> str:
+def _cell(cell: Cell, line: MapRow, choice: Choice) -> str:
     name = text(cell.column)
     if cell.entry is None:
         why = f"no such model of {line.shown.name}"
@@ -107,7 +107,7 @@ def _values(cell: Cell, choice: Choice) -> str:
     return f' data-values="{data}" data-side="{heat.shape[0]}" data-limit="{limit!r}"'
 
 
-def _facts(view: View) -> str:
+def _facts(view: Explanation) -> str:
     accuracy = view.card.metrics.get("test/acc1")
     facts = [f"{view.card.num_params / 1e6:.1f} M"]
     facts += [] if view.card.role == "best" else [view.card.role]
@@ -137,7 +137,7 @@ def _pictures(cell: Cell, choice: Choice) -> str:
     )
 
 
-def top5(view: View, label: str = "", k: int = 5) -> str:
+def top5(view: Explanation, label: str = "", k: int = 5) -> str:
     """List the most probable classes with bars; the ground truth is marked by a sign, not by color alone."""
     target = view.card.classes[int(view.targets[0])]
     items = "".join(_bar(name, prob, name == label, name == target) for name, prob in top_classes(view, 0, k))
@@ -175,7 +175,7 @@ def _numbers(cell: Cell, choice: Choice) -> str:
     return f"<p>{asked}</p><p>{text(drawn)}</p><p>{text(norms)}</p>"
 
 
-def _beside(cell: Cell, line: Line, choice: Choice) -> str:
+def _beside(cell: Cell, line: MapRow, choice: Choice) -> str:
     """Say how alike the map is to the row's first, and how much of it lies on the mask, where both are known."""
     found, facts = beside(cell, line, choice), []
     if found.first:

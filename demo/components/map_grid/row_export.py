@@ -12,17 +12,17 @@ from cvx.attribution import to_heatmap
 from cvx.plotting import colors, panels
 from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.store.provenance import provenance
-from demo.backend.lru_cache import Bounded
-from demo.backend.map_rows import Cell, Line, beside, largest, norm
+from demo.backend.lru_cache import LRUCache
+from demo.backend.map_rows import Cell, MapRow, beside, largest, norm
 from demo.components.map_grid.map_grid import CHOSEN_WORDS
 from demo.state.selection import Choice
 
 KINDS = {"png": "image/png", "npz": "application/octet-stream", "csv": "text/csv;charset=utf-8"}
 """What a row can be saved as, with its media type."""
-Drawn = tuple[Line, Choice, str]
+Drawn = tuple[MapRow, Choice, str]
 """A row, how it was drawn, and the link that leads back to it."""
 
-_kept: Bounded[Drawn] = Bounded(2**28)
+_kept: LRUCache[Drawn] = LRUCache(2**28)
 
 
 def keep(drawn: Drawn) -> str:
@@ -62,7 +62,7 @@ def file_of(drawn: Drawn, kind: str) -> tuple[str, bytes]:
     return f"cvx-{line.shown.name}.{kind}", make(able, line, choice, link)
 
 
-def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
+def facts_of(cell: Cell, line: MapRow, choice: Choice) -> dict[str, str | float]:
     """List the numbers of one cell, and what a reader must know to get them again."""
     view, scaled = cell.view, cell.scaled
     assert view is not None and scaled is not None
@@ -92,7 +92,7 @@ def facts_of(cell: Cell, line: Line, choice: Choice) -> dict[str, str | float]:
     }
 
 
-def _image_facts(line: Line) -> dict[str, str | float]:
+def _image_facts(line: MapRow) -> dict[str, str | float]:
     source = line.subject.source if line.subject else {}
     return {
         "dataset": line.shown.name,
@@ -107,7 +107,7 @@ def _known(value: float | None) -> float | str:
     return "" if value is None or np.isnan(value) else value
 
 
-def _table(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
+def _table(cells: list[Cell], line: MapRow, choice: Choice, link: str) -> bytes:
     rows = [facts_of(cell, line, choice) | {"link": f"?{link}"} for cell in cells]
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, list(rows[0]))
@@ -121,7 +121,7 @@ def _inert(value: str | float) -> str | float:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _arrays(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
+def _arrays(cells: list[Cell], line: MapRow, choice: Choice, link: str) -> bytes:
     """Save what was computed, nothing scaled; arrays of the k-th model end in `_k`."""
     about = {
         "models": [facts_of(cell, line, choice) for cell in cells],
@@ -142,7 +142,7 @@ def _arrays(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
     return content.getvalue()
 
 
-def _picture(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
+def _picture(cells: list[Cell], line: MapRow, choice: Choice, link: str) -> bytes:
     """Put a panel per model below each other, with scale and small print."""
     drawn = [_panel(cell, line, choice, link) for cell in cells]
     width = max(panel.shape[1] for panel in drawn)
@@ -150,7 +150,7 @@ def _picture(cells: list[Cell], line: Line, choice: Choice, link: str) -> bytes:
     return colors.png_bytes(np.concatenate(padded))
 
 
-def _panel(cell: Cell, line: Line, choice: Choice, link: str) -> np.ndarray:
+def _panel(cell: Cell, line: MapRow, choice: Choice, link: str) -> np.ndarray:
     view, scaled = cell.view, cell.scaled
     assert view is not None and scaled is not None
     facts, where = facts_of(cell, line, choice), line.subject.caption if line.subject else ""

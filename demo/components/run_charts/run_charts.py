@@ -10,7 +10,7 @@ import numpy as np
 from jaxtyping import Float64
 
 from cvx.plotting.labels import percent
-from demo.backend.run_history import X_AXES, History, Past
+from demo.backend.run_history import X_AXES, RecordedRun, RunHistory
 from demo.components.markup import notice, text
 
 X_WORDS = {"epoch": "epoch", "step": "step", "time": "seconds"}
@@ -34,7 +34,7 @@ class Drawn:
     """What curves of one color have in common: run, model, dataset or group."""
 
 
-def page(history: History, runs: Sequence[Past], drawn: Drawn, link: str = "") -> str:
+def page(history: RunHistory, runs: Sequence[RecordedRun], drawn: Drawn, link: str = "") -> str:
     """Draw curves, parallel coordinates and both tables."""
     if not runs:
         return notice("Choose a run", "Tick one or more datasets that have runs.")
@@ -55,7 +55,7 @@ def page(history: History, runs: Sequence[Past], drawn: Drawn, link: str = "") -
     )
 
 
-def metrics_of(history: History, runs: Sequence[Past]) -> list[str]:
+def metrics_of(history: RunHistory, runs: Sequence[RecordedRun]) -> list[str]:
     """List the metrics that any of the runs has recorded, validation first."""
     found: set[str] = set()
     for past in runs:
@@ -78,14 +78,14 @@ def smooth(values: Float64[np.ndarray, "n"], weight: float) -> Float64[np.ndarra
     return smoothed
 
 
-def varying(runs: Sequence[Past]) -> list[str]:
+def varying(runs: Sequence[RecordedRun]) -> list[str]:
     """List the hyperparameters in which the runs differ, the seed last."""
     names = list(dict.fromkeys(name for past in runs for name in past.config))
     differing = [name for name in names if len({str(past.config.get(name)) for past in runs}) > 1]
     return sorted(differing, key=lambda name: name == "seed")
 
 
-def _curves(history: History, runs: Sequence[Past], drawn: Drawn) -> tuple[list[dict[str, Any]], list[str]]:
+def _curves(history: RunHistory, runs: Sequence[RecordedRun], drawn: Drawn) -> tuple[list[dict[str, Any]], list[str]]:
     curves, missing = [], []
     for past in runs:
         try:
@@ -109,7 +109,7 @@ def _curves(history: History, runs: Sequence[Past], drawn: Drawn) -> tuple[list[
     return curves, missing
 
 
-def _common(past: Past, color: str) -> str:
+def _common(past: RecordedRun, color: str) -> str:
     """Name what a curve has in common with others of its color; nothing, if every run has a color of its own."""
     return {"model": past.model, "dataset": past.dataset, "group": past.group or "no sweep"}.get(color, "")
 
@@ -118,9 +118,9 @@ def _floats(values: Float64[np.ndarray, "n"]) -> list[float]:
     return [float(f"{value:.6g}") for value in values]
 
 
-def _accuracies(runs: Sequence[Past]) -> str:
+def _accuracies(runs: Sequence[RecordedRun]) -> str:
     """Average over runs that differ in their seed alone; the spread is that between seeds."""
-    groups: dict[str, list[Past]] = defaultdict(list)
+    groups: dict[str, list[RecordedRun]] = defaultdict(list)
     for past in runs:
         if "test/acc1" in past.metrics:
             settings = {name: value for name, value in past.config.items() if name != "seed"}
@@ -134,7 +134,7 @@ def _accuracies(runs: Sequence[Past]) -> str:
     return _html_table(head, [row[:-1] for row in rows], "test accuracy by setting")
 
 
-def _accuracy(group: Sequence[Past], differing: Sequence[str]) -> tuple[Any, ...]:
+def _accuracy(group: Sequence[RecordedRun], differing: Sequence[str]) -> tuple[Any, ...]:
     found = np.array([past.metrics["test/acc1"] for past in group])
     first, spread = group[0], f"{100 * found.std(ddof=1):.2f}" if len(found) > 1 else "–"
     settings = [_value(first.config.get(name)) for name in differing]
@@ -143,7 +143,7 @@ def _accuracy(group: Sequence[Past], differing: Sequence[str]) -> tuple[Any, ...
     return (first.dataset, first.model, *numbers, *settings, mean)
 
 
-def _parallel_place(runs: Sequence[Past], varied: Sequence[str]) -> str:
+def _parallel_place(runs: Sequence[RecordedRun], varied: Sequence[str]) -> str:
     done = [past for past in runs if "test/acc1" in past.metrics]
     if len(done) < 2 or not varied:
         return notice("Nothing to compare yet", "Two runs that have ended, with different hyperparameters, are needed.")
@@ -153,7 +153,7 @@ def _parallel_place(runs: Sequence[Past], varied: Sequence[str]) -> str:
     )
 
 
-def _parallel(runs: Sequence[Past], varied: Sequence[str]) -> list[dict[str, Any]]:
+def _parallel(runs: Sequence[RecordedRun], varied: Sequence[str]) -> list[dict[str, Any]]:
     """Return one axis per hyperparameter that differs, and the test accuracy last."""
     done = [past for past in runs if "test/acc1" in past.metrics]
     axes = [_axis(name, [past.config.get(name) for past in done]) for name in varied]
@@ -181,7 +181,7 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
     return {"label": name, "values": places, "tickvals": list(range(len(words))), "ticktext": words}
 
 
-def _table(runs: Sequence[Past], varied: Sequence[str]) -> str:
+def _table(runs: Sequence[RecordedRun], varied: Sequence[str]) -> str:
     fields = list(dict.fromkeys((*ALWAYS, *varied)))
     grouped, online = any(past.group for past in runs), any(past.url for past in runs)
     more = [*(["sweep"] if grouped else []), *(["on W&B"] if online else [])]
@@ -190,7 +190,7 @@ def _table(runs: Sequence[Past], varied: Sequence[str]) -> str:
     return _html_table(head, rows, "runs and their hyperparameters")
 
 
-def _table_row(past: Past, fields: Sequence[str], grouped: bool, online: bool) -> tuple[Any, ...]:
+def _table_row(past: RecordedRun, fields: Sequence[str], grouped: bool, online: bool) -> tuple[Any, ...]:
     summary, numbers = past.summary or {}, past.metrics
     accuracies = [percent(numbers[key]) if key in numbers else "–" for key in ("test/acc1", "val/acc1")]
     seconds = summary.get("time_s")

@@ -10,8 +10,8 @@ from jaxtyping import Int64
 
 from cvx.metrics.embedding import align
 from cvx.plotting.labels import percent
-from demo.backend.catalog import Shown
-from demo.backend.run_history import History, Past, Points
+from demo.backend.catalog import DatasetEntry
+from demo.backend.run_history import EmbeddingPoints, RecordedRun, RunHistory
 from demo.components.image_picker.image_picker import sprite_of
 from demo.components.markup import notice, text
 
@@ -23,7 +23,14 @@ CAVEAT = (
 )
 
 
-def panels(history: History, shown: Shown | None, runs: Sequence[Past], layout: str, color: str, link: str = "") -> str:
+def panels(
+    history: RunHistory,
+    shown: DatasetEntry | None,
+    runs: Sequence[RecordedRun],
+    layout: str,
+    color: str,
+    link: str = "",
+) -> str:
     """Draw a panel per run, the tools above them and the gallery of what is selected below."""
     if not runs:
         return notice("Choose a run", "Tick one or more runs; a run's test logits are embedded when it ends.")
@@ -41,7 +48,7 @@ def panels(history: History, shown: Shown | None, runs: Sequence[Past], layout: 
     )
 
 
-def thumbs(shown: Shown | None, rows: Sequence[Any]) -> str:
+def thumbs(shown: DatasetEntry | None, rows: Sequence[Any]) -> str:
     """Return the pictures of some samples side by side as one data URI; empty if there are none."""
     gallery = shown.gallery if shown else None
     num = len(gallery) if gallery else 0
@@ -51,9 +58,11 @@ def thumbs(shown: Shown | None, rows: Sequence[Any]) -> str:
     return sprite_of(shown, np.array(known, dtype=np.int64))
 
 
-def _points(history: History, runs: Sequence[Past]) -> tuple[list[tuple[Past, Points]], list[tuple[Past, str]]]:
+def _points(
+    history: RunHistory, runs: Sequence[RecordedRun]
+) -> tuple[list[tuple[RecordedRun, EmbeddingPoints]], list[tuple[RecordedRun, str]]]:
     """Read every run's points; those of other test images than the first one's cannot be shown beside them."""
-    found: list[tuple[Past, Points]] = []
+    found: list[tuple[RecordedRun, EmbeddingPoints]] = []
     errors = []
     for past in runs:
         try:
@@ -86,7 +95,7 @@ def _tools() -> str:
     )
 
 
-def _panel(past: Past, points: Points) -> str:
+def _panel(past: RecordedRun, points: EmbeddingPoints) -> str:
     right = float((points.logits.argmax(axis=1) == points.labels).mean())
     return (
         f'<article class="cvx-card cvx-panel" data-run="{text(past.name)}" aria-label="{text(past.label)}">'
@@ -96,7 +105,9 @@ def _panel(past: Past, points: Points) -> str:
     )
 
 
-def _data(found: Sequence[tuple[Past, Points]], shown: Shown | None, layout: str, color: str) -> dict[str, Any]:
+def _data(
+    found: Sequence[tuple[RecordedRun, EmbeddingPoints]], shown: DatasetEntry | None, layout: str, color: str
+) -> dict[str, Any]:
     first = found[0][1]
     num = int(max(points.logits.shape[1] for _, points in found))
     classes = list(shown.classes) if shown else []
@@ -111,7 +122,7 @@ def _data(found: Sequence[tuple[Past, Points]], shown: Shown | None, layout: str
     }
 
 
-def _run(past: Past, points: Points, first: Points) -> dict[str, Any]:
+def _run(past: RecordedRun, points: EmbeddingPoints, first: EmbeddingPoints) -> dict[str, Any]:
     probs = points.probs
     layouts = {name: align(xy, first.layouts.get(name, xy)) for name, xy in points.layouts.items()}
     return {
@@ -124,7 +135,7 @@ def _run(past: Past, points: Points, first: Points) -> dict[str, Any]:
     }
 
 
-def _trust(past: Past, layout: str) -> str:
+def _trust(past: RecordedRun, layout: str) -> str:
     """Say how true a layout is to the logits, where the run has measured it."""
     numbers = (past.summary or {}).get("separability", {})
     knn, trust = (numbers.get(f"{layout}/{name}") for name in ("knn", "trustworthiness"))
@@ -133,7 +144,7 @@ def _trust(past: Past, layout: str) -> str:
     return f"{percent(knn)} of points lie among neighbors of their class; trustworthiness {trust:.3f} of 1"
 
 
-def _rows(ids: Int64[np.ndarray, "n"], shown: Shown | None) -> Int64[np.ndarray, "n"]:
+def _rows(ids: Int64[np.ndarray, "n"], shown: DatasetEntry | None) -> Int64[np.ndarray, "n"]:
     """Return where each image lies among the stored samples; -1 if it does not."""
     gallery = shown.gallery if shown else None
     if gallery is None:

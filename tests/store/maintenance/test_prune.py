@@ -12,7 +12,7 @@ from kept_store import make_kept_store, state_of
 from small_store import add_model, make_splits
 
 from cvx.__main__ import main
-from cvx.comparison.result_cache import keep as keep_result
+from cvx.comparison.result_cache import save_cached as keep_result
 from cvx.files import whole_folder
 from cvx.store import Store
 from cvx.store.maintenance import Keep, check_results, examine, plan, remove
