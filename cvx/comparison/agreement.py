@@ -47,7 +47,7 @@ def agreement(
     asked = resolve_models(store, references, options, runtime.data_root)
     check_comparable(asked)
     families = [_siblings(store, one) for one in asked]
-    found = PairwiseMaps(store, asked, families, options, torch.device(runtime.device)).done(runtime.show_progress)
+    found = PairwiseMaps(store, asked, families, options, torch.device(runtime.device)).compute(runtime.show_progress)
     split, classes = asked[0].split, asked[0].classes
     logits = [found[one.card.sha256,]["logits"] for one in asked]
     return Agreement(
@@ -150,7 +150,7 @@ class PairwiseMaps:
         self._found: Found = {key: kept for key in keys if (kept := load_cached(store, "pairs", self._facts(key)))}
         self._missing = sorted(keys - set(self._found))
 
-    def done(self, show_progress: bool) -> Found:
+    def compute(self, show_progress: bool) -> Found:
         """Return all that was asked for."""
         needed = [digest for digest in self._models if any(digest in key for key in self._missing)]
         if not needed:

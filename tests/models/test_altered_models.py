@@ -13,7 +13,6 @@ from trained_models import images, trained
 
 from cvx import cancellation
 from cvx.attribution import NotFiniteError, attribute, attribute_all
-from cvx.models import fold_batchnorm
 from cvx.models.fold_batchnorm import fold_batchnorm
 from cvx.models.predict import logits_of
 
@@ -320,7 +319,7 @@ def test_a_copy_that_fails_in_use_is_given_up_once_with_a_line_in_the_log(caplog
         copies.append(twin)
         return twin
 
-    monkeypatch.setattr(fold_batchnorm, "fold_batchnorm", marked)
+    monkeypatch.setattr("cvx.models.fold_batchnorm.fold_batchnorm", marked)
     model = failing(IndexError, lambda inputs, _: len(inputs) > 1 and copies and used and used.pop())
     used = [True]
     with caplog.at_level(logging.DEBUG, "cvx.models.fold_batchnorm"):

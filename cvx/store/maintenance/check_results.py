@@ -1,5 +1,6 @@
 """What stands beside models and runs: kept measures and sweeps."""
 
+import functools
 import json
 from collections.abc import Iterator
 from pathlib import Path
@@ -50,12 +51,10 @@ def sweeps(root: Path) -> Iterator[Finding]:
         lost = "restore it from a copy, or start the sweep anew under another --name; its runs stay"
         for path in (folder / "sweep.json", folder / "result.json"):
             if path.exists():
-                yield from check_read(path, lambda path=path: read_json(path), lost)  # type: ignore[misc]
+                yield from check_read(path, functools.partial(read_json, path), lost)
         yield from drawn(folder, "the sweep's next `--resume` draws it anew")
         for path in [path for path in entries(folder / "args") if not is_temporary(path)]:
-            yield from check_read(
-                path, lambda path=path: json.loads(path.read_bytes()), "nothing: its trial has read it"
-            )  # type: ignore[misc]
+            yield from check_read(path, functools.partial(_parse, path), "nothing: its trial has read it")
         for part in ("args", "logs"):
             yield from unexpected_files(folder / part, lambda path: path.suffix in (".json", ".log", ".pid"), root)
         if _has_begun(folder):
@@ -84,3 +83,7 @@ def _check_journal(folder: Path) -> None:
             raise ValueError(f"line {number} of {len(lines)} is no JSON") from None
         if not isinstance(content, dict):
             raise ValueError(f"line {number} is no record of a trial")
+
+
+def _parse(path: Path) -> object:
+    return json.loads(path.read_bytes())

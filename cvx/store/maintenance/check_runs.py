@@ -1,5 +1,6 @@
 """Runs: can all that they recorded be read?"""
 
+import functools
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -82,8 +83,8 @@ def _frames(store: Store, folder: Path) -> Iterator[Finding]:
         for path in entries(folder / kind):
             if _FRAME.fullmatch(path.name):
                 yield from check_read(
-                    path, lambda path=path: read_arrays(path), "delete this frame; the others stay usable"
-                )  # type: ignore[misc]
+                    path, functools.partial(read_arrays, path), "delete this frame; the others stay usable"
+                )
 
 
 def _optional(path: Path, advice: str) -> Iterator[Finding]:
