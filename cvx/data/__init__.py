@@ -9,15 +9,4 @@ cifar  tiny_imagenet  fashion_mnist  folder  hub   readers (with download, class
 
 from cvx.data.loading import DATASETS, load, source_of, split_source
 
-
-def _own_size(source: Source, size: int, samples: Split) -> OwnSize | None:
-    """Say how the samples are had at the source's own size; nothing if they have it, or it has none."""
-    own = source.image_size
-    if own in (0, size):
-        return None
-    name = "test" if "test" in source.parts else "train"
-    rows = np.array(samples.ids)
-    return OwnSize(fingerprint_of(source, own), lambda: read_rows(source.parts[name], name, rows, own))
-
-
 __all__ = ["DATASETS", "load", "source_of", "split_source"]

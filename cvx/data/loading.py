@@ -7,10 +7,12 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from cvx.data import _own_size
+import numpy as np
+
 from cvx.data.cache import CachedPart, content_digest, fingerprint_of, materialize
+from cvx.data.decoding import read_rows
 from cvx.data.readers import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
-from cvx.data.splits import NUM_POINTS, Source, Splits
+from cvx.data.splits import NUM_POINTS, OwnSize, Source, Split, Splits
 from cvx.data.stratify import check_source, split_train, stratified_order
 from cvx.names import slug
 
@@ -121,3 +123,13 @@ def _mean_std(part: CachedPart, rows: slice) -> tuple[tuple[float, ...], tuple[f
     variances = [(square * num - total * total) / num**2 for total, square in zip(sums, squares, strict=True)]
     mean = tuple(total / num / 255 for total in sums)
     return mean, tuple(max(math.sqrt(variance), 1.0) / 255 for variance in variances)
+
+
+def _own_size(source: Source, size: int, samples: Split) -> OwnSize | None:
+    """Say how the samples are had at the source's own size; nothing if they have it, or it has none."""
+    own = source.image_size
+    if own in (0, size):
+        return None
+    name = "test" if "test" in source.parts else "train"
+    rows = np.array(samples.ids)
+    return OwnSize(fingerprint_of(source, own), lambda: read_rows(source.parts[name], name, rows, own))

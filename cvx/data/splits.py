@@ -1,14 +1,11 @@
 """What a dataset is before and after it becomes arrays, the order it is kept in, and how images are fitted."""
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
-
-from cvx.data.stratify import stratified_order
 
 NUM_FILM = 32
 """Samples whose maps are kept every epoch."""
@@ -147,34 +144,3 @@ class Splits:
     def samples_to_store(self) -> Split:
         """Return the samples at the dataset's own size; where its images differ in size, at that of the splits."""
         return self.own_size.read() if self.own_size else self.samples
-
-
-def _help_val(labels: Int64[np.ndarray, "n"], slices: dict[str, slice], shares: dict[str, float]) -> str:
-    start = slices.get("test", slice(0)).stop
-    between = _val_fractions(labels, start) if "val" in shares else ""
-    return "add images or remove the class" + (f", or set {between} (it is {shares['val']:g})" if between else "")
-
-
-def _help_test(totals: Int64[np.ndarray, "k"], shares: dict[str, float]) -> str:
-    """Say what fills a test split, which is a fixed share: more images of each class, or a test part of one's own."""
-    # A prefix of m of n images has at least floor(c m / n) of a class of c, and m is rounded.
-    fewest = math.ceil(1 / (shares["test"] - 0.5 / max(totals.sum(), len(totals) / shares["test"])))
-    more = f"test takes {shares['test']:.0%} of each class, so give each at least {fewest} images or remove it"
-    if totals.min() < len(shares) + 1:
-        return more
-    left = np.repeat(np.arange(len(totals)), totals - 1)
-    between = _val_fractions(left[stratified_order(left)], 0) if "val" in shares else ""
-    set_it = f", and set {between} (it is {shares['val']:g})" if between else ""
-    return f"{more}, or bring a test split of your own (in a folder, test beside train), one image of each{set_it}"
-
-
-def _val_fractions(labels: Int64[np.ndarray, "n"], start: int) -> str:
-    """Say which fractions of the rows from `start` give val and train an image of each class; "" if none does."""
-    rest = labels[start:]
-    found, first = np.unique(rest, return_index=True)
-    if len(found) < len(np.unique(labels)):
-        return ""
-    last = len(rest) - 1 - np.unique(rest[::-1], return_index=True)[1]
-    low = math.ceil(100 * (first.max() + 1) / len(rest))
-    high = min(math.floor(100 * last.min() / len(rest)), 90)
-    return f"val_fraction between {low / 100:g} and {high / 100:g}" if low <= high else ""

@@ -1,11 +1,12 @@
 """Order images so that every prefix is stratified, and carve splits out of train."""
 
 import heapq
+import math
 
 import numpy as np
 from jaxtyping import Int64
 
-from cvx.data.splits import Source, _help_test, _help_val
+from cvx.data.splits import Source
 
 
 def stratified_order(labels: Int64[np.ndarray, "n"], seed: int = 0) -> Int64[np.ndarray, "n"]:
@@ -98,3 +99,34 @@ def split_train(labels: Int64[np.ndarray, "n"], classes: tuple[str, ...], shares
                 + (_help_test(totals, shares) if name == "test" else _help_val(labels, slices, shares))
             )
     return slices
+
+
+def _help_val(labels: Int64[np.ndarray, "n"], slices: dict[str, slice], shares: dict[str, float]) -> str:
+    start = slices.get("test", slice(0)).stop
+    between = _val_fractions(labels, start) if "val" in shares else ""
+    return "add images or remove the class" + (f", or set {between} (it is {shares['val']:g})" if between else "")
+
+
+def _help_test(totals: Int64[np.ndarray, "k"], shares: dict[str, float]) -> str:
+    """Say what fills a test split, which is a fixed share: more images of each class, or a test part of one's own."""
+    # A prefix of m of n images has at least floor(c m / n) of a class of c, and m is rounded.
+    fewest = math.ceil(1 / (shares["test"] - 0.5 / max(totals.sum(), len(totals) / shares["test"])))
+    more = f"test takes {shares['test']:.0%} of each class, so give each at least {fewest} images or remove it"
+    if totals.min() < len(shares) + 1:
+        return more
+    left = np.repeat(np.arange(len(totals)), totals - 1)
+    between = _val_fractions(left[stratified_order(left)], 0) if "val" in shares else ""
+    set_it = f", and set {between} (it is {shares['val']:g})" if between else ""
+    return f"{more}, or bring a test split of your own (in a folder, test beside train), one image of each{set_it}"
+
+
+def _val_fractions(labels: Int64[np.ndarray, "n"], start: int) -> str:
+    """Say which fractions of the rows from `start` give val and train an image of each class; "" if none does."""
+    rest = labels[start:]
+    found, first = np.unique(rest, return_index=True)
+    if len(found) < len(np.unique(labels)):
+        return ""
+    last = len(rest) - 1 - np.unique(rest[::-1], return_index=True)[1]
+    low = math.ceil(100 * (first.max() + 1) / len(rest))
+    high = min(math.floor(100 * last.min() / len(rest)), 90)
+    return f"val_fraction between {low / 100:g} and {high / 100:g}" if low <= high else ""
