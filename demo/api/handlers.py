@@ -108,7 +108,7 @@ def agreement(
     if not 1 <= num <= NUM_GALLERY:
         raise ValueError(f"num must be in 1…{NUM_GALLERY}, got {num}")
     found = shelf.agreement(models, num, [measure] if measure else None, samples)
-    return [cast("Agreement", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
+    return [cast("AgreementAnswer", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
 
 
 def _or_null(value: object) -> object:

@@ -126,6 +126,7 @@ class CompareTab:
         offered: tuple[Sequence[str], Sequence[str]],
     ) -> list[Any]:
         """Bring every control up to the store as it is now; the rows are drawn by an event of their own."""
+        from demo.components.image_picker import image_picker
         from demo.components.image_picker.filters import asker
 
         choice = arrange(listing, choice, offered)
@@ -138,7 +139,7 @@ class CompareTab:
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
         now = (tuple(listing.datasets), tuple(listing.best))
         ask = asker(self._opening.shelf, choice.models)
-        strips = image_picker(listing.rows(choice.datasets, choice.samples), choice, picks, ask)
+        strips = image_picker.picker(listing.rows(choice.datasets, choice.samples), choice, picks, ask)
         return [picks, now, gr.update(visible=choice.source == "upload"), strips, *updates.values()]
 
     def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
