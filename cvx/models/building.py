@@ -77,6 +77,8 @@ def fit_inputs(
     to 8 bits it is what `data.splits.fit_image` and `fit_channels` do. Images that fit are unchanged.
     """
     fitted, side = inputs, inputs.shape[-1]
+    if (side, inputs.shape[1]) == (image_size, in_chans):
+        return inputs
     with torch.autocast(inputs.device.type, enabled=False):
         if side != image_size:  # as matrices: torch's own backward of it adds up in any order on CUDA
             eye = torch.eye(side, dtype=torch.float64)[None, None]
