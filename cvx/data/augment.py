@@ -7,8 +7,6 @@ import torch
 from jaxtyping import Bool, Float, Int64, UInt8
 from torch import Tensor
 
-from cvx.data.batches import to_inputs
-
 ERASED_AREA = (0.02, 0.33)
 """Least and largest share of the image that is erased (Zhong et al., 2017, section 4.3, arXiv:1708.04896)."""
 ERASED_ASPECT = 0.3
@@ -145,6 +143,11 @@ def mix_images(own: UInt8[Tensor, "b h w c"], other: UInt8[Tensor, "b h w c"], m
     top, left, bottom, right = mix.box
     own[:, top:bottom, left:right] = other[:, top:bottom, left:right]
     return to_inputs(own)
+
+
+def to_inputs(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
+    """Turn stored pixels into a classifier's inputs in [0, 1]; the memory stays as it lies: channels_last."""
+    return images.permute(0, 3, 1, 2).float().div_(255)
 
 
 def _blend(own: Float[Tensor, "*n"], other: Float[Tensor, "*n"], share: float) -> Float[Tensor, "*n"]:

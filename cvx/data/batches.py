@@ -8,7 +8,7 @@ import torch.nn.functional as F
 from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
-from cvx.data.augment import Augmentation, Draws, _blend, crop_and_flip, draw, draw_mix, erase, mix_images
+from cvx.data.augment import Augmentation, Draws, _blend, crop_and_flip, draw, draw_mix, erase, mix_images, to_inputs
 from cvx.data.splits import Split
 
 
@@ -104,11 +104,6 @@ class Batches:
 
     def _one_hot(self, labels: Int64[Tensor, "m"]) -> Float[Tensor, "m k"]:
         return F.one_hot(labels, self._num_classes).float()
-
-
-def to_inputs(images: UInt8[Tensor, "b h w c"]) -> Float[Tensor, "b c h w"]:
-    """Turn stored pixels into a classifier's inputs in [0, 1]; the memory stays as it lies: channels_last."""
-    return images.permute(0, 3, 1, 2).float().div_(255)
 
 
 def _check(num_images: int, batch_size: int, world: int) -> None:
