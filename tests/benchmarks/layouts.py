@@ -79,7 +79,7 @@ def _plain_umap(logits: np.ndarray) -> np.ndarray:
 
 
 CODE = (
-    "import numpy as np; from cvx.embedding import project; project(np.random.default_rng(0).random((200, 9)), 'umap')"
+    "import numpy as np; from cvx.metrics.embedding import project; project(np.random.default_rng(0).random((200, 9)), 'umap')"
 )
 
 

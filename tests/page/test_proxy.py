@@ -101,6 +101,6 @@ def test_a_space_put_together_as_the_readme_says_answers_without_cvx_being_insta
     finally:
         process.terminate()
         process.communicate(timeout=60)
-    told = "from cvx.records import provenance; print(provenance()['versions'])"
+    told = "from cvx.store.provenance import provenance; print(provenance()['versions'])"
     done = subprocess.run([python, "-s", "-c", told], cwd=space, env=environ, capture_output=True, text=True)
     assert "'cvx': ''" in done.stdout, done.stderr

@@ -104,7 +104,7 @@ def test_a_sweep_that_is_killed_again_and_again_loses_and_repeats_no_finished_tr
 PRUNER = """
 import sys
 from pathlib import Path
-from cvx.upkeep import Keep, plan, remove
+from cvx.store.maintenance import Keep, plan, remove
 print("ready", flush=True)
 for _ in range(40):
     for item in plan(Path(sys.argv[1]), Keep()):

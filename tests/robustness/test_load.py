@@ -28,9 +28,9 @@ pytest_plugins = ["many_tiles"]
 SERVE = """
 import sys, time
 sys.path.insert(0, sys.argv[1])
-from demo import shelf
+from demo.backend import service
 from demo.app import build, launch
-shelf.Shelf.__init__.__defaults__ = (2**31, 2**18)  # what is kept of results is full at once, and grows no more
+service.ModelService.__init__.__defaults__ = (2**31, 2**18)  # what is kept of results is full at once, and grows no more
 _, address, _ = launch(build(sys.argv[2]), prevent_thread_lock=True, quiet=True, server_name="127.0.0.1")
 print(address.rstrip("/"), flush=True)
 sys.stdin.read()

@@ -112,7 +112,7 @@ def test_a_full_disk_is_an_os_error_and_leaves_no_half_file(tmp_path, classifier
 
     code = (
         "import resource, signal, sys; signal.signal(signal.SIGXFSZ, signal.SIG_IGN)\n"
-        "import torch; from pathlib import Path; from cvx.checkpoint import write_tensors\n"
+        "import torch; from pathlib import Path; from cvx.store.checkpoint import write_tensors\n"
         "resource.setrlimit(resource.RLIMIT_FSIZE, (1 << 20, 1 << 20))\n"
         "try: write_tensors(Path(sys.argv[1]), {'x': torch.zeros(1 << 20)})\n"
         "except OSError as error: print('said:', error)\n"
