@@ -21,12 +21,12 @@ PYTEST := $(BIN)/python -m pytest --numprocesses=auto --maxprocesses=4 --dist=lo
 help: ## list the targets
 	@grep -E '^[a-z-]+:.*##' $(MAKEFILE_LIST) | sed 's/:[^#]*## /\t/' | expand -t 16
 
-setup: $(STAMP) ## make .venv and install requirements.txt
+setup: $(STAMP) ## make .venv with cvx, what it needs, and what tests and checks need
 
 $(STAMP): requirements.txt pyproject.toml
 	@$(PYTHON) -c 'import sys; v = sys.version.split()[0]; sys.exit(sys.version_info < (3, 10) and f"cvx needs Python 3.10 or newer, got {v}; name another with `make PYTHON=python3.11 …`")'
 	$(PYTHON) -m venv .venv
-	$(BIN)/python -m pip install --disable-pip-version-check -r requirements.txt
+	$(BIN)/python -m pip install --disable-pip-version-check -e '.[dev]'
 	@touch $@
 
 setup-system: ## install with apt what pip cannot: Chromium for the browser tests, Fashion-MNIST
@@ -53,7 +53,7 @@ test-long: $(STAMP) ## hundreds of kills, thousands of malicious files, fifty us
 test-oldest: ## the quick tests on the oldest versions that requirements.txt admits, in .venv-oldest
 	$(PYTHON) -m venv .venv-oldest
 	.venv-oldest/bin/python -m pip install --disable-pip-version-check --quiet uv
-	.venv-oldest/bin/uv pip install --python .venv-oldest/bin/python --resolution lowest-direct -r requirements.txt
+	.venv-oldest/bin/uv pip install --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
 	.venv-oldest/bin/python -m pytest -m 'not slow and not browser' --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
 bench: $(STAMP) ## measure speed on this machine and write BENCHMARKS.md (TOPIC=maps for one topic; accuracy takes 40 minutes and runs only so)

@@ -19,7 +19,7 @@
     checkpoint       weights and card on disk, and back to a ready Classifier
     models  stems    any timm model, fitted to image size and class count
     data/            name to uint8 arrays
-    metrics  distributed  render  lettering  progress  files  stopping
+    metrics  distributed  render  lettering  progress  files  stopping  processes
     folding  tokens  a copy of a model that computes the same sooner (frozen: a model at rest; arithmetic: bfloat16)
 
 Imports point down this list; `lint-imports` checks it.

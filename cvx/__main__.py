@@ -1,10 +1,12 @@
-"""`python -m cvx COMMAND`: the commands are imported only when they run."""
+"""`python -m cvx COMMAND`, or `cvx COMMAND` where it is installed: the commands are imported only when they run."""
 
 import ast
 import importlib
 import signal
 import sys
 from pathlib import Path
+
+from cvx.processes import PROGRAM, spin_less
 
 COMMANDS = (
     "train",
@@ -23,8 +25,9 @@ COMMANDS = (
 )
 
 
-def main(argv: list[str]) -> int:
-    """Run one command; what a person got wrong becomes one line, not a traceback."""
+def main(argv: list[str] | None = None) -> int:
+    """Run one command, by default the one that was typed; what a person got wrong becomes one line, no traceback."""
+    argv = sys.argv[1:] if argv is None else argv
     if not argv or argv[0] in ("-h", "--help"):
         print(usage())
         return 0
@@ -36,6 +39,7 @@ def main(argv: list[str]) -> int:
         hint = f"; did you mean {near[0]!r}?" if near else ""
         print(f"cvx: unknown command {command!r}{hint or '.'} Known: {', '.join(COMMANDS)}", file=sys.stderr)
         return 2
+    spin_less()
     try:
         return importlib.import_module(f"cvx.cli.{_module(command)}").main(rest)
     except (ValueError, OSError) as error:
@@ -49,7 +53,7 @@ def main(argv: list[str]) -> int:
 def usage() -> str:
     """List the commands, each with the first line of its module's docstring."""
     lines = [f"  {command:<10} {_summary(command)}" for command in COMMANDS]
-    return "\n".join(["usage: python -m cvx COMMAND [--help] …", "", *lines])
+    return "\n".join([f"usage: {PROGRAM} COMMAND [--help] …", "", *lines])
 
 
 def _summary(command: str) -> str:
@@ -62,4 +66,4 @@ def _module(command: str) -> str:
 
 
 if __name__ == "__main__":
-    sys.exit(main(sys.argv[1:]))
+    sys.exit(main())

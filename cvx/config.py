@@ -155,7 +155,7 @@ class _Flags:
     place: RunOptions
 
 
-def parse(argv: Sequence[str], prog: str = "python -m cvx train") -> tuple[TrainConfig, RunOptions]:
+def parse(argv: Sequence[str], prog: str = f"{PROGRAM} train") -> tuple[TrainConfig, RunOptions]:
     """Turn flags and the preset files they name into a config and a place.
 
     A preset becomes flags in front of those given, so a flag wins wherever it stands; of two presets the later wins.

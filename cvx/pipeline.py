@@ -5,9 +5,9 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import cvx
 from cvx import data
 from cvx.config import RunOptions, TrainConfig, parse
+from cvx.processes import ROOT
 from cvx.store import Store, runs
 from cvx.tracking import Once, wandb_sinks
 from cvx.training.loop import InterruptedTraining, train
@@ -105,13 +105,16 @@ PRESETS = ("digits_resnet18", "digits_vit", "shapes32_resnet18", "shapes32_vit")
 
 
 def presets() -> list[Path]:
-    """Return the starter presets of the checkout that cvx is installed from.
+    """Return the starter presets of the checkout that cvx runs from.
 
     Raises:
         FileNotFoundError: If cvx was installed without its configs.
     """
-    folder = Path(cvx.__file__).parent.parent / "configs"
+    folder = ROOT / "configs"
     files = [folder / f"{name}.yaml" for name in PRESETS]
     if missing := [file.name for file in files if not file.is_file()]:
-        raise FileNotFoundError(f"{folder} lacks {', '.join(missing)}; run from a checkout with `pip install -e .`")
+        raise FileNotFoundError(
+            f"needs presets that an installed cvx lacks ({', '.join(missing)} in {folder}); call it in the top"
+            " folder of a checkout of cvx, or train with `python -m cvx train` and flags or presets of your own"
+        )
     return files

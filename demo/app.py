@@ -13,13 +13,19 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+if not __package__:  # run as a file: Python has put its folder on the path, and not the one that holds cvx and demo
+    sys.path[0] = str(Path(__file__).resolve().parent.parent)
+
 import gradio as gr
 
+from cvx.processes import spin_less
 from demo.page import Page
 from demo.serving import rate_limit
 from demo.serving.fair_queue import AT_ONCE, MOST_PAGES, use_fair_queue
 from demo.serving.malloc import share
 from demo.static import theme
+
+PROGRAM = "python -m demo.app" if __name__ == "__main__" and __package__ else "python demo/app.py"
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
@@ -94,7 +100,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     """Serve until interrupted."""
     import tyro
 
-    flags = tyro.cli(DemoFlags, args=argv, prog="python demo/app.py")
+    flags = tyro.cli(DemoFlags, args=argv, prog=PROGRAM)
+    spin_less()
     signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does, a training under way included
     try:
         settings = _settings(flags)

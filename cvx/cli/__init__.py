@@ -4,6 +4,8 @@ import dataclasses
 from collections.abc import Sequence
 from typing import TypeVar
 
+from cvx.processes import PROGRAM
+
 Flags = TypeVar("Flags")
 
 
@@ -24,7 +26,7 @@ def parse(flags: type[Flags], argv: Sequence[str], command: str) -> Flags:
             f"{one}=True" if _written(one) in switches and following not in ("True", "False") else one
             for one, following in zip(argv, [*argv[1:], ""], strict=False)
         ],
-        prog=f"python -m cvx {command}",
+        prog=f"{PROGRAM} {command}",
         config=(tyro.conf.FlagConversionOff,),
         use_underscores=True,
     )

@@ -5,16 +5,18 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from cvx.processes import PROGRAM
+
 if TYPE_CHECKING:
     from cvx.config import RunOptions
 
-USAGE = """usage: python -m cvx pipeline FILE [FILE …] [--field=value …]
+USAGE = f"""usage: {PROGRAM} pipeline FILE [FILE …] [--field=value …]
 
 Every preset is trained, tested and projected, and its maps are written; flags hold for all of them.
 Finished ones are skipped, interrupted ones continue, and a failed one does not stop the others.
 At the end all that the store holds is written into one page, reports/report.html.
 
-example: python -m cvx pipeline configs/digits_*.yaml --epochs=5
+example: {PROGRAM} pipeline configs/digits_*.yaml --epochs=5
 """
 
 
@@ -30,7 +32,7 @@ def main(argv: list[str]) -> int:
     from cvx import config, pipeline
     from cvx.tracking import Once
 
-    _, place = config.parse(flags, prog="python -m cvx pipeline FILE")
+    _, place = config.parse(flags, prog=f"{PROGRAM} pipeline FILE")
     if place.resume:
         raise ValueError("a pipeline finds by itself which runs to continue: leave --resume out, or give it to `train`")
     then = _attribute(place)

@@ -4,8 +4,9 @@ import platform
 import subprocess
 from datetime import datetime, timezone
 from importlib import metadata
-from pathlib import Path
 from typing import Any
+
+from cvx.processes import ROOT
 
 
 def provenance() -> dict[str, Any]:
@@ -19,9 +20,11 @@ def provenance() -> dict[str, Any]:
 
 def _commit() -> str:
     """Return the commit of the checkout that cvx runs from, `-dirty` if it was changed, empty if there is none."""
+    if not (ROOT / ".git").exists():  # installed; a repository further up, with Python's packages in it, is another's
+        return ""
     command = ["git", "describe", "--always", "--abbrev=40", "--dirty", "--exclude=*"]
     try:
-        answer = subprocess.run(command, cwd=Path(__file__).parent, capture_output=True, text=True, timeout=10)
+        answer = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, timeout=10)
     except (OSError, subprocess.TimeoutExpired):
         return ""
     return answer.stdout.strip() if answer.returncode == 0 else ""

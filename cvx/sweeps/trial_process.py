@@ -10,6 +10,7 @@ import time
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+from cvx.processes import finding_cvx
 from cvx.store import runs
 from cvx.sweeps.sweep_file import Sweep, argv
 from cvx.sweeps.trials import Trial
@@ -54,7 +55,7 @@ class Job:
             "WANDB_RUN_ID": self.trial.resumes.rpartition("-")[2] if self._resumes else self.trial.id,
             "PYTHONUNBUFFERED": "1",
         }
-        environ = {**os.environ, **environ, **identity}
+        environ = {**finding_cvx(os.environ), **environ, **identity}
         environ.pop("WANDB_SWEEP_ID", None)  # this sweep is none of W&B's
         with self.log.open("ab") as stream:
             _lock(stream.fileno())

@@ -10,8 +10,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Any
 
-import cvx
 from cvx.files import read_json, write_json
+from cvx.processes import ROOT
 from cvx.store.runs import Run
 from cvx.tracking.account import PATIENT, Target, Timeouts, api, as_oserror, client
 from cvx.tracking.artifact_names import LONGEST, TAG, next_id, run_id
@@ -221,7 +221,8 @@ def _identity(link: RunLink, new: bool) -> dict[str, Any]:
 
 def _settings(content: dict[str, Any], live: bool, patience: Timeouts) -> Any:
     chosen: dict[str, Any] = {"x_start_time": datetime.fromisoformat(content["created"]).timestamp()}
-    chosen |= {"git_root": str(Path(cvx.__file__).parent.parent)}  # not the repository one happens to stand in
+    checkout = (ROOT / ".git").exists()  # and not the repository one happens to stand in, or has installed cvx in
+    chosen |= {"git_root": str(ROOT)} if checkout else {"disable_git": True}
     if not live:  # a replay says nothing of the machine and the code that the run was made with
         chosen |= {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
         chosen |= {"save_code": False, "git_commit": content.get("git_commit", "").removesuffix("-dirty") or None}

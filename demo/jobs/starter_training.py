@@ -2,6 +2,7 @@
 
 import atexit
 import contextlib
+import os
 import re
 import shlex
 import signal
@@ -16,6 +17,7 @@ from typing import Any
 import yaml
 
 from cvx import pipeline
+from cvx.processes import finding_cvx
 
 EPOCH = re.compile(r"^(?P<title>\S+ \S+)  epoch (?P<epoch>[\d.]+)  (?P<numbers>.*)$")
 MINUTES = "a few minutes on two cores"
@@ -61,6 +63,7 @@ class StarterJob:
             self._begun = time.monotonic()
             self._process = subprocess.Popen(
                 self.command,
+                env=finding_cvx(os.environ),
                 stdin=subprocess.DEVNULL,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.STDOUT,

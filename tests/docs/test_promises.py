@@ -14,6 +14,7 @@ DOCS = [
     ROOT / name
     for name in (
         "README.md",
+        "CHANGELOG.md",
         "CONTRIBUTING.md",
         "FINDINGS.md",
         "RELIABILITY.md",
@@ -65,11 +66,6 @@ def test_the_two_commands_are_make_targets_and_ci_runs_them():
 def test_no_document_names_a_path_of_somebodys_machine():
     for doc in DOCS:
         assert not re.search(r"/(home|root|Users|work)/", doc.read_text()), doc
-
-
-def test_the_last_line_of_the_requirements_installs_the_project():
-    lines = [line for line in (ROOT / "requirements.txt").read_text().splitlines() if line.strip()]
-    assert lines[-1] == "-e ."
 
 
 def test_the_readmes_benchmarks_are_lines_of_the_last_measurement():

@@ -87,7 +87,7 @@ def test_a_space_put_together_as_the_readme_says_answers_without_cvx_being_insta
             (packages / entry.name).symlink_to(entry)
     space = tmp_path / "space"
     needs = (space / "requirements.txt").read_text()
-    assert "torch>=" in needs and "threadpoolctl" in needs and "-e ." not in needs and "pytest" not in needs
+    assert "torch>=" in needs and "-e " not in needs  # a Space installs it before it has cvx
     environ = {**os.environ, "PYTHONPATH": str(packages), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
     environ.pop("CVX_ARTIFACTS", None)
     python = getattr(sys, "_base_executable", sys.executable)
