@@ -11,7 +11,7 @@ ROOT = Path(cvx.__file__).resolve().parent.parent
 """The folder that holds the package: a checkout, or where Python keeps what is installed."""
 PROGRAM = "cvx" if Path(sys.argv[0]).stem == "cvx" else "python -m cvx"
 """What was typed to start a command."""
-SPINS = "10000"
+SPINS = "1000"
 WAITING = ("GOMP_SPINCOUNT", "OMP_WAIT_POLICY", "KMP_BLOCKTIME", "KMP_LIBRARY")
 """Variables by which users choose themselves how OpenMP's threads wait."""
 

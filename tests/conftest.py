@@ -8,6 +8,9 @@ import sys
 import pytest
 from wandb_server import KEY, WandbServer
 
+from cvx.processes import spin_less
+
+spin_less()
 os.environ["GRADIO_ANALYTICS_ENABLED"] = "False"
 os.environ.setdefault("MPLBACKEND", "Agg")
 os.environ.setdefault(

@@ -16,6 +16,7 @@ ROOT = Path(__file__).parents[2]
 OUTPUT, README = ROOT / "BENCHMARKS.md", ROOT / "README.md"
 TOPICS = {
     "loop": "Training: the whole loop against the bare step",
+    "beside": "Trainings at once, by how torch's threads wait",
     "batches": "Augmented batches of 32-px images",
     "maps": "Vanilla gradient maps at 32 px, float32 and bf16, 128 images",
     "startup": "Start-up",

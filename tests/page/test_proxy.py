@@ -1,14 +1,7 @@
-"""The demo as it is served to others: behind a proxy under a prefix, with a login, and as a Space."""
+"""The demo as it is served to others: behind a proxy under a prefix, and with a login."""
 
 import json
-import os
-import re
-import shutil
-import site
-import subprocess
-import sys
 import urllib.request
-from pathlib import Path
 from urllib.error import HTTPError
 
 import pytest
@@ -60,47 +53,3 @@ def test_a_login_guards_page_endpoints_and_files(store):
                 Client(address, auth=wrong, verbose=False)
         held = Client(address, auth=LOGIN, verbose=False).predict(api_name="/models")
         assert len(held["models"]) == 3
-
-
-# A Space
-
-
-def commands():
-    """Return the README's commands that put a Space together."""
-    text = (ROOT / "demo" / "README.md").read_text(encoding="utf-8")
-    section = text.partition("## As a Hugging Face Space")[2].partition("\n## ")[0]
-    return re.search(r"```sh\n(.*?)```", section, re.DOTALL)[1]
-
-
-def test_a_space_put_together_as_the_readme_says_answers_without_cvx_being_installed(store, tmp_path):
-    checkout, packages = tmp_path / "checkout", tmp_path / "packages"
-    checkout.mkdir()
-    shutil.copy(ROOT / "requirements.txt", checkout)
-    for name in ("cvx", "demo", "configs"):
-        shutil.copytree(ROOT / name, checkout / name, ignore=shutil.ignore_patterns("__pycache__"))
-    shutil.copytree(store.root, checkout / "artifacts")
-    script = commands().partition("git ")[0]  # git itself would go to the Hub
-    subprocess.run(["sh", "-ec", script], cwd=checkout, check=True)
-    packages.mkdir()
-    for entry in (entry for folder in site.getsitepackages() for entry in Path(folder).iterdir()):
-        if "cvx" not in entry.name:
-            (packages / entry.name).symlink_to(entry)
-    space = tmp_path / "space"
-    needs = (space / "requirements.txt").read_text()
-    assert "torch>=" in needs and "-e " not in needs  # a Space installs it before it has cvx
-    environ = {**os.environ, "PYTHONPATH": str(packages), "GRADIO_SERVER_NAME": "127.0.0.1", "PYTHONUNBUFFERED": "1"}
-    environ.pop("CVX_ARTIFACTS", None)
-    python = getattr(sys, "_base_executable", sys.executable)
-    command, pipes = [python, "-s", "app.py", "--port=0"], {"stdout": subprocess.PIPE, "stderr": subprocess.STDOUT}
-    process = subprocess.Popen(command, cwd=space, env=environ, text=True, **pipes)
-    try:
-        lines = (re.search(r"http://127\.0\.0\.1:\d+", line) for line in process.stdout)
-        address = next(found[0] for found in lines if found)
-        answer = Client(address, verbose=False).predict(["tiles-vit_tiny"], sample="tiles:6", api_name="/compare")
-        assert answer["label"] == "blue" and answer["answers"][0]["error"] == ""
-    finally:
-        process.terminate()
-        process.communicate(timeout=60)
-    told = "from cvx.store.provenance import provenance; print(provenance()['versions'])"
-    done = subprocess.run([python, "-s", "-c", told], cwd=space, env=environ, capture_output=True, text=True)
-    assert "'cvx': ''" in done.stdout, done.stderr
