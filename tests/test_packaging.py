@@ -252,5 +252,4 @@ def test_every_command_works_without_the_checkout_with_flags_and_presets_by_path
 @pytest.mark.slow
 def test_the_page_of_an_installed_cvx_answers(installed, store, page, tmp_path):
     address = page(tmp_path, "-m", "demo.app", f"--artifacts={store.root}", "--port=0")
-    answer = Client(address, verbose=False).predict(["tiles-vit_tiny"], sample="tiles:6", api_name="/compare")
-    assert answer["label"] == "blue" and answer["answers"][0]["error"] == ""
+    assert len(Client(address, verbose=False).predict(api_name="/models")["models"]) == 3
