@@ -17,6 +17,7 @@ from typing import Literal
 import tyro
 
 from cvx.files import read_yaml
+from cvx.processes import PROGRAM
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)

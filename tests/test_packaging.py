@@ -14,14 +14,13 @@ import yaml
 from filelock import FileLock
 from gradio_client import Client
 from packaging.requirements import Requirement
-from small_store import ROOT
+from small_store import ROOT, make_store
 from sweeping import PROGRAM, result
 
 from cvx import processes
 from cvx.__main__ import COMMANDS
 from cvx.cli.starter import LEFT
 
-pytest_plugins = ["showing"]
 PYTHON = getattr(sys, "_base_executable", sys.executable)
 QUICK = ["--dataset=digits", "--model=resnet10t", "--stem=timm", "--epochs=1", "--batch_size=256", "--warmup_epochs=0"]
 
@@ -46,6 +45,11 @@ def environ(packages):
     """An environment in which Python finds the packages, and cvx only where it lies beside what is started."""
     kept = {name: value for name, value in os.environ.items() if name not in ("CVX_ARTIFACTS", *processes.WAITING)}
     return {**kept, "PYTHONPATH": str(packages), "PYTHONUNBUFFERED": "1", "OMP_DISPLAY_ENV": "VERBOSE"}
+
+
+@pytest.fixture(scope="module")
+def store(tmp_path_factory):
+    return make_store(tmp_path_factory.mktemp("store") / "artifacts")
 
 
 @pytest.fixture(scope="module")
@@ -98,7 +102,7 @@ CHILD = """
 import sys, time
 sys.path[0] = sys.argv[1]
 from pathlib import Path
-from demo.starter import StarterJob
+from demo.jobs.starter_training import StarterJob
 job = StarterJob(Path("store"))
 job.start()
 while job.running:
@@ -150,7 +154,7 @@ def test_a_space_put_together_as_the_readme_says_answers(checkout, store, page, 
         ["tiles-vit_tiny"], sample="tiles:6", api_name="/compare"
     )
     assert answer["label"] == "blue" and answer["answers"][0]["error"] == ""
-    code, said = python(environ, space, "-c", "from cvx.records import provenance; print(provenance())")
+    code, said = python(environ, space, "-c", "from cvx.store.provenance import provenance; print(provenance())")
     assert code == 0 and "'cvx': ''" in said and "'git_commit': ''" in said
 
 

@@ -89,7 +89,7 @@ def train(name: str) -> None:
     from cvx import models
     from cvx.config import TrainConfig
     from cvx.distributed import Ranks
-    from cvx.learner import make_learner
+    from cvx.training.step import make_learner
 
     torch.manual_seed(0)
     config = TrainConfig(dataset="shapes32", model=name, epochs=1, batch_size=128, warmup_epochs=0)

@@ -13,7 +13,7 @@ from cvx.store.runs import list_runs
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from cvx.records import RunWriter, new_run_name
+from cvx.store.runs import RunWriter, new_run_name
 
 signal.signal(signal.SIGTERM, lambda *_: sys.exit(143))
 values = dict(argument[2:].split("=") for argument in sys.argv[1:])
