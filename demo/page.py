@@ -1,8 +1,7 @@
 """The page: header, tabs, and what moves a visitor between them; every tab wires itself."""
 
-import dataclasses
 import functools
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import parse_qsl
@@ -11,18 +10,17 @@ import gradio as gr
 
 from demo.api.endpoints import Endpoints
 from demo.backend.loader import BackgroundLoader
-from demo.components.controls import QUIET
+from demo.components.controls import HIDDEN, QUIET, event_data
 from demo.jobs.starter_training import StarterJob, step
 from demo.jobs.wandb_pull import PullJob, PullPanel
-from demo.serving.fair_queue import AGREEMENT_QUEUE, MAP_QUEUE
-from demo.state.selection import PER_PAGE, Choice, Pick, read_link
-from demo.state.tab_link import TabLink
+from demo.state.selection import Choice, Pick, read_link
+from demo.state.tab_link import TabLink, rename_old_tabs
 from demo.static import theme
 from demo.tabs.about import AboutTab
 from demo.tabs.agreement import AgreementTab
 from demo.tabs.base import Tab
-from demo.tabs.classes import ClassTab
-from demo.tabs.compare import CompareTab, with_models
+from demo.tabs.classes import ClassesTab
+from demo.tabs.compare import CompareTab
 from demo.tabs.embeddings import EmbeddingsTab
 from demo.tabs.film import FilmTab
 from demo.tabs.runs import RunsTab
@@ -30,15 +28,15 @@ from demo.tabs.runs import RunsTab
 if TYPE_CHECKING:
     from demo.backend.catalog import Catalog
 
-LATER_TABS: dict[str, tuple[str, Callable[[BackgroundLoader], Tab]]] = {
-    "classes": ("Class view", ClassTab),
-    "film": ("Through training", FilmTab),
-    "points": ("Embeddings", EmbeddingsTab),
-    "runs": ("Runs", RunsTab),
-    "agreement": ("Agreement", AgreementTab),
-    "about": ("About", AboutTab),
-}
-"""Tabs that are drawn when they are opened, by their name in a link."""
+LATER_TABS: tuple[type[Tab], ...] = (
+    ClassesTab,
+    FilmTab,
+    EmbeddingsTab,
+    RunsTab,
+    AgreementTab,
+    AboutTab,
+)
+"""Tabs that are drawn when they are opened, in the order in which they stand beside Compare."""
 TRAVEL = """cvx.travel = (query, number) => trigger('travel', { query, number });
 watch('value', () => cvx.landed(Number(element.querySelector('i')?.dataset.number)));"""
 SHOW_FIRST = "(...values) => { cvx.show('compare'); return values; }"
@@ -71,56 +69,55 @@ class Page:
         with gr.Column(visible=False, elem_id="cvx-starter") as self.panel:
             self.welcome = gr.HTML("", apply_default_css=False)
             self.train = gr.Button("Train the starter models", variant="primary", elem_id="cvx-train")
-        self.where = gr.State("compare")
+        self.where = gr.State(CompareTab.name)
         with gr.Tabs(visible=False, elem_id="cvx-tabs") as self.tabs:
-            with gr.Tab("Compare", id="compare") as self.first:
+            with gr.Tab(CompareTab.title, id=CompareTab.name) as self.first:
                 self.compare = CompareTab(self._opening)
-            self.later: dict[str, tuple[gr.Tab, Tab]] = {}
-            for name, (title, make) in LATER_TABS.items():
-                with gr.Tab(title, id=name) as tab:
-                    self.later[name] = (tab, make(self._opening))
+            self.later: list[tuple[gr.Tab, Tab]] = []
+            for kind in LATER_TABS:
+                with gr.Tab(kind.title, id=kind.name) as component:
+                    self.later.append((component, kind(self._opening)))
         self.traveler = gr.HTML(js_on_load=TRAVEL, apply_default_css=False, elem_id="cvx-traveler")
         self.timer = gr.Timer(1, active=False)
         self.seen = gr.State("")
         self.news = gr.State("")
 
     def _wire(self) -> None:
-        quiet: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
         frame = [self.status, self.trouble, self.reading, self.panel, self.tabs, self.seen, self.where]
         job = [self.welcome, self.train, self.timer]
-        later = [component for _, tab in self.later.values() for component in tab.outputs]
-        filled = [*frame, *job, *self.compare.outputs, *later]
-        self._draw(self.blocks.load(self.arrive, None, filled, **quiet))
+        later = [component for _, tab in self.later for component in tab.fill_outputs]
+        filled = [*frame, *job, *self.compare.fill_outputs, *later]
+        self._draw(self.blocks.load(self.arrive, None, filled, **HIDDEN))
         self._draw(
-            self.traveler.travel(self.travel, None, [self.traveler, *filled], trigger_mode="always_last", **quiet)
+            self.traveler.travel(self.travel, None, [self.traveler, *filled], trigger_mode="always_last", **HIDDEN)
         )
-        kept = [component for _, tab in self.later.values() for component in tab.kept]
-        current = [self.where, self.compare.offered, self.compare.picks, *self.compare.controls.values(), *kept]
-        self._draw(self.refresh.click(self.reread, current, filled, **quiet))
-        self._draw(self.news.change(self.reread, current, filled, **quiet))
-        self.train.click(self.start, None, job, **quiet)
-        self.timer.tick(self.tick, self.seen, [*job, self.seen, self.news], **quiet)
+        kept = [component for _, tab in self.later for component in tab.link_inputs]
+        current = [self.where, self.compare.offered, *self.compare.link_inputs, *kept]
+        self._draw(self.refresh.click(self.reread, current, filled, **HIDDEN))
+        self._draw(self.news.change(self.reread, current, filled, **HIDDEN))
+        self.train.click(self.start, None, job, **HIDDEN)
+        self.timer.tick(self.tick, self.seen, [*job, self.seen, self.news], **HIDDEN)
 
     def _draw(self, filled: Any) -> None:
         """Draw what a visitor sees once the controls are filled."""
-        filled.then(self.compare.draw, self.compare.asked, self.compare.grid, **QUIET)
-        for name, (_, tab) in self.later.items():
-            seen = functools.partial(_if_open, name, tab)
-            filled.then(seen, [self.where, *tab.asked], tab.drawn, **_quiet(tab))
+        filled.then(self.compare.draw, self.compare.draw_inputs, self.compare.grid, **QUIET)
+        for _, tab in self.later:
+            draw_open = functools.partial(_draw_if_open, tab)
+            filled.then(draw_open, [self.where, *tab.draw_inputs], tab.draw_outputs, **{**QUIET, **tab.queue})
 
     def _wire_tabs(self) -> None:
         """Draw a tab when it is opened and not before, and let the address say which one is."""
-        opened = {"compare": self.first, **{name: tab for name, (tab, _) in self.later.items()}}
-        for name, tab in opened.items():
-            tab.select(lambda name=name: name, None, self.where, js=SHOW % name, api_visibility="private", queue=False)
-        asked = [self.compare.picks, *self.compare.controls.values()]
-        for _, view in self.later.values():
-            if isinstance(view, EmbeddingsTab | AgreementTab):
-                shown = [self.tabs, self.where, *self.compare.outputs]
-                to_compare = view.stage.look(self.look, asked, shown, **QUIET)
-                to_compare.then(self.compare.draw, self.compare.asked, self.compare.grid, js=SHOW_FIRST, **QUIET)
-        for tab, view in self.later.values():
-            tab.select(view.draw, view.asked, view.drawn, **_quiet(view))
+        opened = {CompareTab.name: self.first, **{tab.name: component for component, tab in self.later}}
+        for name, component in opened.items():
+            component.select(
+                lambda name=name: name, None, self.where, js=SHOW % name, api_visibility="private", queue=False
+            )
+        shown = [self.tabs, self.where, *self.compare.fill_outputs]
+        for component, tab in self.later:
+            if tab.image_source is not None:
+                to_compare = tab.image_source.look(self.open_compare, self.compare.link_inputs, shown, **QUIET)
+                to_compare.then(self.compare.draw, self.compare.draw_inputs, self.compare.grid, js=SHOW_FIRST, **QUIET)
+            component.select(tab.draw, tab.draw_inputs, tab.draw_outputs, **{**QUIET, **tab.queue})
 
     def arrive(self, request: gr.Request) -> list[Any]:
         """Fill the page for a visitor who opens it, as the link says; what it does not say is ticked by default."""
@@ -128,17 +125,18 @@ class Page:
 
     def travel(self, event: gr.EventData) -> list[Any]:
         """Fill the page anew for a visitor who went back or forth, as the address now says; name the step taken."""
-        number = event._data.get("number", 0)
+        data = event_data(event)
+        number = data.get("number", 0)
         step = f'<i hidden data-number="{number if isinstance(number, int) else 0}"></i>'
-        return [step, *self._go(str(event._data.get("query", "")))]
+        return [step, *self._go(str(data.get("query", "")))]
 
     def _go(self, query: str) -> list[Any]:
-        pairs = parse_qsl(query)
+        pairs = rename_old_tabs(parse_qsl(query))
         choice, picks = read_link(pairs)
         listing = self._opening.shelf.listing()
         told = (list(listing.datasets) if choice.datasets else [], listing.best if choice.models else [])
-        where = dict(pairs).get("tab", "compare")
-        return self._fill(listing, choice, picks, told, pairs, where if where in self._names else "compare")
+        where = dict(pairs).get("tab", CompareTab.name)
+        return self._fill(listing, choice, picks, told, pairs, where if where in self._names else CompareTab.name)
 
     def reread(
         self,
@@ -150,23 +148,13 @@ class Page:
         """Fill the page anew from the store, keeping what the visitor chose."""
         listing, num = self._opening.shelf.listing(), len(self.compare.controls)
         rest, pairs = iter(values[num:]), []
-        for _, tab in self.later.values():
-            pairs += parse_qsl(tab.link(*(next(rest) for _ in tab.kept)))
+        for _, tab in self.later:
+            pairs += parse_qsl(tab.link(*(next(rest) for _ in tab.link_inputs)))
         return self._fill(listing, self.compare.choice(values[:num]), picks, offered, pairs, where)
 
-    def look(self, event: gr.EventData, picks: dict[str, Pick], *values: Any) -> list[Any]:
-        """Bring an image that was clicked elsewhere to the tab Compare."""
-        listing, choice = self._opening.shelf.listing(), self.compare.choice(values)
-        dataset, row = str(event._data.get("dataset", "")), event._data.get("row")
-        if dataset in listing.datasets and isinstance(row, int):
-            pick = dataclasses.replace(picks.get(dataset, Pick()), index=row, shown="", page=row // PER_PAGE)
-            datasets = (dataset, *(name for name in choice.datasets if name != dataset))
-            choice = dataclasses.replace(choice, datasets=datasets, source="samples", samples="")
-            if models := tuple(map(str, event._data.get("models") or ())):  # the clicked maps, of the true class
-                choice = dataclasses.replace(choice, datasets=(dataset,), models=models, target="label")
-            choice, picks = with_models(listing, choice), {**picks, dataset: pick}
-        told = (list(listing.datasets), listing.best)
-        return [gr.update(selected="compare"), "compare", *self.compare.fill(listing, choice, picks, told)]
+    def open_compare(self, event: gr.EventData, picks: dict[str, Pick], *values: Any) -> list[Any]:
+        """Bring an image that was clicked in another tab to the tab Compare."""
+        return [gr.update(selected=CompareTab.name), CompareTab.name, *self.compare.show_image(event, picks, *values)]
 
     def start(self) -> tuple[Any, ...]:
         """Start the training of the starter models, or join the one under way."""
@@ -209,18 +197,13 @@ class Page:
             where,
             *self._step(),
             *self.compare.fill(listing, choice, picks, offered),
-            *(value for name, (_, tab) in self.later.items() for value in tab.fill(TabLink(name, pairs))),
+            *(value for _, tab in self.later for value in tab.fill(TabLink(tab.name, pairs))),
         ]
 
     @property
     def _names(self) -> tuple[str, ...]:
-        return ("compare", *self.later)
+        return (CompareTab.name, *(tab.name for _, tab in self.later))
 
 
-def _quiet(tab: Tab) -> dict[str, Any]:
-    """Return the settings of what draws a tab: a survey takes minutes, and holds back no map."""
-    return {**QUIET, **(AGREEMENT_QUEUE if isinstance(tab, AgreementTab) else MAP_QUEUE)}
-
-
-def _if_open(name: str, tab: Tab, where: str, *asked: Any) -> list[Any]:
-    return tab.draw(*asked) if where == name else [gr.skip()] * len(tab.drawn)
+def _draw_if_open(tab: Tab, where: str, *values: Any) -> list[Any]:
+    return tab.draw(*values) if where == tab.name else [gr.skip()] * len(tab.draw_outputs)

@@ -4,6 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import gradio as gr
+
 from demo.serving.fair_queue import MAP_QUEUE
 
 if TYPE_CHECKING:
@@ -27,6 +29,17 @@ QUIET: dict[str, Any] = {
     "trigger_mode": "always_last",
 }
 """Settings of every event that asks models: hidden from scripts, in turn, the last click counts."""
+HIDDEN: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
+"""Settings of events that ask no model and show no progress."""
+
+
+def event_data(event: gr.EventData) -> dict[str, Any]:
+    """Return what a component's script handed to `trigger`.
+
+    Gradio keeps it in a private attribute; no other place reads it, so that one place has to change with Gradio.
+    """
+    data = event._data
+    return data if isinstance(data, dict) else {}
 
 
 def columns_of(listing: "Catalog", datasets: Sequence[str]) -> list[str]:

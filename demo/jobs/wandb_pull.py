@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from demo.components.controls import HIDDEN
+
 if TYPE_CHECKING:
     from cvx.tracking import Pulled
 
 BROKE_OFF = "it broke off unexpectedly; the terminal in which the demo runs says more"
 WHY = {"W&B does not answer": "Is there a network? If WANDB_BASE_URL is set: is that server up?"}
-QUIET: dict[str, Any] = {"api_visibility": "private", "show_progress": "hidden"}
 
 
 class PullJob:
@@ -72,8 +73,8 @@ class PullPanel:
             self.button = gr.Button("Pull from W&B", size="sm", elem_id="cvx-pull-button", scale=0, min_width=130)
         self.timer = gr.Timer(1)
         shown = [self.said, self.button, self.timer]
-        self.timer.tick(self.step, None, shown, **QUIET)
-        self.button.click(self.start, None, shown, **QUIET)
+        self.timer.tick(self.step, None, shown, **HIDDEN)
+        self.button.click(self.start, None, shown, **HIDDEN)
 
     def start(self) -> list[Any]:
         """Start to pull, or join the pull under way."""

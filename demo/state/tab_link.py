@@ -4,6 +4,18 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 from urllib.parse import urlencode
 
+RENAMED = {"points": "embeddings"}
+"""Names that tabs have had in links, and the name that they have now; page.js knows them, too."""
+
+
+def rename_old_tabs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
+    """Write a link's parameters, as pairs of key and value, with the names that tabs have now."""
+    renamed = []
+    for key, value in pairs:
+        tab, dot, field = key.partition(".")
+        renamed.append((RENAMED.get(tab, tab) + dot + field, RENAMED.get(value, value) if key == "tab" else value))
+    return renamed
+
 
 class TabLink:
     """What a link says about one tab; what it does not say, or what no longer exists, falls back to what does."""

@@ -1,14 +1,19 @@
 // What all tabs share: the address, colors, and the library of charts, which is loaded when first needed.
 window.cvx = (() => {
     const parts = {}; // the query string of every tab
-    const tabs = ['compare', 'classes', 'film', 'points', 'agreement', 'runs', 'about'];
-    let active = new URLSearchParams(location.search).get('tab') || 'compare';
-    if (!tabs.includes(active)) active = 'compare';
+    const tabs = ['compare', 'classes', 'film', 'embeddings', 'runs', 'agreement', 'about'];
+    const renamed = { points: 'embeddings' }; // what links said before, as in state/tab_link.py
+    let active = tabOf(new URLSearchParams(location.search));
     let plain = location.search === ''; // a plain address stays plain until something is chosen
     let quiet = Infinity; // until then what a tab says is what the address, or a click on the tab, has said already
     const SETTLES_MS = 1500, LOST_MS = 30000;
     let steps = 0; // back or forth, so far
     let moving = 0; // until then the page is on its way to where the address is already, and what tabs say is of the past
+
+    function tabOf(query) {
+        const said = query.get('tab'), name = renamed[said] ?? said;
+        return tabs.includes(name) ? name : 'compare';
+    }
 
     function address() {
         const kept = [...new URLSearchParams(location.search)].filter(([key]) => key.startsWith('__'));
@@ -52,8 +57,7 @@ window.cvx = (() => {
     };
 
     addEventListener('popstate', () => {
-        const query = new URLSearchParams(location.search);
-        active = tabs.includes(query.get('tab')) ? query.get('tab') : 'compare';
+        active = tabOf(new URLSearchParams(location.search));
         quiet = performance.now() + SETTLES_MS;
         plain = location.search === '';
         for (const tab of tabs) delete parts[tab];

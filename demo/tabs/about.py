@@ -1,11 +1,12 @@
 """The tab About: what a vanilla gradient is, and how to read one, with examples of the store's own models."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
+from demo.serving.fair_queue import MAP_QUEUE
 from demo.state.tab_link import TabLink
 
 QUESTIONS = (
@@ -77,14 +78,18 @@ answer = client.predict(names, image=handle_file("cat.jpg"), target="pred", api_
 class AboutTab:
     """The tab: nothing is chosen in it, and its examples are drawn when it is looked at."""
 
-    outputs: Sequence[Any] = ()
-    kept: Sequence[Any] = ()
-    asked: Sequence[Any] = ()
+    name: ClassVar[str] = "about"
+    title: ClassVar[str] = "About"
+    queue = MAP_QUEUE
+    image_source = None
+    fill_outputs: Sequence[Any] = ()
+    link_inputs: Sequence[Any] = ()
+    draw_inputs: Sequence[Any] = ()
 
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.page = gr.HTML("", apply_default_css=False)
-        self.drawn = [self.page]
+        self.draw_outputs = [self.page]
 
     def fill(self, link: TabLink) -> list[Any]:
         """Choose nothing."""

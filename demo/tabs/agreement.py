@@ -1,12 +1,12 @@
 """The tab Agreement: how alike the models of a dataset look, and on which images they differ most."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
-from demo.components.controls import MAX_COLUMNS, QUIET, columns_of, script_of
+from demo.components.controls import MAX_COLUMNS, QUIET, columns_of, event_data, script_of
 from demo.serving.fair_queue import AGREEMENT_QUEUE
 from demo.state.tab_link import TabLink
 
@@ -25,6 +25,10 @@ DEFAULTS = {"measure": "spearman", "condition": "all", "num": 200}
 class AgreementTab:
     """Components and events of the tab."""
 
+    name: ClassVar[str] = "agreement"
+    title: ClassVar[str] = "Agreement"
+    queue = AGREEMENT_QUEUE
+
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.pair = gr.State([])
@@ -39,20 +43,21 @@ class AgreementTab:
                 self.stage = gr.HTML(
                     js_on_load=script_of("agreement_matrix/agreement_matrix.js"), apply_default_css=False
                 )
-        self.asked = [self.pair, self.dataset, self.models, self.measure, self.condition, self.num]
-        self.outputs = self.kept = self.asked
-        self.drawn = [self.stage]
+        self.draw_inputs = [self.pair, self.dataset, self.models, self.measure, self.condition, self.num]
+        self.fill_outputs = self.link_inputs = self.draw_inputs
+        self.draw_outputs = [self.stage]
+        self.image_source = self.stage
         self._wire()
 
     def _wire(self) -> None:
-        quiet = {**QUIET, **AGREEMENT_QUEUE, "show_progress_on": self.stage}
+        quiet = {**QUIET, **self.queue, "show_progress_on": self.stage}
         self.dataset.input(self.change_dataset, self.dataset, [self.pair, self.models], **quiet).then(
-            self.draw, self.asked, self.drawn, **quiet
+            self.draw, self.draw_inputs, self.draw_outputs, **quiet
         )
         for control in (self.models, self.measure, self.condition):
-            control.input(self.draw, self.asked, self.drawn, **quiet)
-        self.num.release(self.draw, self.asked, self.drawn, **quiet)
-        self.stage.pair(self.choose, self.asked, [self.pair, *self.drawn], **quiet)
+            control.input(self.draw, self.draw_inputs, self.draw_outputs, **quiet)
+        self.num.release(self.draw, self.draw_inputs, self.draw_outputs, **quiet)
+        self.stage.pair(self.choose, self.draw_inputs, [self.pair, *self.draw_outputs], **quiet)
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, as a link says."""
@@ -73,7 +78,7 @@ class AgreementTab:
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the models of another dataset."""
-        pair, _, models, *_ = self.fill(TabLink("agreement", [("agreement.dataset", dataset)]))
+        pair, _, models, *_ = self.fill(TabLink(self.name, [(f"{self.name}.dataset", dataset)]))
         return [pair, models]
 
     def link(self, pair: Sequence[str], dataset: str | None, models: Sequence[str], *rest: Any) -> str:
@@ -81,11 +86,12 @@ class AgreementTab:
         measure, condition, num = rest
         said = {"dataset": dataset, "model": list(models), "pair": list(pair)}
         numbers = {"measure": measure, "condition": condition, "num": int(num)}
-        return TabLink.write("agreement", {**said, **numbers}, DEFAULTS)
+        return TabLink.write(self.name, {**said, **numbers}, DEFAULTS)
 
     def choose(self, event: gr.EventData, pair: Sequence[str], *rest: Any) -> list[Any]:
         """Show where the two models of a cell differ."""
-        chosen = [str(event._data.get(name, "")) for name in ("first", "second")]
+        data = event_data(event)
+        chosen = [str(data.get(name, "")) for name in ("first", "second")]
         return [chosen, *self.draw(chosen, *rest)]
 
     def draw(

@@ -1,29 +1,45 @@
-"""What the page asks of a tab that is drawn when it is opened."""
+"""The parts of a tab that the page relies on."""
 
 from collections.abc import Callable, Sequence
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
+from demo.backend.loader import BackgroundLoader
 from demo.state.tab_link import TabLink
 
 
 class Tab(Protocol):
     """A tab with its components; it is filled with every visit and drawn when it is looked at."""
 
-    @property
-    def outputs(self) -> Sequence[Any]:
-        """What `fill` returns values for."""
+    name: ClassVar[str]
+    """Its word in links, in `cvx.say` and for the page."""
+    title: ClassVar[str]
+    """Its name as visitors read it."""
+
+    def __init__(self, opening: BackgroundLoader): ...
 
     @property
-    def kept(self) -> Sequence[Any]:
-        """What `link` writes down."""
+    def queue(self) -> dict[str, Any]:
+        """The queue in which `draw` waits, as settings of an event."""
 
     @property
-    def asked(self) -> Sequence[Any]:
-        """What `draw` takes."""
+    def image_source(self) -> Any:
+        """The component whose event `look` names an image for the tab Compare; None if it has none."""
 
     @property
-    def drawn(self) -> Sequence[Any]:
-        """What `draw` returns values for."""
+    def fill_outputs(self) -> Sequence[Any]:
+        """The components that `fill` returns values for."""
+
+    @property
+    def link_inputs(self) -> Sequence[Any]:
+        """The components whose values `link` takes."""
+
+    @property
+    def draw_inputs(self) -> Sequence[Any]:
+        """The components whose values `draw` takes."""
+
+    @property
+    def draw_outputs(self) -> Sequence[Any]:
+        """The components that `draw` returns values for."""
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, as a link says."""

@@ -1,19 +1,25 @@
 """The tab Class view: what region each model draws a class on."""
 
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
+from demo.serving.fair_queue import MAP_QUEUE
 from demo.state.selection import CHOICES
 from demo.state.tab_link import TabLink
 
 DEFAULTS = {"num": 50, "reduction": "max", "score": "logit", "method": "gradient"}
 
 
-class ClassTab:
+class ClassesTab:
     """Components and events of the tab."""
+
+    name: ClassVar[str] = "classes"
+    title: ClassVar[str] = "Class view"
+    queue = MAP_QUEUE
+    image_source = None
 
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
@@ -28,7 +34,7 @@ class ClassTab:
                 self.method = gr.Dropdown(METHODS, value="gradient", label="Method")
             with gr.Column(elem_classes="cvx-stage"):
                 self.cards = gr.HTML(js_on_load=script_of("class_cards/class_cards.js"), apply_default_css=False)
-        self.asked = [
+        self.draw_inputs = [
             self.dataset,
             self.class_name,
             self.models,
@@ -37,18 +43,18 @@ class ClassTab:
             self.score,
             self.method,
         ]
-        self.outputs = self.kept = self.asked
-        self.drawn = [self.cards]
+        self.fill_outputs = self.link_inputs = self.draw_inputs
+        self.draw_outputs = [self.cards]
         self._wire()
 
     def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.cards}
-        self.dataset.input(self.change_dataset, self.dataset, self.outputs[1:3], **quiet).then(
-            self.draw, self.asked, self.cards, **quiet
+        self.dataset.input(self.change_dataset, self.dataset, self.fill_outputs[1:3], **quiet).then(
+            self.draw, self.draw_inputs, self.cards, **quiet
         )
         for control in (self.class_name, self.models, self.reduction, self.score, self.method):
-            control.input(self.draw, self.asked, self.cards, **quiet)
-        self.num.release(self.draw, self.asked, self.cards, **quiet)
+            control.input(self.draw, self.draw_inputs, self.cards, **quiet)
+        self.num.release(self.draw, self.draw_inputs, self.cards, **quiet)
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, keeping what still exists."""
@@ -68,11 +74,11 @@ class ClassTab:
     def link(self, *values: Any) -> str:
         """Write down what was chosen."""
         fields = ("dataset", "class", "model", "num", "reduction", "score", "method")
-        return TabLink.write("classes", dict(zip(fields, values, strict=True)), DEFAULTS)
+        return TabLink.write(self.name, dict(zip(fields, values, strict=True)), DEFAULTS)
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the classes and models of another dataset."""
-        return self.fill(TabLink("classes", [("classes.dataset", dataset)]))[1:3]
+        return self.fill(TabLink(self.name, [(f"{self.name}.dataset", dataset)]))[1:3]
 
     def draw(
         self,

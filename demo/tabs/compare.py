@@ -3,13 +3,23 @@
 import dataclasses
 from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
-from demo.components.controls import MAX_COLUMNS, MAX_ROWS, METHODS, QUIET, REDUCTIONS, SCORES, columns_of, script_of
-from demo.state.selection import RANGES, Choice, Pick
+from demo.components.controls import (
+    MAX_COLUMNS,
+    MAX_ROWS,
+    METHODS,
+    QUIET,
+    REDUCTIONS,
+    SCORES,
+    columns_of,
+    event_data,
+    script_of,
+)
+from demo.state.selection import PER_PAGE, RANGES, Choice, Pick
 
 if TYPE_CHECKING:
     from demo.backend.catalog import Catalog
@@ -36,6 +46,9 @@ SET_OPACITY = """(percent) => {
 class CompareTab:
     """Components and events of the tab; one instance a page, one state a visitor."""
 
+    name: ClassVar[str] = "compare"
+    title: ClassVar[str] = "Compare"
+
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.picks = gr.State({})
@@ -53,8 +66,9 @@ class CompareTab:
                 )
         fields = [field.name for field in dataclasses.fields(Choice)]
         self.controls: dict[str, Any] = {name: getattr(self, name) for name in fields}
-        self.asked = [self.picks, self.upload, *self.controls.values()]
-        self.outputs = [self.picks, self.offered, self.image, self.picker, *self.controls.values()]
+        self.draw_inputs = [self.picks, self.upload, *self.controls.values()]
+        self.link_inputs = [self.picks, *self.controls.values()]
+        self.fill_outputs = [self.picks, self.offered, self.image, self.picker, *self.controls.values()]
         self._wire()
 
     def _build_rail(self) -> None:
@@ -102,7 +116,7 @@ class CompareTab:
         return save
 
     def _wire(self) -> None:
-        asked = self.asked
+        asked = self.draw_inputs
         quiet = {**QUIET, "show_progress_on": self.grid}
         redrawing: list[Any] = [self.score, self.method, self.reduction, self.clip, self.limit]
         for control in redrawing:
@@ -171,12 +185,26 @@ class CompareTab:
         from demo.components.image_picker.image_picker import changed
 
         listing, choice = self._opening.shelf.listing(), self.choice(values)
-        said = {name: str(event._data.get(name, "")) for name in ("dataset", "action", "value")}
+        data = event_data(event)
+        said = {name: str(data.get(name, "")) for name in ("dataset", "action", "value")}
         if shown := next(iter(listing.rows([said["dataset"]], choice.samples)), None):
             ask = asker(self._opening.shelf, choice.models)
             pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"], ask=ask)
             picks = {**picks, shown.name: pick}
         return picks, *self._drawn(listing, choice, picks, upload)
+
+    def show_image(self, event: gr.EventData, picks: dict[str, Pick], *values: Any) -> list[Any]:
+        """Fill the tab for an image that was clicked in another tab, which may name the models to compare on it."""
+        listing, choice, data = self._opening.shelf.listing(), self.choice(values), event_data(event)
+        dataset, row = str(data.get("dataset", "")), data.get("row")
+        if dataset in listing.datasets and isinstance(row, int):
+            pick = dataclasses.replace(picks.get(dataset, Pick()), index=row, shown="", page=row // PER_PAGE)
+            datasets = (dataset, *(name for name in choice.datasets if name != dataset))
+            choice = dataclasses.replace(choice, datasets=datasets, source="samples", samples="")
+            if models := tuple(map(str, data.get("models") or ())):  # the clicked maps, of the true class
+                choice = dataclasses.replace(choice, datasets=(dataset,), models=models, target="label")
+            choice, picks = with_models(listing, choice), {**picks, dataset: pick}
+        return self.fill(listing, choice, picks, (list(listing.datasets), listing.best))
 
     def choice(self, values: Sequence[Any]) -> Choice:
         """Gather the controls' values; a number field that was emptied means its default."""

@@ -1,12 +1,13 @@
 """The tab Embeddings: where each model's logits put the test images, models side by side."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
 from demo.components.controls import MAX_COLUMNS, QUIET, newest_of_each_model, script_of
+from demo.serving.fair_queue import MAP_QUEUE
 from demo.state.tab_link import TabLink
 
 LAYOUTS = [("PCA", "pca"), ("t-SNE", "tsne"), ("UMAP", "umap")]
@@ -16,6 +17,10 @@ RECOLOR = "(layout, color) => { cvx.recolor?.(layout, color); return []; }"
 
 class EmbeddingsTab:
     """Components and events of the tab."""
+
+    name: ClassVar[str] = "embeddings"
+    title: ClassVar[str] = "Embeddings"
+    queue = MAP_QUEUE
 
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
@@ -31,16 +36,17 @@ class EmbeddingsTab:
                     apply_default_css=False,
                     server_functions=[self._thumbs()],
                 )
-        self.outputs = self.kept = self.asked = [self.dataset, self.runs, self.layout, self.color]
-        self.drawn = [self.stage]
+        self.fill_outputs = self.link_inputs = self.draw_inputs = [self.dataset, self.runs, self.layout, self.color]
+        self.draw_outputs = [self.stage]
+        self.image_source = self.stage
         self._wire()
 
     def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.stage}
         self.dataset.input(self.change_dataset, self.dataset, self.runs, **quiet).then(
-            self.draw, self.asked, self.drawn, **quiet
+            self.draw, self.draw_inputs, self.draw_outputs, **quiet
         )
-        self.runs.input(self.draw, self.asked, self.drawn, **quiet)
+        self.runs.input(self.draw, self.draw_inputs, self.draw_outputs, **quiet)
         for control in (self.layout, self.color):
             control.input(None, [self.layout, self.color], None, js=RECOLOR)
 
@@ -71,12 +77,12 @@ class EmbeddingsTab:
 
     def change_dataset(self, dataset: str) -> Any:
         """Offer the runs of another dataset."""
-        return self.fill(TabLink("points", [("points.dataset", dataset)]))[1]
+        return self.fill(TabLink(self.name, [(f"{self.name}.dataset", dataset)]))[1]
 
     def link(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> str:
         """Write down what was chosen."""
         said = {"dataset": dataset, "run": list(runs), "layout": layout, "color": color}
-        return TabLink.write("points", said, {"layout": "tsne", "color": "label"})
+        return TabLink.write(self.name, said, {"layout": "tsne", "color": "label"})
 
     def draw(self, dataset: str | None, runs: Sequence[str], layout: str, color: str) -> list[str]:
         """Draw the panels."""

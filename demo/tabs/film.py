@@ -1,12 +1,13 @@
-"""The tab Through training: how the maps of a few images came to be, run beside run."""
+"""The tab Training film: the maps of a few images, epoch by epoch, run beside run."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
-from demo.components.controls import MAX_COLUMNS, QUIET, REDUCTIONS, newest_of_each_model, script_of
+from demo.components.controls import MAX_COLUMNS, QUIET, REDUCTIONS, event_data, newest_of_each_model, script_of
+from demo.serving.fair_queue import MAP_QUEUE
 from demo.state.tab_link import TabLink
 
 SCALES = [
@@ -20,10 +21,15 @@ SCALES = [
 class FilmTab:
     """Components and events of the tab."""
 
+    name: ClassVar[str] = "film"
+    title: ClassVar[str] = "Training film"
+    queue = MAP_QUEUE
+    image_source = None
+
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
         self.index = gr.State(0)
-        with gr.Row(elem_id="cvx-through", elem_classes="cvx-split"):
+        with gr.Row(elem_id="cvx-film", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
                 self.dataset = gr.Dropdown(label="Dataset")
                 self.runs = gr.CheckboxGroup(label="Runs", elem_classes="cvx-ticks cvx-many")
@@ -36,19 +42,19 @@ class FilmTab:
                 )
             with gr.Column(elem_classes="cvx-stage"):
                 self.stage = gr.HTML(js_on_load=script_of("film_player/film_player.js"), apply_default_css=False)
-        self.asked = [self.index, self.dataset, self.runs, self.scale, self.reduction]
-        self.outputs = self.kept = self.asked
-        self.drawn = [self.picker, self.stage]
+        self.draw_inputs = [self.index, self.dataset, self.runs, self.scale, self.reduction]
+        self.fill_outputs = self.link_inputs = self.draw_inputs
+        self.draw_outputs = [self.picker, self.stage]
         self._wire()
 
     def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.stage}
         self.dataset.input(self.change_dataset, self.dataset, [self.index, self.runs], **quiet).then(
-            self.draw, self.asked, self.drawn, **quiet
+            self.draw, self.draw_inputs, self.draw_outputs, **quiet
         )
         for control in (self.runs, self.scale, self.reduction):
-            control.input(self.draw, self.asked, self.drawn, **quiet)
-        self.picker.pick(self.pick, self.asked, [self.index, *self.drawn], **quiet)
+            control.input(self.draw, self.draw_inputs, self.draw_outputs, **quiet)
+        self.picker.pick(self.pick, self.draw_inputs, [self.index, *self.draw_outputs], **quiet)
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
@@ -66,18 +72,18 @@ class FilmTab:
 
     def change_dataset(self, dataset: str) -> list[Any]:
         """Offer the runs of another dataset."""
-        found = self.fill(TabLink("film", [("film.dataset", dataset)]))
-        return [0, found[2]]
+        return [0, self.fill(TabLink(self.name, [(f"{self.name}.dataset", dataset)]))[2]]
 
     def link(self, index: int, dataset: str | None, runs: Sequence[str], scale: str, reduction: str) -> str:
         """Write down what was chosen."""
         said = {"dataset": dataset, "run": list(runs), "image": index, "scale": scale, "reduction": reduction}
-        return TabLink.write("film", said, {"image": 0, "scale": "film", "reduction": "max"})
+        return TabLink.write(self.name, said, {"image": 0, "scale": "film", "reduction": "max"})
 
     def pick(self, event: gr.EventData, index: int, *values: Any) -> list[Any]:
         """Hear which image was clicked, and show its film."""
-        value = str(event._data.get("value", ""))
-        index = int(value) if value.isdecimal() and event._data.get("action") == "image" else index
+        data = event_data(event)
+        value = str(data.get("value", ""))
+        index = int(value) if value.isdecimal() and data.get("action") == "image" else index
         return [index, *self.draw(index, *values)]
 
     def draw(self, index: int, dataset: str | None, runs: Sequence[str], scale: str, reduction: str) -> list[str]:

@@ -1,12 +1,13 @@
 """The tab Runs: learning curves, hyperparameters and results of the store's runs."""
 
 from collections.abc import Sequence
-from typing import Any
+from typing import Any, ClassVar
 
 import gradio as gr
 
 from demo.backend.loader import BackgroundLoader
 from demo.components.controls import QUIET, script_of
+from demo.serving.fair_queue import MAP_QUEUE
 from demo.state.tab_link import TabLink
 
 X_AXES = [("Epoch", "epoch"), ("Step", "step"), ("Time", "time")]
@@ -18,6 +19,11 @@ DEFAULTS = {"metric": "val/acc1", "x": "epoch", "smoothing": 0, "log": [], "grou
 
 class RunsTab:
     """Components and events of the tab."""
+
+    name: ClassVar[str] = "runs"
+    title: ClassVar[str] = "Runs"
+    queue = MAP_QUEUE
+    image_source = None
 
     def __init__(self, opening: BackgroundLoader):
         self._opening = opening
@@ -36,19 +42,19 @@ class RunsTab:
             with gr.Column(elem_classes="cvx-stage"):
                 self.stage = gr.HTML(js_on_load=script_of("run_charts/run_charts.js"), apply_default_css=False)
         chosen = [self.datasets, self.models, self.groups]
-        self.asked = [*chosen, self.metric, self.x, self.smoothing, self.log, self.color]
-        self.outputs = self.kept = self.asked
-        self.drawn = [self.stage]
+        self.draw_inputs = [*chosen, self.metric, self.x, self.smoothing, self.log, self.color]
+        self.fill_outputs = self.link_inputs = self.draw_inputs
+        self.draw_outputs = [self.stage]
         self._wire()
 
     def _wire(self) -> None:
         quiet = {**QUIET, "show_progress_on": self.stage}
-        self.datasets.input(self.change_datasets, self.asked, self.outputs[1:4], **quiet).then(
-            self.draw, self.asked, self.drawn, **quiet
+        self.datasets.input(self.change_datasets, self.draw_inputs, self.fill_outputs[1:4], **quiet).then(
+            self.draw, self.draw_inputs, self.draw_outputs, **quiet
         )
         for control in (self.models, self.groups, self.metric, self.x, self.log, self.color):
-            control.input(self.draw, self.asked, self.drawn, **quiet)
-        self.smoothing.release(self.draw, self.asked, self.drawn, **quiet)
+            control.input(self.draw, self.draw_inputs, self.draw_outputs, **quiet)
+        self.smoothing.release(self.draw, self.draw_inputs, self.draw_outputs, **quiet)
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
@@ -74,8 +80,8 @@ class RunsTab:
 
     def change_datasets(self, datasets: list[str], _: list[str], __: list[str], metric: str, *___: Any) -> list[Any]:
         """Offer the models, sweeps and metrics of other datasets, all of the models and sweeps ticked."""
-        pairs = [("runs.dataset", one) for one in datasets] + [("runs.metric", metric)]
-        return self.fill(TabLink("runs", pairs))[1:4]
+        pairs = [("runs.dataset", dataset) for dataset in datasets] + [("runs.metric", metric)]
+        return self.fill(TabLink(self.name, pairs))[1:4]
 
     def link(
         self,
@@ -91,7 +97,7 @@ class RunsTab:
         """Write down what was chosen."""
         said = {"dataset": list(datasets), "model": list(models), "group": self._few(datasets, groups)}
         drawn = {"metric": metric, "x": x, "smoothing": int(smoothing), "log": log, "color": color}
-        return TabLink.write("runs", {**said, **drawn}, DEFAULTS)
+        return TabLink.write(self.name, {**said, **drawn}, DEFAULTS)
 
     def _few(self, datasets: Sequence[str], groups: Sequence[str]) -> list[str]:
         """Leave all of the groups out of a link: it then means those that will come, too."""

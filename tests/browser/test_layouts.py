@@ -10,13 +10,13 @@ pytestmark = pytest.mark.browser
 TABS = {
     "Compare": ".cvx-quad",
     "Class view": ".cvx-card",
-    "Through training": ".cvx-reel",
+    "Training film": ".cvx-reel",
     "Embeddings": ".cvx-panel .cvx-plot svg",
     "Runs": ".cvx-curves .cvx-plot svg",
     "Agreement": ".cvx-matrix",
     "About": ".cvx-live",
 }
-TILES = "&".join(f"{tab}.dataset=tiles" for tab in ("classes", "film", "points", "runs", "agreement"))
+TILES = "&".join(f"{tab}.dataset=tiles" for tab in ("classes", "film", "embeddings", "runs", "agreement"))
 
 
 @pytest.fixture(scope="module")

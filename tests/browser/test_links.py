@@ -71,7 +71,7 @@ def test_a_link_restores_the_epoch_of_the_film_and_the_curves_metric(visit, addr
     again = visit(page.url)
     expect(again.locator(".cvx-player output")).to_have_text(f"epoch 1 of {EPOCHS}")
     expect(again.get_by_label("metric of the curve")).to_have_value("val/loss")
-    again.locator("#cvx-through .cvx-thumbs button").nth(2).click()
+    again.locator("#cvx-film .cvx-thumbs button").nth(2).click()
     again.wait_for_url("**film.image=2**film.epoch=1**")
     again.get_by_role("slider", name="epoch").fill(str(EPOCHS))
     again.wait_for_function("!location.search.includes('epoch')")

@@ -6,7 +6,7 @@ from small_runs import EPOCHS, add_run, add_runs
 from small_store import NASTY, make_splits, make_store, served
 
 pytestmark = pytest.mark.browser
-TILES = {"film": "&film.dataset=tiles", "points": "&points.dataset=tiles"}
+TILES = {"film": "&film.dataset=tiles", "embeddings": "&embeddings.dataset=tiles"}
 
 
 @pytest.fixture(scope="module")
@@ -55,7 +55,7 @@ def test_the_film_plays_in_step_for_all_runs_without_asking_the_server(visit, ad
 
 
 def test_a_point_lights_up_in_every_panel_and_a_click_compares_the_models_on_it(visit, address):
-    page = visit(f"{address}/?tab=points{TILES['points']}")
+    page = visit(f"{address}/?tab=embeddings{TILES['embeddings']}")
     expect(page.locator(".cvx-panel .cvx-plot svg").nth(3)).to_be_visible()
     place = page.locator(".cvx-panel .cvx-plot").first.evaluate(PLACE, 5)
     page.mouse.move(*place)
@@ -77,7 +77,7 @@ PLACE = """(plot, i) => {
 
 
 def test_a_lasso_selects_in_every_panel_and_counts_by_class(visit, address):
-    page = visit(f"{address}/?tab=points{TILES['points']}&points.color=prediction")
+    page = visit(f"{address}/?tab=embeddings{TILES['embeddings']}&embeddings.color=prediction")
     expect(page.locator(".cvx-panel .cvx-plot svg").nth(3)).to_be_visible()
     box = page.locator(".cvx-panel .nsewdrag").first.bounding_box()
     corners = [(0.01, 0.01), (0.99, 0.01), (0.99, 0.99), (0.01, 0.99), (0.01, 0.02)]
@@ -100,11 +100,11 @@ def test_a_lasso_selects_in_every_panel_and_counts_by_class(visit, address):
 
 
 def test_layout_and_color_change_without_asking_the_server_and_stand_in_the_link(visit, address):
-    page = visit(f"{address}/?tab=points{TILES['points']}")
+    page = visit(f"{address}/?tab=embeddings{TILES['embeddings']}")
     expect(page.locator(".cvx-panel .cvx-plot svg").nth(3)).to_be_visible()
     page.get_by_role("radio", name="UMAP").check()
     page.get_by_role("radio", name="Confidence").check()
-    page.wait_for_url("**points.layout=umap&points.color=confidence**")
+    page.wait_for_url("**embeddings.layout=umap&embeddings.color=confidence**")
     again = visit(page.url)
     expect(again.get_by_role("radio", name="UMAP")).to_be_checked()
     expect(again.get_by_role("radio", name="Confidence")).to_be_checked()
@@ -134,7 +134,7 @@ HTMLCanvasElement.prototype.getContext = function (kind, ...rest) {
 
 
 def test_without_webgl_points_are_drawn_all_the_same_and_parallel_coordinates_say_so(visit, address):
-    page = visit(f"{address}/?tab=points{TILES['points']}", script=NO_WEBGL)
+    page = visit(f"{address}/?tab=embeddings{TILES['embeddings']}", script=NO_WEBGL)
     expect(page.locator(".cvx-panel .scatterlayer .point").nth(79)).to_be_attached()
     page.get_by_role("tab", name="Runs").click()
     page.get_by_role("checkbox", name="tiles").locator("visible=true").check()

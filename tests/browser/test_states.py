@@ -68,7 +68,7 @@ def test_a_dataset_without_samples_and_a_damaged_model_say_what_to_do_beside_tho
         assert serious(page) == []
         page.get_by_role("tab", name="Class view").click()
         expect(page.locator(".cvx-notice").locator("visible=true")).to_contain_text("No samples to look at")
-        for tab in ("Through training", "Embeddings", "Runs"):  # no run has been recorded
+        for tab in ("Training film", "Embeddings", "Runs"):  # no run has been recorded
             page.get_by_role("tab", name=tab).click()
             expect(page.locator(".cvx-notice").locator("visible=true").first).to_contain_text("Choose a run")
         page.get_by_role("tab", name="Agreement").click()

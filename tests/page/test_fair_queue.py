@@ -222,7 +222,7 @@ blocks.fns[number("CompareTab.draw")].inputs[0].value = {"tiles": Pick(which="wr
 QUESTIONS = {
     "compare": [both, "tiles:300", None, *SMOOTH],
     "agreement": [both, 200, ""],
-    "ClassTab.draw": ["tiles", "red", ["resnet10t"], 50, "max", "logit", "gradient"],
+    "ClassesTab.draw": ["tiles", "red", ["resnet10t"], 50, "max", "logit", "gradient"],
     "CompareTab.draw": [None, None, ["tiles"], ["resnet10t"], "samples", "pred", "logit", "gradient", "max", "each", 1, 99, 60],
 }
 check = stopping.check
@@ -249,7 +249,7 @@ def test_work_for_who_has_hung_up_ends_at_its_next_part(many_tiles):
     said = run(ASIDE + STOPPING, many_tiles.root).splitlines()
     # the fourth part saw it, of ten and more; where several answer for themselves, the next sees it in its first
     counts = {name: int(count) for name, count in map(str.split, said)}
-    assert list(counts) == ["compare", "agreement", "ClassTab.draw", "CompareTab.draw"]
+    assert list(counts) == ["compare", "agreement", "ClassesTab.draw", "CompareTab.draw"]
     assert set(counts.values()) <= {4, 5}, counts
 
 

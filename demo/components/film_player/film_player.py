@@ -1,4 +1,4 @@
-"""The film of maps of the tab Through training as HTML: all frames at once, played in the browser."""
+"""The film of maps of the tab Training film as HTML: all frames at once, played in the browser."""
 
 import json
 from collections.abc import Mapping, Sequence

@@ -250,9 +250,9 @@ function look(i) {
 function say() {
     const base = element.querySelector('[data-link]')?.dataset.link, more = new URLSearchParams();
     if (base === undefined) return;
-    if (data.layout !== 'tsne') more.set('points.layout', data.layout);
-    if (data.color !== 'label') more.set('points.color', data.color);
-    cvx.say('points', [base, more.toString()].filter(Boolean).join('&'));
+    if (data.layout !== 'tsne') more.set('embeddings.layout', data.layout);
+    if (data.color !== 'label') more.set('embeddings.color', data.color);
+    cvx.say('embeddings', [base, more.toString()].filter(Boolean).join('&'));
 }
 
 cvx.recolor = (layout, color) => {
