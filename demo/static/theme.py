@@ -1,4 +1,4 @@
-"""What the page looks like: its style, script and theme, which no other machine is asked for."""
+"""Style, script and theme of the page; nothing is loaded from another machine."""
 
 import json
 from pathlib import Path
@@ -10,13 +10,23 @@ SANS = ("Segoe UI", "Roboto", "Helvetica Neue", "Noto Sans", "Arial", "sans-seri
 MONO = ("ui-monospace", "SFMono-Regular", "Menlo", "Consolas", "Liberation Mono", "monospace")
 
 
+def style_files() -> list[Path]:
+    """List the style sheets in the order in which they apply: the page's own, then each component's by name."""
+    components = FOLDER.parent / "components"
+    return [FOLDER / "page.css", *sorted(components.glob("*/*.css"))]
+
+
+def style() -> str:
+    """Join the style sheets."""
+    return "".join(file.read_text(encoding="utf-8") for file in style_files())
+
+
 def head() -> str:
     """Return style and script of the page; `css=` would drop @container rules."""
     vendor = FOLDER.parent / "vendor"
     gr.set_static_paths(vendor)
-    style, script = ((FOLDER / name).read_text(encoding="utf-8") for name in ("page.css", "page.js"))
-    style += (FOLDER / "tabs.css").read_text(encoding="utf-8")
-    return f"<style>{style}</style><script>window.cvxVendor = {json.dumps(vendor.as_posix())};\n{script}</script>"
+    script = (FOLDER / "page.js").read_text(encoding="utf-8")
+    return f"<style>{style()}</style><script>window.cvxVendor = {json.dumps(vendor.as_posix())};\n{script}</script>"
 
 
 def theme() -> gr.themes.Base:
