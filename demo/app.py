@@ -21,8 +21,8 @@ import gradio as gr
 from cvx.processes import spin_less
 from demo.page import Page
 from demo.serving import rate_limit
-from demo.serving.fair_queue import AT_ONCE, MOST_PAGES, use_fair_queue
-from demo.serving.malloc import share
+from demo.serving.fair_queue import MAX_CONCURRENT, MAX_PAGES, use_fair_queue
+from demo.serving.malloc import limit_arenas
 from demo.static import theme
 
 PROGRAM = "python -m demo.app" if __name__ == "__main__" and __package__ else "python demo/app.py"
@@ -62,14 +62,14 @@ def build(root: Path | str, project: str = "", alias: str = "best") -> gr.Blocks
 def launch(blocks: gr.Blocks, **settings: Any) -> tuple[Any, str, str]:
     """Serve a page in cvx's looks; settings are those of `gr.Blocks.launch`."""
     sys.setswitchinterval(0.0005)  # after each of a model's small operations, Python's lock may be another thread's
-    share()
-    queued = blocks.queue(max_size=rate_limit.MAX_QUEUE, default_concurrency_limit=AT_ONCE)
+    limit_arenas()
+    queued = blocks.queue(max_size=rate_limit.MAX_QUEUE, default_concurrency_limit=MAX_CONCURRENT)
     return use_fair_queue(queued).launch(
         theme=theme.theme(),
         head=theme.head(),
         footer_links=["api", "settings"],
         run_history=False,
-        state_session_capacity=MOST_PAGES,
+        state_session_capacity=MAX_PAGES,
         favicon_path=None,
         **{**rate_limit.settings(0), **settings},
     )

@@ -1,4 +1,4 @@
-"""`python -m demo.reel RUN RUN … --output=film.gif`: the films of runs in step, as a picture that plays anywhere."""
+"""`python -m demo.film_gif RUN RUN … --output=film.gif`: draw the films of runs side by side as an animated GIF."""
 
 import dataclasses
 import os
@@ -54,60 +54,60 @@ def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int
     Raises:
         ValueError: If a run is not there or has no film, or the runs are not of one dataset.
     """
-    history, shelf = RunHistory(root), ModelService(root)
-    runs = history.chronicle().named(names)
-    if missing := sorted(set(names) - {past.name for past in runs}):
-        known = ", ".join(past.name for past in history.chronicle().runs) or "none"
+    history, service = RunHistory(root), ModelService(root)
+    runs = history.run_list().named(names)
+    if missing := sorted(set(names) - {run.name for run in runs}):
+        known = ", ".join(run.name for run in history.run_list().runs) or "none"
         raise ValueError(f"no run {missing[0]!r} in {root}; known: {known}")
-    if len({past.dataset for past in runs}) > 1:
+    if len({run.dataset for run in runs}) > 1:
         raise ValueError("the runs are of different datasets; their films have no image in common")
-    shown = shelf.listing().datasets.get(runs[0].dataset)
+    shown = service.catalog().datasets.get(runs[0].dataset)
     if shown is None or shown.gallery is None:
         raise ValueError(f"no samples of {runs[0].dataset} in {root}, so there are no images to put above the maps")
-    reels = [history.reel(past, "max") for past in runs]
-    rows = [_row(past, reel, images, side) for past, reel in zip(runs, reels, strict=True)]
-    tops = [enlarge(gray_or_rgb(_fitted(shown.gallery.images[i], reels[0])), side) for i in images]
-    epochs = sorted({epoch for reel in reels for epoch in reel.epochs})
-    return [_frame(epoch, epochs[-1], tops, reels, rows, history, runs) for epoch in epochs]
+    films = [history.film(run, "max") for run in runs]
+    rows = [_row(run, film, images, side) for run, film in zip(runs, films, strict=True)]
+    tops = [enlarge(gray_or_rgb(_fitted(shown.gallery.images[i], films[0])), side) for i in images]
+    epochs = sorted({epoch for film in films for epoch in film.epochs})
+    return [_frame(epoch, epochs[-1], tops, films, rows, history, runs) for epoch in epochs]
 
 
-def _fitted(image: UInt8[np.ndarray, "h w c"], reel: FilmFrames) -> UInt8[np.ndarray, "h w c"]:
+def _fitted(image: UInt8[np.ndarray, "h w c"], film: FilmFrames) -> UInt8[np.ndarray, "h w c"]:
     """Fit an image to the maps of a film, which older runs have at the size that they were trained at."""
-    return fit_image(np.array(image), reel.heatmaps.shape[-1])
+    return fit_image(np.array(image), film.heatmaps.shape[-1])
 
 
 def _row(
-    past: RecordedRun, reel: FilmFrames, images: Sequence[int], side: int
+    run: RecordedRun, film: FilmFrames, images: Sequence[int], side: int
 ) -> list[list[UInt8[np.ndarray, "h w 3"]]]:
     """Draw a run's maps by frame and image, each image's on one scale through all epochs."""
-    num = reel.heatmaps.shape[1]
+    num = film.heatmaps.shape[1]
     if wrong := [i for i in images if not 0 <= i < num]:
-        raise ValueError(f"the film of {past.name} has the images 0…{num - 1}, got {wrong[0]}")
-    scaled = [rescale(list(reel.heatmaps[:, i]), "shared", CLIP) for i in images]
-    return [[enlarge(colorize(maps[at].values), side) for maps in scaled] for at in range(len(reel.epochs))]
+        raise ValueError(f"the film of {run.name} has the images 0…{num - 1}, got {wrong[0]}")
+    scaled = [rescale(list(film.heatmaps[:, i]), "shared", CLIP) for i in images]
+    return [[enlarge(colorize(maps[at].values), side) for maps in scaled] for at in range(len(film.epochs))]
 
 
 def _frame(
     epoch: int,
     last: int,
     tops: Sequence[UInt8[np.ndarray, "_ _ 3"]],
-    reels: Sequence[FilmFrames],
+    films: Sequence[FilmFrames],
     rows: Sequence[Sequence[Sequence[UInt8[np.ndarray, "_ _ 3"]]]],
     history: RunHistory,
     runs: Sequence[RecordedRun],
 ) -> UInt8[np.ndarray, "h w 3"]:
     lines = [(f"epoch {epoch} of {last}", tops)]
-    for past, reel, row in zip(runs, reels, rows, strict=True):
-        at = max(0, int(np.searchsorted(reel.epochs, epoch, "right")) - 1)
-        accuracy = _accuracy(history, past, reel.epochs[at])
-        ended = " (ended)" if reel.epochs[at] < epoch else ""
-        lines.append((f"{past.model}{accuracy}{ended}", row[at]))
+    for run, film, row in zip(runs, films, rows, strict=True):
+        at = max(0, int(np.searchsorted(film.epochs, epoch, "right")) - 1)
+        accuracy = _accuracy(history, run, film.epochs[at])
+        ended = " (ended)" if film.epochs[at] < epoch else ""
+        lines.append((f"{run.model}{accuracy}{ended}", row[at]))
     blocks = [_block(words, tiles) for words, tiles in lines]
     return np.pad(np.concatenate(blocks), ((GAP, 0), (GAP, 0), (0, 0)), constant_values=255)
 
 
-def _accuracy(history: RunHistory, past: RecordedRun, epoch: int) -> str:
-    found = [row["val/acc1"] for row in history.rows(past) if row.get("epoch") == epoch and "val/acc1" in row]
+def _accuracy(history: RunHistory, run: RecordedRun, epoch: int) -> str:
+    found = [row["val/acc1"] for row in history.rows(run) if row.get("epoch") == epoch and "val/acc1" in row]
     return f" · val {percent(found[-1])}" if found else ""
 
 
@@ -134,12 +134,12 @@ def main() -> None:
     import tyro
 
     try:
-        flags = tyro.cli(FilmFlags, prog="python -m demo.reel", config=(tyro.conf.PositionalRequiredArgs,))
+        flags = tyro.cli(FilmFlags, prog="python -m demo.film_gif", config=(tyro.conf.PositionalRequiredArgs,))
         frames = frames_of(Path(flags.artifacts), flags.runs, flags.images, flags.side)
         frames = [*frames[: -1 : flags.every], frames[-1]]
         write(frames, flags.output, flags.ms, flags.colors)
     except (ValueError, OSError) as error:
-        sys.exit(f"reel: {error}")
+        sys.exit(f"film_gif: {error}")
     print(f"{flags.output}: {len(frames)} frames, {flags.output.stat().st_size / 1000:.0f} kB")
 
 

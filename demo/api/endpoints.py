@@ -8,7 +8,7 @@ from typing import Any
 import gradio as gr
 from gradio.data_classes import FileData
 
-from demo.api.schema import AgreementAnswer, Comparison, Held, Sample
+from demo.api.schema import AgreementAnswer, Comparison, Sample, StoreContents
 from demo.backend.loader import BackgroundLoader
 from demo.serving.fair_queue import AGREEMENT_QUEUE, MAP_QUEUE
 from demo.state.selection import CHOICES, Choice
@@ -17,18 +17,18 @@ from demo.state.selection import CHOICES, Choice
 class Endpoints:
     """What scripts can call."""
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         gr.api(self.models, api_name="models", concurrency_limit=4)
         gr.api(self.samples, api_name="samples", concurrency_limit=4)
         gr.api(self.agreement, api_name="agreement", **AGREEMENT_QUEUE)
         gr.api(self.compare, api_name="compare", **MAP_QUEUE)
 
-    def models(self) -> Held:
+    def models(self) -> StoreContents:
         """List the stored models, broken ones with what is wrong, and the datasets that have samples to ask about."""
         from demo.api import handlers
 
-        return handlers.held(self._opening.shelf.listing())
+        return handlers.list_store(self._loader.service.catalog())
 
     def samples(self, dataset: str, class_name: str = "", first: int = 0, num: int = 20) -> list[Sample]:
         """List stored test images of a dataset.
@@ -44,8 +44,8 @@ class Endpoints:
         """
         from demo.api import handlers
 
-        with _told():
-            return handlers.samples(self._opening.shelf.listing(), dataset, class_name, first, num)
+        with _errors_as_answers():
+            return handlers.samples(self._loader.service.catalog(), dataset, class_name, first, num)
 
     def agreement(
         self, models: list[str], num: int = 200, measure: str = "", samples: str = ""
@@ -66,8 +66,8 @@ class Endpoints:
         """
         from demo.api import handlers
 
-        with _told():
-            return handlers.agreement(self._opening.shelf, models, num, measure, samples)
+        with _errors_as_answers():
+            return handlers.agreement(self._loader.service, models, num, measure, samples)
 
     def compare(
         self,
@@ -105,7 +105,7 @@ class Endpoints:
         """
         from demo.api import handlers
 
-        with _told():
+        with _errors_as_answers():
             choice = Choice(
                 target=target if target in CHOICES["target"] else "class",
                 score=score,
@@ -116,12 +116,12 @@ class Endpoints:
                 clip=clip,
                 opacity=opacity,
             )
-            return handlers.compare(self._opening.shelf, models, sample, _path(image), target, choice)
+            return handlers.compare(self._loader.service, models, sample, _path(image), target, choice)
 
 
 @contextlib.contextmanager
-def _told() -> Iterator[None]:
-    """Tell who asks what went wrong."""
+def _errors_as_answers() -> Iterator[None]:
+    """Answer an error with its message."""
     try:
         yield
     except (ValueError, OSError, RuntimeError) as error:

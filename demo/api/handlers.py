@@ -1,4 +1,4 @@
-"""What the endpoints answer, as plain data."""
+"""Compute the endpoints' answers as plain data."""
 
 import math
 from collections.abc import Sequence
@@ -22,19 +22,27 @@ from demo.components.markup import data_uri
 from demo.state.selection import Choice, Pick
 
 if TYPE_CHECKING:
-    from demo.api.schema import AgreementAnswer, Comparison, Held, ModelAnswer, Sample, StoredModel, StoredSamples
+    from demo.api.schema import (
+        AgreementAnswer,
+        Comparison,
+        ModelAnswer,
+        Sample,
+        StoreContents,
+        StoredModel,
+        StoredSamples,
+    )
 
 
-def held(listing: Catalog) -> "Held":
+def list_store(catalog: Catalog) -> "StoreContents":
     """List models and samples."""
-    entries = [entry for shown in listing.datasets.values() for entry in shown.columns.values()]
-    models = [_stored(entry) for entry in (*entries, *listing.broken)]
+    entries = [entry for shown in catalog.datasets.values() for entry in shown.columns.values()]
+    models = [_stored(entry) for entry in (*entries, *catalog.broken)]
     samples: list[StoredSamples] = [
         {"dataset": shown.name, "num": len(shown.gallery), "classes": list(shown.classes)}
-        for shown in listing.datasets.values()
+        for shown in catalog.datasets.values()
         if shown.gallery is not None
     ]
-    return {"models": models, "samples": samples, "sets": list(listing.sets)}
+    return {"models": models, "samples": samples, "sets": list(catalog.sets)}
 
 
 def _stored(entry: ModelEntry) -> "StoredModel":
@@ -52,15 +60,15 @@ def _stored(entry: ModelEntry) -> "StoredModel":
     }
 
 
-def samples(listing: Catalog, dataset: str, class_name: str, first: int, num: int) -> "list[Sample]":
+def samples(catalog: Catalog, dataset: str, class_name: str, first: int, num: int) -> "list[Sample]":
     """List some of a dataset's images.
 
     Raises:
         ValueError: If there is no such dataset or class, or more than 100 are asked for.
     """
-    shown = listing.named(dataset)
+    shown = catalog.named(dataset)
     if shown is None or shown.gallery is None:
-        known = [name for name, one in listing.datasets.items() if one.gallery is not None] + list(listing.sets)
+        known = [name for name, one in catalog.datasets.items() if one.gallery is not None] + list(catalog.sets)
         raise ValueError(f"no samples of {dataset!r}; datasets with samples: {', '.join(known) or 'none'}")
     if class_name and class_name not in shown.classes:
         raise ValueError(f"{dataset} has no class {class_name!r}; known: {', '.join(shown.classes)}")
@@ -79,7 +87,7 @@ def samples(listing: Catalog, dataset: str, class_name: str, first: int, num: in
 
 
 def compare(
-    shelf: ModelService, models: Sequence[str], sample: str, image: Path | None, target: str, choice: Choice
+    service: ModelService, models: Sequence[str], sample: str, image: Path | None, target: str, choice: Choice
 ) -> "Comparison":
     """Ask every model about one image.
 
@@ -90,24 +98,24 @@ def compare(
         raise ValueError("name at least one model; /models lists them")
     if bool(sample) == (image is not None):
         raise ValueError("give either a sample (DATASET:INDEX) or an image, and not both")
-    entries = [shelf.store.resolve(reference) for reference in models]
-    subject = shelf.upload(image) if image is not None else _sample(shelf.listing(), sample)
-    cells = [map_rows.look(shelf, entry.reference, entry, subject, target, choice) for entry in entries]
+    entries = [service.store.resolve(reference) for reference in models]
+    query = service.upload(image) if image is not None else _sample(service.catalog(), sample)
+    cells = [map_rows.explain_cell(service, entry.reference, entry, query, target, choice) for entry in entries]
     answers = [_answer(cell, choice) for cell in map_rows.scale(cells, choice)]
-    return {"image": subject.caption, "label": subject.name, "answers": answers}
+    return {"image": query.caption, "label": query.name, "answers": answers}
 
 
 def agreement(
-    shelf: ModelService, models: Sequence[str], num: int, measure: str, samples: str = ""
+    service: ModelService, models: Sequence[str], num: int, measure: str, samples: str = ""
 ) -> "list[AgreementAnswer]":
-    """Say how alike models look.
+    """Measure the agreement of models' maps.
 
     Raises:
         ValueError: If a model or measure does not exist, the models cannot be compared, or num is out of range.
     """
     if not 1 <= num <= NUM_GALLERY:
         raise ValueError(f"num must be in 1…{NUM_GALLERY}, got {num}")
-    found = shelf.agreement(models, num, [measure] if measure else None, samples)
+    found = service.agreement(models, num, [measure] if measure else None, samples)
     return [cast("AgreementAnswer", {key: _or_null(value) for key, value in row.items()}) for row in found.rows()]
 
 
@@ -116,34 +124,34 @@ def _or_null(value: object) -> object:
     return None if isinstance(value, float) and math.isnan(value) else value
 
 
-def _sample(listing: Catalog, sample: str) -> QueryImage:
+def _sample(catalog: Catalog, sample: str) -> QueryImage:
     dataset, _, index = sample.rpartition(":")
-    shown = listing.named(dataset)
+    shown = catalog.named(dataset)
     if shown is None or not index.isdecimal():
-        known = ", ".join([*listing.datasets, *listing.sets]) or "none"
+        known = ", ".join([*catalog.datasets, *catalog.sets]) or "none"
         raise ValueError(f"a sample is DATASET:INDEX, got {sample!r}; datasets: {known}")
-    return shown.subject(int(index))
+    return shown.sample(int(index))
 
 
 def _answer(cell: Cell, choice: Choice) -> "ModelAnswer":
-    view, scaled, signed = cell.view, cell.scaled, choice.reduction == "signed"
-    if view is None or scaled is None:
+    explanation, scaled, signed = cell.explanation, cell.scaled, choice.reduction == "signed"
+    if explanation is None or scaled is None:
         return {**_EMPTY, "model": cell.column, "error": cell.error}
-    target = int(view.targets[0])
+    target = int(explanation.targets[0])
     colors = colorize(scaled.values, signed)
-    over = overlay(view.images[0], scaled.values, signed, choice.opacity / 100)
+    over = overlay(explanation.images[0], scaled.values, signed, choice.opacity / 100)
     return {
         "model": cell.column,
-        "predictions": [{"class_name": name, "probability": prob} for name, prob in top_classes(view, 0)],
-        "target": view.card.classes[target],
-        "target_logit": float(view.logits[0, target]),
-        "target_probability": float(view.probs[0, target]),
-        "heatmap": to_heatmap(view.attribution, choice.reduction)[0].tolist(),
-        "unit": unit(view.score, view.method),
+        "predictions": [{"class_name": name, "probability": prob} for name, prob in top_classes(explanation, 0)],
+        "target": explanation.card.classes[target],
+        "target_logit": float(explanation.logits[0, target]),
+        "target_probability": float(explanation.probs[0, target]),
+        "heatmap": to_heatmap(explanation.attribution, choice.reduction)[0].tolist(),
+        "unit": unit(explanation.score, explanation.method),
         "limit": float(scaled.limit),
         "clipped": float(scaled.clipped),
-        "norm": map_rows.norm(view),
-        "image_png": data_uri(gray_or_rgb(view.images[0])),
+        "norm": map_rows.norm(explanation),
+        "image_png": data_uri(gray_or_rgb(explanation.images[0])),
         "map_png": data_uri(colors),
         "overlay_png": data_uri(over),
         "error": "",

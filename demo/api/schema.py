@@ -25,7 +25,7 @@ class StoredSamples(TypedDict):
     classes: list[str]
 
 
-class Held(TypedDict):
+class StoreContents(TypedDict):
     """What the store holds."""
 
     models: list[StoredModel]

@@ -1,1 +1,1 @@
-"""What the page asks of cvx: models, samples, maps, predictions, run records."""
+"""The page's questions to cvx: models, samples, maps, predictions, run records."""

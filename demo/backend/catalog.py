@@ -1,4 +1,4 @@
-"""What a store holds as the page offers it: datasets, their models as columns, and the images to look at."""
+"""List a store as the page offers it: datasets, their models as columns, and images to explain."""
 
 import contextlib
 from collections.abc import Hashable, Mapping, Sequence
@@ -38,7 +38,7 @@ class DatasetEntry:
         """Return the same models, asked about other samples."""
         return replace(self, samples=samples, classes=samples.classes, trouble="", asked=samples.reference)
 
-    def subject(self, index: int) -> "QueryImage":
+    def sample(self, index: int) -> "QueryImage":
         """Return a sample by its place in the gallery.
 
         Raises:
@@ -63,7 +63,7 @@ class DatasetEntry:
 
 @dataclass(frozen=True, eq=False)
 class Catalog:
-    """What the store held when it was read."""
+    """The store's content when it was read."""
 
     stamp: Hashable
     datasets: dict[str, DatasetEntry] = field(default_factory=dict)
@@ -100,10 +100,10 @@ class Catalog:
 
 @dataclass(frozen=True, eq=False)
 class QueryImage:
-    """An image that models are shown."""
+    """An image whose classification is explained."""
 
     key: str
-    """What no other image has."""
+    """Unique to the image."""
     image: UInt8[np.ndarray, "h w c"]
     caption: str
     label: int | None = None
@@ -111,7 +111,7 @@ class QueryImage:
     classes: tuple[str, ...] = ()
     mask: Bool[np.ndarray, "h w"] | None = None
     source: Mapping[str, str | int] = field(default_factory=dict)
-    """What tells others which image it is."""
+    """Identifies the image in saved files."""
 
     @property
     def name(self) -> str:
@@ -134,8 +134,8 @@ def modified(path: Path) -> int:
         return 0
 
 
-def read_listing(store: Store, stamp: Hashable) -> Catalog:
-    """List the store anew."""
+def read_catalog(store: Store, stamp: Hashable) -> Catalog:
+    """Read the whole store."""
     entries = store.models()
     best = {entry.reference for entry in store.best()}
     names = sorted({entry.card.dataset for entry in entries if entry.card})

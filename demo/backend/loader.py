@@ -1,4 +1,4 @@
-"""The shelf, made in the background: torch and timm take seconds to import that the page does not wait for."""
+"""Import torch and timm and open the store in a background thread, so that the page appears at once."""
 
 import importlib
 import threading
@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from demo.backend.run_history import RunHistory
     from demo.backend.service import ModelService
 
-LATER = (
+PRELOADED = (
     "demo.backend.map_rows",
     "demo.components.map_grid.map_grid",
     "demo.components.image_picker.image_picker",
@@ -19,11 +19,11 @@ LATER = (
     "matplotlib",
     "demo.components.film_player.film_player",
 )
-"""What the first answers need, imported while a visitor reads the page."""
+"""Modules that the first answers need, imported while a visitor reads the page."""
 
 
 class BackgroundLoader:
-    """A store that is about to be readable."""
+    """Opens a store in the background; `service` and `run_history` wait until it is open."""
 
     def __init__(self, root: Path):
         self.root = root
@@ -31,13 +31,13 @@ class BackgroundLoader:
         threading.Thread(target=self._open, daemon=True).start()
 
     @property
-    def shelf(self) -> "ModelService":
-        """Return the shelf, as soon as there is one."""
+    def service(self) -> "ModelService":
+        """Return the store's service; wait until it is there."""
         return self._opened.result()[0]
 
     @property
-    def history(self) -> "RunHistory":
-        """Return the runs, as soon as they can be read."""
+    def run_history(self) -> "RunHistory":
+        """Return the store's runs; wait until they can be read."""
         return self._opened.result()[1]
 
     def _open(self) -> None:
@@ -49,5 +49,5 @@ class BackgroundLoader:
         except BaseException as error:
             self._opened.set_exception(error)
             raise
-        for name in LATER:
+        for name in PRELOADED:
             importlib.import_module(name)

@@ -1,4 +1,4 @@
-"""A cache within bounds."""
+"""A cache of bounded size that drops what was used least recently."""
 
 import threading
 from collections import OrderedDict
@@ -12,9 +12,11 @@ class LRUCache(Generic[Value]):
     """A cache that drops what was used least recently when the sum of sizes exceeds its bound."""
 
     def __init__(self, max_size: int):
-        self._max_size, self._size = max_size, 0
+        self._max_size = max_size
+        self._size = 0
         self._items: OrderedDict[Hashable, tuple[Value, int]] = OrderedDict()
-        self._lock, self._making = threading.Lock(), threading.Lock()
+        self._lock = threading.Lock()
+        self._making = threading.Lock()
 
     def __len__(self) -> int:
         return len(self._items)

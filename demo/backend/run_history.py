@@ -1,4 +1,4 @@
-"""The store's runs as the page sees them: listed afresh when they change, their rows and maps kept within bounds."""
+"""Read the store's runs for the page: their list, metrics, films and embeddings, with a bounded cache."""
 
 import os
 import threading
@@ -29,12 +29,12 @@ PUBLIC, API = "https://wandb.ai", "https://api.wandb.ai"
 class RecordedRun:
     """One run, finished or under way."""
 
-    run: Run
+    stored: Run
     config: dict[str, Any]
     """The fields that decide the result, by name."""
     summary: dict[str, Any] | None
     stamp: Hashable
-    """Another when the run has recorded more."""
+    """Changes when the run records more."""
     group: str = ""
     """The sweep that it is a trial of, or else the group that it was put into."""
     url: str = ""
@@ -43,7 +43,7 @@ class RecordedRun:
     @property
     def name(self) -> str:
         """Return the run's folder name, which no other run has."""
-        return self.run.name
+        return self.stored.name
 
     @property
     def dataset(self) -> str:
@@ -104,15 +104,15 @@ class RunList:
     @property
     def datasets(self) -> list[str]:
         """Return the datasets that have runs, by name."""
-        return sorted({past.dataset for past in self.runs})
+        return sorted({run.dataset for run in self.runs})
 
     def of(self, dataset: str) -> list[RecordedRun]:
         """Return the runs of one dataset, oldest first."""
-        return [past for past in self.runs if past.dataset == dataset]
+        return [run for run in self.runs if run.dataset == dataset]
 
     def named(self, names: Sequence[str]) -> list[RecordedRun]:
         """Return runs by name, in the order of the names; those that are gone are left out."""
-        known = {past.name: past for past in self.runs}
+        known = {run.name: run for run in self.runs}
         return [known[name] for name in names if name in known]
 
 
@@ -121,20 +121,20 @@ class RunHistory:
 
     def __init__(self, root: Path, num_bytes: int = 2**28):
         self._root = root
-        self._kept: LRUCache[Any] = LRUCache(num_bytes)
-        self._chronicle = RunList(stamp=None)
-        self._reading = threading.Lock()
+        self._cache: LRUCache[Any] = LRUCache(num_bytes)
+        self._run_list = RunList(stamp=None)
+        self._read_lock = threading.Lock()
 
-    def chronicle(self) -> RunList:
+    def run_list(self) -> RunList:
         """List the runs; they are read again only if one has begun, recorded something or ended."""
-        with self._reading:
+        with self._read_lock:
             runs = sorted((str(path), _stamp(path)) for path in self._root.glob("runs/*"))
             stamp = (*runs, *sorted(map(str, self._root.glob("sweeps/*/logs"))))
-            if stamp != self._chronicle.stamp:
-                self._chronicle = _read(self._root, stamp)
-            return self._chronicle
+            if stamp != self._run_list.stamp:
+                self._run_list = _read(self._root, stamp)
+            return self._run_list
 
-    def rows(self, past: RecordedRun) -> list[dict[str, float]]:
+    def rows(self, run: RecordedRun) -> list[dict[str, float]]:
         """Return a run's rows of metrics: what in them is a finite number.
 
         Raises:
@@ -142,13 +142,13 @@ class RunHistory:
         """
 
         def make() -> tuple[list[dict[str, float]], int]:
-            rows = [row for row in map(_numbers, past.run.rows()) if all(axis in row for axis in X_AXES)]
+            rows = [row for row in map(_numbers, run.stored.rows()) if all(axis in row for axis in X_AXES)]
             return rows, 600 * len(rows)
 
-        found: list[dict[str, float]] = self._kept.get(("rows", past.name, past.stamp), make)
+        found: list[dict[str, float]] = self._cache.get(("rows", run.name, run.stamp), make)
         return found
 
-    def reel(self, past: RecordedRun, reduction: str) -> FilmFrames:
+    def film(self, run: RecordedRun, reduction: str) -> FilmFrames:
         """Return a run's film, its channels reduced.
 
         Raises:
@@ -156,13 +156,13 @@ class RunHistory:
         """
 
         def make() -> tuple[FilmFrames, int]:
-            reel = _reel(past, reduction)
-            return reel, reel.heatmaps.nbytes + reel.logits.nbytes
+            film = _read_film(run, reduction)
+            return film, film.heatmaps.nbytes + film.logits.nbytes
 
-        found: FilmFrames = self._kept.get(("reel", past.name, past.stamp, reduction), make)
+        found: FilmFrames = self._cache.get(("film", run.name, run.stamp, reduction), make)
         return found
 
-    def points(self, past: RecordedRun) -> EmbeddingPoints:
+    def points(self, run: RecordedRun) -> EmbeddingPoints:
         """Return a run's embedded test samples.
 
         Raises:
@@ -170,10 +170,10 @@ class RunHistory:
         """
 
         def make() -> tuple[EmbeddingPoints, int]:
-            points = _points(past)
+            points = _read_points(run)
             return points, 2 * points.logits.nbytes
 
-        found: EmbeddingPoints = self._kept.get(("points", past.name, past.stamp), make)
+        found: EmbeddingPoints = self._cache.get(("points", run.name, run.stamp), make)
         return found
 
 
@@ -187,13 +187,13 @@ def _read(root: Path, stamp: Hashable) -> RunList:
     sweeps = {file.stem: file.parents[1].name for file in root.glob("sweeps/*/logs/*.log")}
     for run in list_runs(root):
         try:
-            found.append(_past(run, sweeps))
+            found.append(_record(run, sweeps))
         except (ValueError, OSError) as error:
             broken[run.name] = str(error)
     return RunList(stamp, tuple(found), broken)
 
 
-def _past(run: Run, sweeps: Mapping[str, str]) -> RecordedRun:
+def _record(run: Run, sweeps: Mapping[str, str]) -> RecordedRun:
     """Read a run; a trial's id, under which its sweep keeps what it said, ends the name of its run."""
     content, summary = run.config, run.summary
     config, place = _part(content, "config"), _part(content, "place")
@@ -231,26 +231,26 @@ def _url(run: Run) -> str:
     return url if url.startswith(("https://", "http://")) else ""
 
 
-def _reel(past: RecordedRun, reduction: str) -> FilmFrames:
-    frames = past.run.frames("film")
+def _read_film(run: RecordedRun, reduction: str) -> FilmFrames:
+    frames = run.stored.frames("film")
     if not frames:
-        raise ValueError(f"{past.name} has no film: it was written by a run that kept none, or has not begun")
+        raise ValueError(f"{run.name} has no film: it was written by a run that kept none, or has not begun")
     stored = [read_frame(path, ("attribution", "logits", "targets")) for path in frames.values()]
     attributions, targets = [one["attribution"] for one in stored], stored[0]["targets"]
     fit = all(one.ndim == 4 for one in attributions)
-    _check(fit and all(_are_classes(targets, one["logits"], len(one["attribution"])) for one in stored), past, "film")
+    _check(fit and all(_are_classes(targets, one["logits"], len(one["attribution"])) for one in stored), run, "film")
     heatmaps = np.stack([to_heatmap(one, reduction) for one in attributions])
     return FilmFrames(tuple(frames), heatmaps, np.stack([one["logits"] for one in stored]), targets)
 
 
-def _points(past: RecordedRun) -> EmbeddingPoints:
-    path = past.run.folder / "embeddings" / "test.npz"
+def _read_points(run: RecordedRun) -> EmbeddingPoints:
+    path = run.stored.folder / "embeddings" / "test.npz"
     if not path.is_file():
-        raise ValueError(f"{past.name} has no test logits yet: they are embedded when a run ends")
+        raise ValueError(f"{run.name} has no test logits yet: they are embedded when a run ends")
     stored = read_frame(path, ("ids", "labels", "logits", *METHODS))
     layouts, num = {name: stored[name] for name in METHODS}, stored["ids"].size
     placed = stored["ids"].ndim == 1 and all(one.shape == (num, 2) for one in layouts.values())
-    _check(placed and _are_classes(stored["labels"], stored["logits"], num), past, "embeddings")
+    _check(placed and _are_classes(stored["labels"], stored["logits"], num), run, "embeddings")
     return EmbeddingPoints(stored["ids"], stored["labels"], stored["logits"], layouts)
 
 
@@ -261,6 +261,6 @@ def _are_classes(labels: np.ndarray, logits: np.ndarray, num: int) -> bool:
     return bool(((labels >= 0) & (labels < logits.shape[1])).all())
 
 
-def _check(fit: bool, past: RecordedRun, kind: str) -> None:
+def _check(fit: bool, run: RecordedRun, kind: str) -> None:
     if not fit:
-        raise ValueError(f"the {kind} of {past.name} are damaged: arrays that do not fit together; train the run again")
+        raise ValueError(f"the {kind} of {run.name} are damaged: arrays that do not fit together; train the run again")

@@ -1,4 +1,4 @@
-"""The store for all visitors: listed afresh when it changes, loaded models and seen results within bounds."""
+"""Answer all visitors from one store: its catalog, explanations and predictions, with bounded caches."""
 
 import hashlib
 import threading
@@ -23,7 +23,7 @@ from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.store import Samples
-from demo.backend.catalog import Catalog, QueryImage, card_of, modified, read_listing, stamp_of
+from demo.backend.catalog import Catalog, QueryImage, card_of, modified, read_catalog, stamp_of
 from demo.backend.lru_cache import LRUCache
 from demo.backend.predictions import predictions
 from demo.serving.rate_limit import check_card, check_picture
@@ -33,34 +33,32 @@ Kept = TypeVar("Kept")
 
 
 class ModelService:
-    """One store for all visitors; they compute in turn, one map or one view of a class at a time."""
+    """One store for all visitors; maps and class summaries are computed one at a time."""
 
     def __init__(self, root: Path, model_bytes: int = 2**31, result_bytes: int = 2**28):
         self.store = Store(root)
         self._device = pick_device("auto")
         self._models: LRUCache[tuple[Classifier, Card]] = LRUCache(model_bytes)
         self._results: LRUCache[Explanation | ClassSummary] = LRUCache(result_bytes)
-        self._answers: LRUCache[Int64[np.ndarray, "n"]] = LRUCache(result_bytes)
+        self._predictions: LRUCache[Int64[np.ndarray, "n"]] = LRUCache(result_bytes)
         self._uploads: LRUCache[QueryImage] = LRUCache(result_bytes)
-        self._listing = Catalog(stamp=None)
-        self._looking, self._surveying, self._reading = (
-            SerialWorker("looking"),
-            SerialWorker("surveying"),
-            threading.Lock(),
-        )
+        self._catalog = Catalog(stamp=None)
+        self._map_worker = SerialWorker("maps")
+        self._agreement_worker = SerialWorker("agreement")
+        self._read_lock = threading.Lock()
 
     @property
     def device(self) -> torch.device:
-        """Return where models look."""
+        """Return the device on which models compute."""
         return self._device
 
-    def listing(self) -> Catalog:
+    def catalog(self) -> Catalog:
         """List the store; it is read again only if a file that names its content has changed."""
-        with self._reading:  # not the lock of those that compute: a page opens while another visitor's waits
+        with self._read_lock:  # not the lock of those that compute: a page opens while another visitor's waits
             stamp = self.stamp()
-            if stamp != self._listing.stamp:
-                self._listing = read_listing(self.store, stamp)
-            return self._listing
+            if stamp != self._catalog.stamp:
+                self._catalog = read_catalog(self.store, stamp)
+            return self._catalog
 
     def stamp(self) -> Hashable:
         """Return what changes when a model or a set of samples is added, changed or removed."""
@@ -84,30 +82,30 @@ class ModelService:
 
         return self._kept(self._uploads, (str(path), modified(path)), make)
 
-    def look(self, entry: ModelEntry, subject: QueryImage, target: str, score: str, method: str) -> Explanation:
-        """Show one stored model one image.
+    def explain(self, entry: ModelEntry, query: QueryImage, target: str, score: str, method: str) -> Explanation:
+        """Explain one stored model's answer to one image.
 
         Raises:
             ValueError: If the model is damaged or cannot be asked this; the message says so.
             OSError: If its files cannot be read.
         """
-        key = ("look", card_of(entry).sha256, subject.key, target, score, method)
+        key = ("explanation", card_of(entry).sha256, query.key, target, score, method)
 
         def make() -> tuple[Explanation, int]:
             classifier, card = self._load(entry)
-            labels = None if subject.label is None else np.array([subject.label], dtype=np.int64)
-            asked = (target, labels, subject.classes or None, score, method)
-            image = subject.image[None]
-            if "file_sha256" in subject.source:  # a photograph has more pixels of its own than anyone wants to see
+            labels = None if query.label is None else np.array([query.label], dtype=np.int64)
+            asked = (target, labels, query.classes or None, score, method)
+            image = query.image[None]
+            if "file_sha256" in query.source:  # a photograph has more pixels of its own than anyone wants to see
                 image = transforms.fit(image, card.image_size, card.in_chans)
-            view = explanation.explain_images(entry.reference, classifier, card, image, *asked)
-            return view, view.attribution.nbytes + view.images.nbytes
+            explained = explanation.explain_images(entry.reference, classifier, card, image, *asked)
+            return explained, explained.attribution.nbytes + explained.images.nbytes
 
         found = self._kept(self._results, key, make)
         assert isinstance(found, Explanation)
         return found
 
-    def class_view(
+    def summarize_class(
         self,
         entry: ModelEntry,
         samples: Samples,
@@ -117,22 +115,22 @@ class ModelService:
         score: str,
         method: str,
     ) -> ClassSummary:
-        """Sum up what one stored model draws on for a class, over the first `num` samples of it.
+        """Summarize a stored model's maps of one class, over the first `num` samples of it.
 
         Raises:
             ValueError: If the model is damaged or knows no such class, or no sample is of it.
         """
         card = card_of(entry)
-        key = ("class", card.sha256, str(samples.folder), class_name, num, reduction, score, method)
+        key = ("summary", card.sha256, str(samples.folder), class_name, num, reduction, score, method)
 
         def make() -> tuple[ClassSummary, int]:
             classifier, card = self._load(entry)
             index = explanation.class_index(card, class_name)
             split = samples.split if samples.classes == card.classes else _relabel(samples, card)
-            view = class_summary.explain_class(
+            summary = class_summary.explain_class(
                 entry.reference, classifier, card, split, index, num, 8, reduction, score, method
             )
-            return view, view.images.nbytes + view.maps.nbytes + view.mean_map.nbytes
+            return summary, summary.images.nbytes + summary.maps.nbytes + summary.mean_map.nbytes
 
         found = self._kept(self._results, key, make)
         assert isinstance(found, ClassSummary)
@@ -150,23 +148,23 @@ class ModelService:
             preds = predictions(self.store, card_of(entry), samples, lambda: self._load(entry)[0])
             return preds, preds.nbytes
 
-        return self._kept(self._answers, (card_of(entry).sha256, str(samples.folder)), make)
+        return self._kept(self._predictions, (card_of(entry).sha256, str(samples.folder)), make)
 
     def agreement(
         self, references: Sequence[str], num: int, names: Sequence[str] | None = None, samples: str = ""
     ) -> Agreement:
-        """Say how alike models look at `num` samples, their own or those of a name.
+        """Measure the agreement of models' maps on `num` samples, their own or those of a name.
 
         Raises:
             ValueError: If a model or measure does not exist or the models cannot be compared.
         """
         options, runtime = comparison.Options(num=num, samples=samples), comparison.Runtime(device=self._device)
-        return self._surveying.do(lambda: comparison.agreement(self.store, references, options, runtime, names))
+        return self._agreement_worker.do(lambda: comparison.agreement(self.store, references, options, runtime, names))
 
     def _kept(self, cache: LRUCache[Kept], key: Hashable, make: Callable[[], tuple[Kept, int]]) -> Kept:
-        """Return at once what was made before; make it when it is this visitor's turn, if they are still there."""
+        """Return a cached value at once; otherwise compute it in the worker, unless the visitor has left by then."""
         kept = cache.find(key)
-        return self._looking.do(lambda: cache.get(key, make)) if kept is None else kept
+        return self._map_worker.do(lambda: cache.get(key, make)) if kept is None else kept
 
     def _load(self, entry: ModelEntry) -> tuple[Classifier, Card]:
         def make() -> tuple[tuple[Classifier, Card], int]:

@@ -1,4 +1,4 @@
-"""Live examples for the tab About: what to beware of, drawn with models of the store, each a link to the same view."""
+"""Live examples for the tab About, drawn with a model of the store; each links to the same view in Compare."""
 
 from dataclasses import dataclass, replace
 
@@ -51,33 +51,33 @@ EXAMPLES = (
 )
 
 
-def examples(shelf: ModelService) -> str:
+def examples(service: ModelService) -> str:
     """Draw what one model of the store shows; nothing, if none can answer."""
-    listing = shelf.listing()
-    found = _model(listing)
+    catalog = service.catalog()
+    found = _model(catalog)
     if found is None:
         return ""
     shown, column = found
-    cards = "".join(_card(shelf, listing, shown, column, one) for one in EXAMPLES)
+    cards = "".join(_card(service, catalog, shown, column, one) for one in EXAMPLES)
     if not cards:
         return ""
-    subject = shown.subject(0)
-    image = picture(colors.gray_or_rgb(subject.image), "the image that the examples are of")
-    words = f"What {column} of this store makes of the first test sample of {shown.name}, {subject.name}:"
+    query = shown.sample(0)
+    image = picture(colors.gray_or_rgb(query.image), "the image that the examples are of")
+    words = f"What {column} of this store makes of the first test sample of {shown.name}, {query.name}:"
     head = f'<div class="cvx-first">{image}<p>{text(words)}</p></div>'
     return f'<h3>See for yourself</h3>{head}<div class="cvx-live">{cards}</div>'
 
 
-def _model(listing: Catalog) -> tuple[DatasetEntry, str] | None:
+def _model(catalog: Catalog) -> tuple[DatasetEntry, str] | None:
     """Choose a dataset with samples, one with masks first, and its best model."""
-    able = [shown for shown in listing.datasets.values() if shown.gallery is not None and shown.columns]
+    able = [shown for shown in catalog.datasets.values() if shown.gallery is not None and shown.columns]
     able.sort(key=lambda shown: shown.gallery is None or shown.gallery.masks is None)
     return (able[0], next(iter(able[0].columns))) if able else None
 
 
-def _card(shelf: ModelService, listing: Catalog, shown: DatasetEntry, column: str, one: Example) -> str:
+def _card(service: ModelService, catalog: Catalog, shown: DatasetEntry, column: str, one: Example) -> str:
     ways = {what: replace(way, datasets=(shown.name,), models=(column,)) for what, way in one.ways.items()}
-    figures = [_figure(map_rows.lines(shelf, listing, way, {})[0], way, what) for what, way in ways.items()]
+    figures = [_figure(map_rows.make_rows(service, catalog, way, {})[0], way, what) for what, way in ways.items()]
     if not all(figures):  # a model that is damaged or too slow says so in the tab Compare
         return ""
     link = text(f"?{[*ways.values()][1].link({shown.name: Pick()})}")
@@ -87,11 +87,11 @@ def _card(shelf: ModelService, listing: Catalog, shown: DatasetEntry, column: st
     )
 
 
-def _figure(line: MapRow, choice: Choice, words: str) -> str:
-    cell: Cell | None = next(iter(line.cells), None)
-    if cell is None or cell.view is None or cell.scaled is None:
+def _figure(map_row: MapRow, choice: Choice, words: str) -> str:
+    cell: Cell | None = next(iter(map_row.cells), None)
+    if cell is None or cell.explanation is None or cell.scaled is None:
         return ""
-    target = cell.view.card.classes[int(cell.view.targets[0])]
+    target = cell.explanation.card.classes[int(cell.explanation.targets[0])]
     pixels = colors.colorize(np.asarray(cell.scaled.values), choice.reduction == "signed")
     said = f"{words}, {target}"
     return f"<figure>{picture(pixels, said)}<figcaption>{text(said)}</figcaption></figure>"

@@ -42,10 +42,10 @@ def event_data(event: gr.EventData) -> dict[str, Any]:
     return data if isinstance(data, dict) else {}
 
 
-def columns_of(listing: "Catalog", datasets: Sequence[str]) -> list[str]:
+def columns_of(catalog: "Catalog", datasets: Sequence[str]) -> list[str]:
     """List the models that were trained on any of these datasets, best versions first."""
-    shown = [listing.datasets[name] for name in datasets if name in listing.datasets]
-    return [name for name in listing.columns if any(name in one.columns for one in shown)]
+    shown = [catalog.datasets[name] for name in datasets if name in catalog.datasets]
+    return [name for name in catalog.columns if any(name in one.columns for one in shown)]
 
 
 def script_of(*names: str) -> str:
@@ -55,6 +55,6 @@ def script_of(*names: str) -> str:
 
 def newest_of_each_model(runs: Sequence[Any]) -> list[str]:
     """Name the newest run of every model that has ended, or else of every model; not more than fit side by side."""
-    done = [past for past in runs if past.summary is not None] or list(runs)
-    newest = {past.model: past.name for past in done}
+    done = [run for run in runs if run.summary is not None] or list(runs)
+    newest = {run.model: run.name for run in done}
     return list(newest.values())[:MAX_COLUMNS]

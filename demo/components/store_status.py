@@ -1,25 +1,25 @@
-"""What stands above the tabs: what the store holds, and what in it is broken."""
+"""The line above the tabs: counts of models and datasets, and errors of broken ones."""
 
 from demo.backend.catalog import Catalog
 from demo.components.markup import text
 
 
-def status(listing: Catalog) -> str:
+def status(catalog: Catalog) -> str:
     """Count models and datasets."""
-    models = sum(len(shown.columns) for shown in listing.datasets.values())
+    models = sum(len(shown.columns) for shown in catalog.datasets.values())
     if not models:
         return '<p class="cvx-status">empty store</p>'
-    counts = f"{_count(models, 'model')} · {_count(len(listing.datasets), 'dataset')}"
+    counts = f"{_count(models, 'model')} · {_count(len(catalog.datasets), 'dataset')}"
     return f'<p class="cvx-status" role="status">{counts}</p>'
 
 
-def trouble(listing: Catalog) -> str:
+def trouble(catalog: Catalog) -> str:
     """Name what is broken, with its error; the rest of the page works without it."""
-    if not listing.broken:
+    if not catalog.broken:
         return ""
-    items = "".join(f"<li><b>{text(entry.reference)}</b> {text(entry.error)}</li>" for entry in listing.broken)
-    verb = "is" if len(listing.broken) == 1 else "are"
-    title = f"{_count(len(listing.broken), 'stored model')} {verb} broken"
+    items = "".join(f"<li><b>{text(entry.reference)}</b> {text(entry.error)}</li>" for entry in catalog.broken)
+    verb = "is" if len(catalog.broken) == 1 else "are"
+    title = f"{_count(len(catalog.broken), 'stored model')} {verb} broken"
     return (
         f'<details class="cvx-notice cvx-error"><summary>{title}; the others work</summary><ul>{items}</ul></details>'
     )

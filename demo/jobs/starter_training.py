@@ -1,4 +1,4 @@
-"""The empty store: the page trains the starter models in a process of its own, and shows how far it is."""
+"""Train the starter models in a process of their own when the store is empty, and show the progress."""
 
 import atexit
 import contextlib
@@ -109,13 +109,13 @@ def _presets() -> list[Path]:
 
 
 def welcome(job: StarterJob, root: Path) -> str:
-    """Say what is missing, how to get it, and how far the training is."""
+    """Draw the panel of an empty store: how to get models, and the progress of a training."""
     from demo.components.markup import notice, text
 
     typed = shlex.join(["python", *job.command[1:]])
     if job.running:
         return f'<div class="cvx-welcome" role="status"><h2>Training the starter models</h2>{_bars(job)}</div>'
-    trouble = notice("The training did not finish", _last_words(job), "error") if job.failed else ""
+    trouble = notice("The training did not finish", _last_log_lines(job), "error") if job.failed else ""
     return (
         f'<div class="cvx-welcome"><h2>No models yet</h2>{trouble}'
         f"<p>The store <code>{text(root)}</code> holds no model to look with. Four small ones, a ResNet-18 and a ViT"
@@ -144,12 +144,12 @@ def _bars(job: StarterJob) -> str:
     )
 
 
-def _last_words(job: StarterJob) -> str:
+def _last_log_lines(job: StarterJob) -> str:
     lines = [line for line in job.lines if line.strip()]
     return " ".join(lines[-3:]) or "it said nothing"
 
 
-def step(job: StarterJob, root: Path, seconds: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
+def panel_updates(job: StarterJob, root: Path, seconds: int) -> tuple[str, dict[str, Any], dict[str, Any]]:
     """Return the panel, and what the button and the timer should be; the timer ticks every so many seconds."""
     import gradio as gr
 

@@ -1,4 +1,4 @@
-"""A project of W&B: its models come into the store in the background, at the start and by the button."""
+"""Pull the models of a W&B project into the store in the background, at the start and by a button."""
 
 import functools
 import threading
@@ -22,7 +22,7 @@ class PullJob:
     def __init__(self, root: Path, project: str, alias: str = "best"):
         from cvx.tracking import target
 
-        self._root, self._where, self._alias = root, target(project), alias
+        self._root, self._target, self._alias = root, target(project), alias
         self._lock = threading.Lock()
         self._thread: threading.Thread | None = None
         self.done, self.total = 0, 0
@@ -33,7 +33,7 @@ class PullJob:
     @property
     def project(self) -> str:
         """Return what is pulled, as it was asked for."""
-        return str(self._where)
+        return str(self._target)
 
     @property
     def running(self) -> bool:
@@ -53,12 +53,12 @@ class PullJob:
         from cvx.tracking import pull
 
         try:
-            pull(self._root, self._where, self._alias, self._hear, used_by="demo")
+            pull(self._root, self._target, self._alias, self._on_pulled, used_by="demo")
             self.trouble = ""
         except (ValueError, OSError) as error:
             self.trouble = str(error)
 
-    def _hear(self, done: int, total: int, one: "Pulled") -> None:
+    def _on_pulled(self, done: int, total: int, one: "Pulled") -> None:
         self.pulled.append(one)
         self.done, self.total = done, total
 
@@ -69,10 +69,10 @@ class PullPanel:
     def __init__(self, job: PullJob):
         self._job = job
         with gr.Row(elem_id="cvx-pull"):
-            self.said = gr.HTML(functools.partial(said, job), apply_default_css=False)
+            self.status = gr.HTML(functools.partial(status_html, job), apply_default_css=False)
             self.button = gr.Button("Pull from W&B", size="sm", elem_id="cvx-pull-button", scale=0, min_width=130)
         self.timer = gr.Timer(1)
-        shown = [self.said, self.button, self.timer]
+        shown = [self.status, self.button, self.timer]
         self.timer.tick(self.step, None, shown, **HIDDEN)
         self.button.click(self.start, None, shown, **HIDDEN)
 
@@ -85,11 +85,11 @@ class PullPanel:
         """Show how far it is; look often while something comes, and now and then for another visitor's press."""
         running = self._job.running
         button = gr.update(value="Pulling…" if running else "Pull from W&B", interactive=not running)
-        return [said(self._job), button, gr.update(value=1 if running else 10, active=True)]
+        return [status_html(self._job), button, gr.update(value=1 if running else 10, active=True)]
 
 
-def said(job: PullJob) -> str:
-    """Say how far the pull is, or what came of it."""
+def status_html(job: PullJob) -> str:
+    """Draw the progress of the pull, or its outcome."""
     from demo.components.markup import text
 
     if job.running:

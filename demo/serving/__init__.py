@@ -1,1 +1,1 @@
-"""How the page serves many visitors: fair queue, rate limit, worker, memory."""
+"""Serve many visitors: fair queue, rate limit, worker threads, memory."""

@@ -1,4 +1,4 @@
-"""Gradio's queue made fair: who asks for much waits behind the others, and no work for who has hung up."""
+"""Replace Gradio's queue by a fair one: visitors take turns, and nothing is computed for who has hung up."""
 
 import asyncio
 import random
@@ -10,14 +10,14 @@ from gradio.queueing import Event, Queue
 from cvx.cancellation import stopped_by
 from demo.serving.rate_limit import address_of
 
-MOST_PAGES = 500
-"""Pages whose choices are remembered, a third of a MB each; the one that was used longest ago starts anew."""
-AT_ONCE = 8
-"""Visitors whose questions to models are at work together; they take turns, map by map."""
-MAP_QUEUE: dict[str, Any] = {"concurrency_id": "looking", "concurrency_limit": AT_ONCE}
-"""Where questions wait that are answered map by map."""
-AGREEMENT_QUEUE: dict[str, Any] = {"concurrency_id": "surveying", "concurrency_limit": 1}
-"""Where questions wait that may take minutes: all maps of many models, held against each other."""
+MAX_PAGES = 500
+"""Open pages whose state is kept, a third of a MB each; the one that was used longest ago is dropped."""
+MAX_CONCURRENT = 8
+"""Visitors whose requests for maps run at the same time; they take turns, map by map."""
+MAP_QUEUE: dict[str, Any] = {"concurrency_id": "maps", "concurrency_limit": MAX_CONCURRENT}
+"""Queue of requests that are answered map by map."""
+AGREEMENT_QUEUE: dict[str, Any] = {"concurrency_id": "agreement", "concurrency_limit": 1}
+"""Queue of agreement requests, which may take minutes."""
 UNREAD_S = 300.0
 """Seconds for which an answer is kept that nobody fetches; Gradio would keep those of 2,000 visitors, of any size."""
 
@@ -30,27 +30,27 @@ class FairQueue(Queue):
     """
 
     def get_events(self) -> tuple[list[Event], bool, str] | None:
-        """Take what is to be answered next, if there is room for it."""
-        at_work = {(one.concurrency_id, visitor(one)) for job in self.active_jobs for one in job or ()}
-        lanes = list(self.event_queue_per_concurrency_id.values())
-        random.shuffle(lanes)  # as Gradio does: no lane is always first
-        for lane in lanes:
-            if lane.concurrency_limit is None or lane.current_concurrency < lane.concurrency_limit:
-                free = (one for one in lane.queue if (one.concurrency_id, visitor(one)) not in at_work)
+        """Take the next request, if there is room for it."""
+        at_work = {(event.concurrency_id, visitor(event)) for job in self.active_jobs for event in job or ()}
+        queues = list(self.event_queue_per_concurrency_id.values())
+        random.shuffle(queues)  # as Gradio does: no queue is always first
+        for queue in queues:
+            if queue.concurrency_limit is None or queue.current_concurrency < queue.concurrency_limit:
+                free = (event for event in queue.queue if (event.concurrency_id, visitor(event)) not in at_work)
                 if (event := next(free, None)) is not None:
-                    _take(event, lane.queue)
-                    return [event], False, lane.concurrency_id
+                    _take(event, queue.queue)
+                    return [event], False, queue.concurrency_id
         return None
 
     async def process_events(self, events: list[Event], *rest: Any, **more: Any) -> None:
-        """Answer a question, as long as somebody waits for it."""
+        """Answer a request, as long as somebody waits for it."""
 
-        def stay() -> None:
+        def raise_if_gone() -> None:
             if self.stopped or not events[0].alive:  # the page is closed, or Gradio has seen the connection close
                 raise gr.Error("nobody waits for this any more", print_exception=False)
 
         try:
-            with stopped_by(stay):
+            with stopped_by(raise_if_gone):
                 await super().process_events(events, *rest, **more)
         except asyncio.CancelledError:
             for event in events:

@@ -1,14 +1,14 @@
-"""What glibc keeps of freed memory, given back: a large map would else be paid for as long as the page is served."""
+"""Make glibc return freed memory; otherwise the page would keep the memory of its largest map."""
 
 import ctypes
 import functools
 import threading
 
 EVERY_S = 5.0
-"""Seconds between two times that memory is given back."""
+"""Seconds between two trims."""
 _M_ARENA_MAX = -8
 _lock = threading.Lock()
-_coming = False
+_trim_scheduled = False
 
 
 @functools.cache
@@ -20,26 +20,26 @@ def _glibc() -> ctypes.CDLL | None:
         return None
 
 
-def share() -> None:
+def limit_arenas() -> None:
     """Let threads share what they free, of which each would keep hundreds of MB for itself."""
     if library := _glibc():
         library.mallopt(_M_ARENA_MAX, 2)
 
 
-def give_back() -> None:
-    """Give freed memory back to the system soon: once for all answers till then, and after the last of them too."""
-    global _coming
+def trim_soon() -> None:
+    """Schedule one trim of freed memory for all answers until then."""
+    global _trim_scheduled
     with _lock:
-        if not _coming:
-            _coming = True
+        if not _trim_scheduled:
+            _trim_scheduled = True
             timer = threading.Timer(EVERY_S, _trim)
             timer.daemon = True
             timer.start()
 
 
 def _trim() -> None:
-    global _coming
+    global _trim_scheduled
     with _lock:
-        _coming = False
+        _trim_scheduled = False
     if library := _glibc():
         library.malloc_trim(0)

@@ -1,4 +1,4 @@
-"""How much one visitor may ask for where the page is public: how often, how much at once, and how large."""
+"""Limit what one visitor may ask of a public page: requests a minute, requests that wait, sizes."""
 
 import dataclasses
 import math
@@ -25,17 +25,17 @@ MAX_WAITING = 24
 """Requests of one visitor that wait at once, where there is a limit; opening the page makes about ten."""
 BURST = 40
 """Requests that a visitor may make without a pause, where there is a limit."""
-MAX_HEARD = 1_000_000
-"""Bytes of a refused request that are read."""
+MAX_DRAINED = 1_000_000
+"""Bytes of a refused request that are read before it is answered."""
 MAX_KNOWN = 10_000
 """Visitors that are remembered."""
 ASKING = ("/queue/join", "/call/", "/run/", "/api/", "/upload", "/component_server", "/mcp")
-"""What stands in the address of a request that makes the server work."""
+"""Parts of the paths of requests that make the server compute."""
 
 
 @dataclasses.dataclass
 class Bucket:
-    """What a visitor may still ask for; it fills as time passes."""
+    """A token bucket: the requests that a visitor has left, refilled as time passes."""
 
     tokens: float
     filled: float
@@ -70,7 +70,7 @@ class Buckets:
         return bucket.take(now, self._per_minute, self._size)
 
 
-class Limited:
+class RateLimitMiddleware:
     """Answers 429 with a reason to visitors who ask too often or have too much waiting; others do not notice."""
 
     def __init__(self, app: ASGIApp, per_minute: int):
@@ -82,7 +82,7 @@ class Limited:
         if refused is None:
             await self._app(scope, receive, send)
             return
-        await _hear_out(receive)
+        await drain_request(receive)
         reason, seconds = refused
         headers = {"Retry-After": str(math.ceil(seconds))}
         await JSONResponse({"detail": reason}, status_code=429, headers=headers)(scope, receive, send)
@@ -97,16 +97,18 @@ class Limited:
         return None
 
 
-async def _hear_out(receive: Receive) -> None:
-    """Let a client send what it has begun, if it is not much: hung up on meanwhile, it would not read the reason."""
-    heard, more = 0, True
-    while more and heard < MAX_HEARD:
-        part = await receive()
-        heard, more = heard + len(part.get("body", b"")), part.get("more_body", False)
+async def drain_request(receive: Receive) -> None:
+    """Drain the body, up to a limit, so that the client reads the 429."""
+    num_bytes = 0
+    more = True
+    while more and num_bytes < MAX_DRAINED:
+        message = await receive()
+        num_bytes += len(message.get("body", b""))
+        more = message.get("more_body", False)
 
 
 def _asks(scope: Scope) -> bool:
-    return bool(scope["type"] == "http" and scope["method"] == "POST" and any(one in scope["path"] for one in ASKING))
+    return bool(scope["type"] == "http" and scope["method"] == "POST" and any(part in scope["path"] for part in ASKING))
 
 
 def address_of(scope: Scope) -> str:
@@ -120,11 +122,11 @@ def waiting(scope: Scope, visitor: str) -> int:
     if blocks is None:
         return 0
     queues = blocks._queue.event_queue_per_concurrency_id.values()
-    return sum(address_of(event.request.scope) == visitor for one in queues for event in one.queue)
+    return sum(address_of(event.request.scope) == visitor for queue in queues for event in queue.queue)
 
 
 def settings(per_minute: int) -> dict[str, Any]:
-    """Return what `gr.Blocks.launch` is to be told; 0 sets no limit to how often one may ask.
+    """Return the settings of `gr.Blocks.launch` for a limit; 0 sets none.
 
     Raises:
         ValueError: If the limit is too low to open the page with.
@@ -134,7 +136,7 @@ def settings(per_minute: int) -> dict[str, Any]:
             f"--limit must be 0 (none) or at least {MAX_WAITING} requests a minute, got {per_minute}:"
             " opening the page alone makes about ten"
         )
-    app = {"middleware": [Middleware(Limited, per_minute=per_minute)]} if per_minute else {}
+    app = {"middleware": [Middleware(RateLimitMiddleware, per_minute=per_minute)]} if per_minute else {}
     return {"max_file_size": MAX_UPLOAD, "app_kwargs": app}
 
 

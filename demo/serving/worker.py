@@ -1,4 +1,4 @@
-"""One thread in which all visitors' work of a kind is done, in the order in which it was asked for."""
+"""Run all visitors' work of one kind in a single thread, in order of arrival."""
 
 import contextvars
 from collections.abc import Callable
@@ -6,7 +6,7 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import TypeVar
 
 from cvx import cancellation
-from demo.serving.malloc import give_back
+from demo.serving.malloc import trim_soon
 
 Result = TypeVar("Result")
 
@@ -28,6 +28,6 @@ class SerialWorker:
             try:
                 return work()
             finally:
-                give_back()
+                trim_soon()
 
         return self._worker.submit(contextvars.copy_context().run, wanted).result()

@@ -1,1 +1,1 @@
-"""What a visitor has chosen, and how a link says it."""
+"""A visitor's choices, and the links that hold them."""

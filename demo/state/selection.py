@@ -1,4 +1,4 @@
-"""What a visitor asked for, and the link that says so."""
+"""Choices of the tab Compare, and the link that holds them."""
 
 import dataclasses
 from collections.abc import Iterable, Mapping

@@ -1,4 +1,4 @@
-"""Links of the tabs that look at runs: what was chosen, in query parameters that begin with the tab's name."""
+"""Links of the tabs beside Compare: query parameters that begin with the tab's name."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
@@ -18,7 +18,7 @@ def rename_old_tabs(pairs: Iterable[tuple[str, str]]) -> list[tuple[str, str]]:
 
 
 class TabLink:
-    """What a link says about one tab; what it does not say, or what no longer exists, falls back to what does."""
+    """The part of a link that is about one tab; what is missing or no longer exists falls back to a default."""
 
     def __init__(self, tab: str, pairs: Iterable[tuple[str, str]]):
         self._said: dict[str, list[str]] = {}

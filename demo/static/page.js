@@ -48,8 +48,8 @@ window.cvx = (() => {
             note(true);
             quiet = performance.now() + SETTLES_MS;
         },
-        travel: null, // set by the component that can tell the server where a visitor went
-        landed(step) {
+        navigate: null, // set by the component that can tell the server where a visitor went
+        arrived(step) {
             if (step !== steps) return;
             moving = 0;
             quiet = performance.now() + SETTLES_MS;
@@ -63,7 +63,7 @@ window.cvx = (() => {
         for (const tab of tabs) delete parts[tab];
         moving = performance.now() + LOST_MS;
         steps += 1;
-        shared.travel?.(location.search.slice(1), steps);
+        shared.navigate?.(location.search.slice(1), steps);
     });
 
     // Charts

@@ -86,8 +86,8 @@ class AboutTab:
     link_inputs: Sequence[Any] = ()
     draw_inputs: Sequence[Any] = ()
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         self.page = gr.HTML("", apply_default_css=False)
         self.draw_outputs = [self.page]
 
@@ -103,7 +103,7 @@ class AboutTab:
         """Draw the text, and examples by models of the store."""
         from demo.components.about_examples import examples
 
-        return [about(examples(self._opening.shelf))]
+        return [about(examples(self._loader.service))]
 
 
 def about(live: str = "") -> str:

@@ -1,4 +1,4 @@
-"""The tab Agreement: how alike the models of a dataset look, and on which images they differ most."""
+"""The tab Agreement: a matrix of how similar models' maps are, and the images on which two differ most."""
 
 from collections.abc import Sequence
 from typing import Any, ClassVar
@@ -29,8 +29,8 @@ class AgreementTab:
     title: ClassVar[str] = "Agreement"
     queue = AGREEMENT_QUEUE
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         self.pair = gr.State([])
         with gr.Row(elem_id="cvx-agreement", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
@@ -61,15 +61,15 @@ class AgreementTab:
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, as a link says."""
-        listing = self._opening.shelf.listing()
-        name = link.one("dataset", list(listing.datasets))
-        offered = columns_of(listing, [name]) if name else []
+        catalog = self._loader.service.catalog()
+        name = link.one("dataset", list(catalog.datasets))
+        offered = columns_of(catalog, [name]) if name else []
         models = link.some("model", offered) or [one for one in offered if ":" not in one][:MAX_COLUMNS]
         if len(models) < 2:
             models = offered[:2]
         return [
             link.some("pair", models)[:2],
-            gr.update(choices=list(listing.datasets), value=name),
+            gr.update(choices=list(catalog.datasets), value=name),
             gr.update(choices=offered, value=models),
             link.one("measure", [value for _, value in MEASURES]),
             link.one("condition", [value for _, value in CONDITIONS]),
@@ -107,11 +107,11 @@ class AgreementTab:
         from demo.components.agreement_matrix import agreement_matrix
         from demo.components.markup import notice
 
-        shown = self._opening.shelf.listing().datasets.get(dataset or "")
+        shown = self._loader.service.catalog().datasets.get(dataset or "")
         if shown is None:
             return [notice("Choose a dataset")]
         known = [name for name in models if name in shown.columns]
         if len(known) < 2:
             return [notice("Choose two models", "Agreement is between models: tick two or more of this dataset.")]
         link = self.link(pair, dataset, known, measure, condition, num)
-        return [agreement_matrix.page(self._opening.shelf, shown, known, pair, measure, condition, int(num), link)]
+        return [agreement_matrix.page(self._loader.service, shown, known, pair, measure, condition, int(num), link)]

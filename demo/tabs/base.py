@@ -15,7 +15,7 @@ class Tab(Protocol):
     title: ClassVar[str]
     """Its name as visitors read it."""
 
-    def __init__(self, opening: BackgroundLoader): ...
+    def __init__(self, loader: BackgroundLoader): ...
 
     @property
     def queue(self) -> dict[str, Any]:

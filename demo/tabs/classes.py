@@ -1,4 +1,4 @@
-"""The tab Class view: what region each model draws a class on."""
+"""The tab Class view: each model's mean map of a class, with numbers and examples."""
 
 from typing import Any, ClassVar
 
@@ -21,8 +21,8 @@ class ClassesTab:
     queue = MAP_QUEUE
     image_source = None
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         with gr.Row(elem_id="cvx-classes", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
                 self.dataset = gr.Dropdown(label="Dataset")
@@ -58,13 +58,13 @@ class ClassesTab:
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the store as it is now, keeping what still exists."""
-        listing = self._opening.shelf.listing()
-        name = link.one("dataset", list(listing.datasets))
-        classes = list(listing.datasets[name].classes) if name else []
-        offered = columns_of(listing, [name]) if name else []
+        catalog = self._loader.service.catalog()
+        name = link.one("dataset", list(catalog.datasets))
+        classes = list(catalog.datasets[name].classes) if name else []
+        offered = columns_of(catalog, [name]) if name else []
         models = link.some("model", offered) or [one for one in offered if ":" not in one][:MAX_COLUMNS] or offered[:1]
         return [
-            gr.update(choices=list(listing.datasets), value=name),
+            gr.update(choices=list(catalog.datasets), value=name),
             gr.update(choices=classes, value=link.one("class", classes)),
             gr.update(choices=offered, value=models),
             min(200, max(5, link.number("num", 50))),
@@ -94,10 +94,10 @@ class ClassesTab:
         from demo.components.class_cards.class_cards import cards
         from demo.components.markup import notice
 
-        shown = self._opening.shelf.listing().datasets.get(dataset or "")
+        shown = self._loader.service.catalog().datasets.get(dataset or "")
         if shown is None or not class_name:
             return [notice("Choose a dataset and a class")]
         if not models:
             return [notice("Choose a model", "Tick one or more models.")]
         link = self.link(dataset, class_name, models, int(num), reduction, score, method)
-        return [cards(self._opening.shelf, shown, class_name, models, int(num), reduction, score, method, link)]
+        return [cards(self._loader.service, shown, class_name, models, int(num), reduction, score, method, link)]

@@ -1,4 +1,4 @@
-"""The tab Compare: what is looked at on the left, how it is drawn above, and the rows of maps."""
+"""The tab Compare: datasets, models and images on the left, settings above, and the rows of maps."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -49,8 +49,8 @@ class CompareTab:
     name: ClassVar[str] = "compare"
     title: ClassVar[str] = "Compare"
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         self.picks = gr.State({})
         self.upload = gr.State(None)
         self.offered = gr.State(((), ()))
@@ -105,36 +105,36 @@ class CompareTab:
     def _saver(self) -> Any:
         """Return what the browser calls to save a row: a plain function, as Gradio marks it as its own."""
 
-        def save(asked: dict[str, Any]) -> dict[str, str]:
+        def save(request: dict[str, Any]) -> dict[str, str]:
             from demo.components.map_grid import row_export
 
             try:
-                return row_export.save(str(asked.get("kept", "")), str(asked.get("kind", "")))
+                return row_export.save(str(request.get("kept", "")), str(request.get("kind", "")))
             except ValueError as error:
                 return {"error": str(error)}
 
         return save
 
     def _wire(self) -> None:
-        asked = self.draw_inputs
+        inputs = self.draw_inputs
         quiet = {**QUIET, "show_progress_on": self.grid}
         redrawing: list[Any] = [self.score, self.method, self.reduction, self.clip, self.limit]
         for control in redrawing:
-            control.input(self.draw, asked, self.grid, **quiet)
-        self.models.input(self.draw_all, asked, [self.picker, self.grid], **quiet)
+            control.input(self.draw, inputs, self.grid, **quiet)
+        self.models.input(self.draw_all, inputs, [self.picker, self.grid], **quiet)
         # Gradio's own decoding of an image drops 16 bits and fails on what is none, so the file is taken as it is.
         received = self.image.change(_path, self.image, self.upload, preprocess=False, api_visibility="private")
-        received.then(self.draw, asked, self.grid, **quiet)
+        received.then(self.draw, inputs, self.grid, **quiet)
         self.opacity.input(None, self.opacity, None, js=SET_OPACITY)
-        self.opacity.release(self.draw, asked, self.grid, **quiet)
+        self.opacity.release(self.draw, inputs, self.grid, **quiet)
         shown = [self.models, self.image, self.samples, self.limit, self.picker, self.target, self.grid]
         for control in (self.datasets, self.source, self.samples, self.target, self.scale):
-            control.input(self.rearrange, asked, shown, **quiet)
-        self.picker.pick(self.pick, asked, [self.picks, self.picker, self.grid], **quiet)
+            control.input(self.rearrange, inputs, shown, **quiet)
+        self.picker.pick(self.pick, inputs, [self.picks, self.picker, self.grid], **quiet)
 
     def fill(
         self,
-        listing: "Catalog",
+        catalog: "Catalog",
         choice: Choice,
         picks: dict[str, Pick],
         offered: tuple[Sequence[str], Sequence[str]],
@@ -143,17 +143,17 @@ class CompareTab:
         from demo.components.image_picker import image_picker
         from demo.components.image_picker.filters import asker
 
-        choice = arrange(listing, choice, offered)
+        choice = arrange(catalog, choice, offered)
         updates = {name: gr.update(value=getattr(choice, name)) for name in self.controls}
-        updates["datasets"] = gr.update(value=list(choice.datasets), choices=list(listing.datasets))
-        updates["models"] = gr.update(value=list(choice.models), choices=columns_of(listing, choice.datasets))
+        updates["datasets"] = gr.update(value=list(choice.datasets), choices=list(catalog.datasets))
+        updates["models"] = gr.update(value=list(choice.models), choices=columns_of(catalog, choice.datasets))
         updates["target"] = gr.update(value=choice.target, choices=_targets(choice))
-        sets = [OWN, *((name, name) for name in listing.sets)]
+        sets = [OWN, *((name, name) for name in catalog.sets)]
         updates["samples"] = gr.update(value=choice.samples, choices=sets, visible=choice.source == "samples")
         updates["limit"] = gr.update(value=choice.limit, visible=choice.scale == "absolute")
-        now = (tuple(listing.datasets), tuple(listing.best))
-        ask = asker(self._opening.shelf, choice.models)
-        strips = image_picker.picker(listing.rows(choice.datasets, choice.samples), choice, picks, ask)
+        now = (tuple(catalog.datasets), tuple(catalog.best))
+        ask = asker(self._loader.service, choice.models)
+        strips = image_picker.picker(catalog.rows(choice.datasets, choice.samples), choice, picks, ask)
         return [picks, now, gr.update(visible=choice.source == "upload"), strips, *updates.values()]
 
     def draw(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> str:
@@ -162,15 +162,15 @@ class CompareTab:
 
     def draw_all(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> tuple[str, str]:
         """Draw the strips, which may offer samples by what the models say, and the rows anew."""
-        return self._drawn(self._opening.shelf.listing(), self.choice(values), picks, upload)
+        return self._drawn(self._loader.service.catalog(), self.choice(values), picks, upload)
 
     def rearrange(self, picks: dict[str, Pick], upload: str | None, *values: Any) -> list[Any]:
         """Show the controls that the choice needs, and draw the rows anew."""
-        listing = self._opening.shelf.listing()
-        choice = with_models(listing, _with_a_target(self.choice(values)))
-        picker, grid = self._drawn(listing, choice, picks, upload)
+        catalog = self._loader.service.catalog()
+        choice = with_models(catalog, _with_a_target(self.choice(values)))
+        picker, grid = self._drawn(catalog, choice, picks, upload)
         return [
-            gr.update(choices=columns_of(listing, choice.datasets), value=list(choice.models)),
+            gr.update(choices=columns_of(catalog, choice.datasets), value=list(choice.models)),
             gr.update(visible=choice.source == "upload"),
             gr.update(visible=choice.source == "samples"),
             gr.update(visible=choice.scale == "absolute"),
@@ -184,27 +184,27 @@ class CompareTab:
         from demo.components.image_picker.filters import asker
         from demo.components.image_picker.image_picker import changed
 
-        listing, choice = self._opening.shelf.listing(), self.choice(values)
+        catalog, choice = self._loader.service.catalog(), self.choice(values)
         data = event_data(event)
         said = {name: str(data.get(name, "")) for name in ("dataset", "action", "value")}
-        if shown := next(iter(listing.rows([said["dataset"]], choice.samples)), None):
-            ask = asker(self._opening.shelf, choice.models)
+        if shown := next(iter(catalog.rows([said["dataset"]], choice.samples)), None):
+            ask = asker(self._loader.service, choice.models)
             pick = changed(shown, picks.get(shown.name, Pick()), said["action"], said["value"], ask=ask)
             picks = {**picks, shown.name: pick}
-        return picks, *self._drawn(listing, choice, picks, upload)
+        return picks, *self._drawn(catalog, choice, picks, upload)
 
     def show_image(self, event: gr.EventData, picks: dict[str, Pick], *values: Any) -> list[Any]:
         """Fill the tab for an image that was clicked in another tab, which may name the models to compare on it."""
-        listing, choice, data = self._opening.shelf.listing(), self.choice(values), event_data(event)
+        catalog, choice, data = self._loader.service.catalog(), self.choice(values), event_data(event)
         dataset, row = str(data.get("dataset", "")), data.get("row")
-        if dataset in listing.datasets and isinstance(row, int):
+        if dataset in catalog.datasets and isinstance(row, int):
             pick = dataclasses.replace(picks.get(dataset, Pick()), index=row, shown="", page=row // PER_PAGE)
             datasets = (dataset, *(name for name in choice.datasets if name != dataset))
             choice = dataclasses.replace(choice, datasets=datasets, source="samples", samples="")
             if models := tuple(map(str, data.get("models") or ())):  # the clicked maps, of the true class
                 choice = dataclasses.replace(choice, datasets=(dataset,), models=models, target="label")
-            choice, picks = with_models(listing, choice), {**picks, dataset: pick}
-        return self.fill(listing, choice, picks, (list(listing.datasets), listing.best))
+            choice, picks = with_models(catalog, choice), {**picks, dataset: pick}
+        return self.fill(catalog, choice, picks, (list(catalog.datasets), catalog.best))
 
     def choice(self, values: Sequence[Any]) -> Choice:
         """Gather the controls' values; a number field that was emptied means its default."""
@@ -212,44 +212,44 @@ class CompareTab:
         fields: dict[str, Any] = {n: tuple(v) if isinstance(v, list) else v for n, v in found.items()}
         return Choice(**fields)
 
-    def _drawn(self, listing: "Catalog", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
+    def _drawn(self, catalog: "Catalog", choice: Choice, picks: dict[str, Pick], upload: str | None) -> tuple[str, str]:
         """Return strips and rows as HTML."""
         from demo.backend import map_rows
         from demo.components.image_picker import filters, image_picker
         from demo.components.map_grid import map_grid, row_export
         from demo.components.markup import notice
 
-        shown = listing.rows(choice.datasets, choice.samples)
-        strips = image_picker.picker(shown, choice, picks, filters.asker(self._opening.shelf, choice.models))
+        shown = catalog.rows(choice.datasets, choice.samples)
+        strips = image_picker.picker(shown, choice, picks, filters.asker(self._loader.service, choice.models))
         try:
             file = Path(upload) if upload else None
-            rows = map_rows.lines(self._opening.shelf, listing, choice, picks, file)
+            rows = map_rows.make_rows(self._loader.service, catalog, choice, picks, file)
         except ValueError as error:
             return strips, notice("That cannot be shown", str(error), "error")
         link = choice.link(picks)
         return strips, map_grid.grid(rows, choice, link, [row_export.keep((row, choice, link)) for row in rows])
 
 
-def arrange(listing: "Catalog", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:
+def arrange(catalog: "Catalog", choice: Choice, offered: tuple[Sequence[str], Sequence[str]]) -> Choice:
     """Fit a choice to what the store holds; what was not offered before is ticked, as long as the page stays clear."""
     old_datasets, old_models = offered
-    kept = [name for name in choice.datasets if name in listing.datasets]
-    fresh = [name for name in listing.datasets if name not in (*old_datasets, *kept)]
+    kept = [name for name in choice.datasets if name in catalog.datasets]
+    fresh = [name for name in catalog.datasets if name not in (*old_datasets, *kept)]
     chosen = {*kept, *fresh[: max(0, MAX_ROWS - len(kept))]}
-    datasets = tuple(name for name in listing.datasets if name in chosen)
-    columns = columns_of(listing, datasets)
+    datasets = tuple(name for name in catalog.datasets if name in chosen)
+    columns = columns_of(catalog, datasets)
     models = [name for name in columns if name in choice.models]
-    news = [name for name in columns if name in listing.best and name not in (*old_models, *models)]
+    news = [name for name in columns if name in catalog.best and name not in (*old_models, *models)]
     models += news[: max(0, MAX_COLUMNS - len(models))]
-    samples = choice.samples if choice.samples in listing.sets else ""
+    samples = choice.samples if choice.samples in catalog.sets else ""
     return dataclasses.replace(_with_a_target(choice), datasets=datasets, models=tuple(models), samples=samples)
 
 
-def with_models(listing: "Catalog", choice: Choice) -> Choice:
+def with_models(catalog: "Catalog", choice: Choice) -> Choice:
     """Keep the chosen models that are still offered, and tick some for a dataset that has none of them."""
-    models = [name for name in columns_of(listing, choice.datasets) if name in choice.models]
+    models = [name for name in columns_of(catalog, choice.datasets) if name in choice.models]
     for dataset in choice.datasets:
-        columns = list(listing.datasets[dataset].columns) if dataset in listing.datasets else []
+        columns = list(catalog.datasets[dataset].columns) if dataset in catalog.datasets else []
         if not set(columns) & set(models):
             models += columns[:MAX_COLUMNS]
     return dataclasses.replace(choice, models=tuple(models))

@@ -22,8 +22,8 @@ class EmbeddingsTab:
     title: ClassVar[str] = "Embeddings"
     queue = MAP_QUEUE
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         with gr.Row(elem_id="cvx-embeddings", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
                 self.dataset = gr.Dropdown(label="Dataset")
@@ -53,24 +53,24 @@ class EmbeddingsTab:
     def _thumbs(self) -> Any:
         """Return what the browser calls for pictures of samples: a plain function, as Gradio marks it as its own."""
 
-        def thumbs(asked: dict[str, Any]) -> str:
+        def thumbs(request: dict[str, Any]) -> str:
             from demo.components.scatter_plots import scatter_plots
 
-            shown = self._opening.shelf.listing().datasets.get(str(asked.get("dataset", "")))
-            return scatter_plots.thumbs(shown, list(asked.get("rows", [])))
+            shown = self._loader.service.catalog().datasets.get(str(request.get("dataset", "")))
+            return scatter_plots.thumbs(shown, list(request.get("rows", [])))
 
         return thumbs
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
-        chronicle = self._opening.history.chronicle()
-        dataset = link.one("dataset", chronicle.datasets)
-        runs = chronicle.of(dataset) if dataset else []
-        chosen = link.some("run", [past.name for past in runs]) or newest_of_each_model(runs)
+        run_list = self._loader.run_history.run_list()
+        dataset = link.one("dataset", run_list.datasets)
+        runs = run_list.of(dataset) if dataset else []
+        chosen = link.some("run", [run.name for run in runs]) or newest_of_each_model(runs)
         layouts = ["tsne", "pca", "umap"]
         return [
-            gr.update(choices=chronicle.datasets, value=dataset),
-            gr.update(choices=[(past.label, past.name) for past in reversed(runs)], value=chosen),
+            gr.update(choices=run_list.datasets, value=dataset),
+            gr.update(choices=[(run.label, run.name) for run in reversed(runs)], value=chosen),
             link.one("layout", layouts),
             link.one("color", [value for _, value in COLORS]),
         ]
@@ -88,8 +88,8 @@ class EmbeddingsTab:
         """Draw the panels."""
         from demo.components.scatter_plots import scatter_plots
 
-        shown = self._opening.shelf.listing().datasets.get(dataset or "")
-        named = self._opening.history.chronicle().named(runs)
-        chosen = [past for past in named if past.dataset == dataset][:MAX_COLUMNS]
+        shown = self._loader.service.catalog().datasets.get(dataset or "")
+        named = self._loader.run_history.run_list().named(runs)
+        chosen = [run for run in named if run.dataset == dataset][:MAX_COLUMNS]
         link = self.link(dataset, runs, "tsne", "label")  # the page adds layout and color, which it changes itself
-        return [scatter_plots.panels(self._opening.history, shown, chosen, layout, color, link)]
+        return [scatter_plots.panels(self._loader.run_history, shown, chosen, layout, color, link)]

@@ -26,8 +26,8 @@ class FilmTab:
     queue = MAP_QUEUE
     image_source = None
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         self.index = gr.State(0)
         with gr.Row(elem_id="cvx-film", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
@@ -58,14 +58,14 @@ class FilmTab:
 
     def fill(self, link: TabLink) -> list[Any]:
         """Bring the controls up to the runs as they are now, as a link says."""
-        chronicle = self._opening.history.chronicle()
-        dataset = link.one("dataset", chronicle.datasets)
-        runs = chronicle.of(dataset) if dataset else []
-        chosen = link.some("run", [past.name for past in runs]) or newest_of_each_model(runs)
+        run_list = self._loader.run_history.run_list()
+        dataset = link.one("dataset", run_list.datasets)
+        runs = run_list.of(dataset) if dataset else []
+        chosen = link.some("run", [run.name for run in runs]) or newest_of_each_model(runs)
         return [
             link.number("image"),
-            gr.update(choices=chronicle.datasets, value=dataset),
-            gr.update(choices=[(past.label, past.name) for past in reversed(runs)], value=chosen),
+            gr.update(choices=run_list.datasets, value=dataset),
+            gr.update(choices=[(run.label, run.name) for run in reversed(runs)], value=chosen),
             link.one("scale", [value for _, value in SCALES]),
             link.one("reduction", [value for _, value in REDUCTIONS]),
         ]
@@ -91,9 +91,9 @@ class FilmTab:
         from demo.components.film_player import film_player
         from demo.components.image_picker import image_picker
 
-        chronicle = self._opening.history.chronicle()
-        shown = self._opening.shelf.listing().datasets.get(dataset or "")
-        chosen = [past for past in chronicle.named(runs) if past.dataset == dataset][:MAX_COLUMNS]
+        run_list = self._loader.run_history.run_list()
+        shown = self._loader.service.catalog().datasets.get(dataset or "")
+        chosen = [run for run in run_list.named(runs) if run.dataset == dataset][:MAX_COLUMNS]
         link = self.link(index, dataset, runs, scale, reduction)
         strip = image_picker.film_strip(shown, index) if shown else ""
-        return [strip, film_player.film(self._opening.history, shown, chosen, index, scale, reduction, link)]
+        return [strip, film_player.page(self._loader.run_history, shown, chosen, index, scale, reduction, link)]

@@ -25,8 +25,8 @@ class RunsTab:
     queue = MAP_QUEUE
     image_source = None
 
-    def __init__(self, opening: BackgroundLoader):
-        self._opening = opening
+    def __init__(self, loader: BackgroundLoader):
+        self._loader = loader
         with gr.Row(elem_id="cvx-runs", elem_classes="cvx-split"):
             with gr.Column(elem_classes="cvx-rail"):
                 self.datasets = gr.CheckboxGroup(label="Datasets", elem_classes="cvx-ticks")
@@ -60,15 +60,15 @@ class RunsTab:
         """Bring the controls up to the runs as they are now, as a link says."""
         from demo.components.run_charts.run_charts import metrics_of
 
-        chronicle = self._opening.history.chronicle()
-        datasets = link.some("dataset", chronicle.datasets) or chronicle.datasets[:1]
-        runs = [past for past in chronicle.runs if past.dataset in datasets]
-        models = sorted({past.model for past in runs})
-        groups = sorted({past.group or NO_GROUP for past in runs})
-        metrics = metrics_of(self._opening.history, runs) or ["val/acc1"]
+        run_list = self._loader.run_history.run_list()
+        datasets = link.some("dataset", run_list.datasets) or run_list.datasets[:1]
+        runs = [run for run in run_list.runs if run.dataset in datasets]
+        models = sorted({run.model for run in runs})
+        groups = sorted({run.group or NO_GROUP for run in runs})
+        metrics = metrics_of(self._loader.run_history, runs) or ["val/acc1"]
         preferred = [name for name in ("val/acc1", *metrics) if name in metrics]
         return [
-            gr.update(choices=chronicle.datasets, value=datasets),
+            gr.update(choices=run_list.datasets, value=datasets),
             gr.update(choices=models, value=link.some("model", models) or models),
             gr.update(choices=groups, value=link.some("group", groups) or groups, visible=groups != [NO_GROUP]),
             gr.update(choices=metrics, value=link.one("metric", preferred)),
@@ -101,8 +101,8 @@ class RunsTab:
 
     def _few(self, datasets: Sequence[str], groups: Sequence[str]) -> list[str]:
         """Leave all of the groups out of a link: it then means those that will come, too."""
-        runs = [past for past in self._opening.history.chronicle().runs if past.dataset in datasets]
-        return [] if {past.group or NO_GROUP for past in runs} <= set(groups) else list(groups)
+        runs = [run for run in self._loader.run_history.run_list().runs if run.dataset in datasets]
+        return [] if {run.group or NO_GROUP for run in runs} <= set(groups) else list(groups)
 
     def draw(
         self,
@@ -119,11 +119,11 @@ class RunsTab:
         from demo.components.markup import notice
         from demo.components.run_charts import run_charts
 
-        chronicle = self._opening.history.chronicle()
-        runs = [p for p in chronicle.runs if p.dataset in datasets and p.model in models]
-        runs = [past for past in runs if (past.group or NO_GROUP) in groups]
+        run_list = self._loader.run_history.run_list()
+        runs = [p for p in run_list.runs if p.dataset in datasets and p.model in models]
+        runs = [run for run in runs if (run.group or NO_GROUP) in groups]
         axes = {"log_x": "x" in log, "log_y": "y" in log}
         drawn = run_charts.Drawn(metric=metric, x=x, smoothing=smoothing / 100, color=color, **axes)
         link = self.link(datasets, models, groups, metric, x, smoothing, log, color)
-        broken = "".join(notice(f"{name} cannot be read", why, "error") for name, why in chronicle.broken.items())
-        return [broken + run_charts.page(self._opening.history, runs, drawn, link)]
+        broken = "".join(notice(f"{name} cannot be read", why, "error") for name, why in run_list.broken.items())
+        return [broken + run_charts.page(self._loader.run_history, runs, drawn, link)]

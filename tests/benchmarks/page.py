@@ -57,14 +57,14 @@ def _compared(root: Path) -> dict[str, float]:
     from demo.components.map_grid import map_grid
     from demo.state.selection import Choice, Pick
 
-    shelf, choice, images = ModelService(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
+    service, choice, images = ModelService(root), Choice(datasets=DATASETS, models=MODELS), itertools.count(1)
 
     def answer(index: int) -> str:
-        listing, picks = shelf.listing(), dict.fromkeys(DATASETS, Pick(index=index))
-        ask = filters.asker(shelf, MODELS)
-        strips = image_picker.picker([listing.datasets[name] for name in DATASETS], choice, picks, ask)
-        lines = map_rows.lines(shelf, listing, choice, picks)
-        if any(cell.view is None for line in lines for cell in line.cells):
+        catalog, picks = service.catalog(), dict.fromkeys(DATASETS, Pick(index=index))
+        ask = filters.asker(service, MODELS)
+        strips = image_picker.picker([catalog.datasets[name] for name in DATASETS], choice, picks, ask)
+        lines = map_rows.make_rows(service, catalog, choice, picks)
+        if any(cell.explanation is None for line in lines for cell in line.cells):
             raise RuntimeError("a model did not answer")
         return strips + map_grid.grid(lines, choice)
 

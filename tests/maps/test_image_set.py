@@ -194,23 +194,23 @@ def test_the_command_line_says_it_in_one_way(store, capsys, tmp_path):
 
 def test_the_page_and_scripts_ask_any_model_about_any_samples(store, tmp_path):
     from demo.api import handlers
-    from demo.backend.map_rows import lines
+    from demo.backend.map_rows import make_rows
     from demo.backend.service import ModelService
     from demo.state.selection import Choice, Pick, read_link
 
-    shelf = ModelService(store.root)
-    listing = shelf.listing()
-    assert list(listing.sets) == ["dots:v0", "tiles:v0"] == handlers.held(listing)["sets"]
+    service = ModelService(store.root)
+    catalog = service.catalog()
+    assert list(catalog.sets) == ["dots:v0", "tiles:v0"] == handlers.list_store(catalog)["sets"]
     choice = Choice(datasets=("dots",), models=(SMALL,), samples="tiles:v0")
     assert read_link([("samples", "tiles:v0")])[0].samples == "tiles:v0" and "samples=tiles%3Av0" in choice.link({})
-    (line,) = lines(shelf, listing, choice, {"dots": Pick(index=3)})
-    assert line.subject.caption == "test sample 4 of 40 of tiles:v0" and line.label == "gray"
-    assert line.cells[0].view.attribution.shape == (1, 3, 16, 16)
-    found = handlers.compare(shelf, [f"dots-{SMALL}", "tiles-test_vit"], "tiles:3", None, "pred", Choice())
+    (line,) = make_rows(service, catalog, choice, {"dots": Pick(index=3)})
+    assert line.query.caption == "test sample 4 of 40 of tiles:v0" and line.label == "gray"
+    assert line.cells[0].explanation.attribution.shape == (1, 3, 16, 16)
+    found = handlers.compare(service, [f"dots-{SMALL}", "tiles-test_vit"], "tiles:3", None, "pred", Choice())
     assert not any(one["error"] for one in found["answers"])
     assert [np.shape(one["heatmap"]) for one in found["answers"]] == [(16, 16)] * 2
-    assert [one["label"] for one in handlers.samples(listing, "tiles:v0", "", 0, 2)] == ["red", "green"]
-    rows = handlers.agreement(shelf, [f"tiles-{SMALL}", "tiles-test_vit"], 6, "cosine", "tiles")
+    assert [one["label"] for one in handlers.samples(catalog, "tiles:v0", "", 0, 2)] == ["red", "green"]
+    rows = handlers.agreement(service, [f"tiles-{SMALL}", "tiles-test_vit"], 6, "cosine", "tiles")
     assert {row["dataset"] for row in rows} == {"tiles"}
 
 
@@ -219,16 +219,16 @@ def test_an_upload_is_seen_at_the_models_own_size(store, tmp_path):
 
     path = tmp_path / "photo.png"
     Image.new("RGB", (50, 40), "red").save(path)
-    shelf = ModelService(store.root)
+    service = ModelService(store.root)
     entry = store.resolve(f"tiles-{SMALL}")
-    view = shelf.look(entry, shelf.upload(path), "pred", "logit", "gradient")
+    view = service.explain(entry, service.upload(path), "pred", "logit", "gradient")
     assert view.images.shape == (1, 16, 16, 3)
 
 
 def test_recorded_answers_are_not_taken_for_those_about_other_images_of_the_same_ids(store):
     from demo.backend.service import ModelService
 
-    shelf = ModelService(store.root)
+    service = ModelService(store.root)
     entry = store.resolve(f"dots-{SMALL}")
-    about_tiles = shelf.classify(entry, store.find_samples("tiles"))
+    about_tiles = service.classify(entry, store.find_samples("tiles"))
     assert about_tiles.shape == (40,) and (about_tiles == -1).all()

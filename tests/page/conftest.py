@@ -18,7 +18,7 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def shelf(store):
+def service(store):
     return ModelService(store.root)
 
 
@@ -36,9 +36,9 @@ def history(store):
 @pytest.fixture
 def tiles(history):
     """The two runs of tiles, which have ended."""
-    return history.chronicle().of("tiles")
+    return history.run_list().of("tiles")
 
 
 @pytest.fixture
-def shown(shelf):
-    return shelf.listing().datasets["tiles"]
+def shown(service):
+    return service.catalog().datasets["tiles"]

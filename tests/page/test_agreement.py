@@ -25,12 +25,14 @@ def store(tmp_path_factory):
 
 
 @pytest.fixture
-def shelf(store):
+def service(store):
     return ModelService(store.root)
 
 
-def draw(shelf, models=("resnet10t", "vit_tiny"), pair=(), measure="spearman", condition="all", link=""):
-    return agreement_matrix.page(shelf, shelf.listing().datasets["tiles"], models, pair, measure, condition, 50, link)
+def draw(service, models=("resnet10t", "vit_tiny"), pair=(), measure="spearman", condition="all", link=""):
+    return agreement_matrix.page(
+        service, service.catalog().datasets["tiles"], models, pair, measure, condition, 50, link
+    )
 
 
 def test_the_tab_offers_what_the_library_measures():
@@ -38,31 +40,31 @@ def test_the_tab_offers_what_the_library_measures():
     assert [value for _, value in CONDITIONS] == list(comparison.CONDITIONS)
 
 
-def test_the_matrix_holds_the_librarys_numbers(store, shelf):
-    references = [shelf.listing().datasets["tiles"].columns[name].reference for name in ("resnet10t", "vit_tiny")]
+def test_the_matrix_holds_the_librarys_numbers(store, service):
+    references = [service.catalog().datasets["tiles"].columns[name].reference for name in ("resnet10t", "vit_tiny")]
     found = comparison.agreement(store, references, Options(num=50))
     for measure in found.names:
-        page = draw(shelf, measure=measure)
+        page = draw(service, measure=measure)
         mean = found.interval(measure, 0, 1).text().partition(" ")[0]
         assert page.count(f"<b>{mean}</b>") >= 2
         assert f"<b>{found.floor(measure, 1, 'sobel').text().partition(' ')[0]}</b>" in page
 
 
-def test_the_images_shown_are_those_on_which_the_two_differ_most(store, shelf):
-    columns = shelf.listing().datasets["tiles"].columns
+def test_the_images_shown_are_those_on_which_the_two_differ_most(store, service):
+    columns = service.catalog().datasets["tiles"].columns
     pair = ("vit_tiny", "resnet10t")
     found = comparison.agreement(store, [columns[name].reference for name in pair[::-1]], Options(num=50))
-    page = draw(shelf, pair=pair, measure="ssim")
+    page = draw(service, pair=pair, measure="ssim")
     rows = [int(row) for row in re.findall(r'data-row="(\d+)"', page)]
     assert rows == found.most_different(0, 1, "ssim", 8).tolist()
     assert "Where resnet10t and vit_tiny differ most" in page
 
 
-def test_without_a_choice_the_least_alike_pair_is_shown(store, shelf):
-    models = tuple(shelf.listing().datasets["tiles"].columns)
-    page = draw(shelf, models=models)
+def test_without_a_choice_the_least_alike_pair_is_shown(store, service):
+    models = tuple(service.catalog().datasets["tiles"].columns)
+    page = draw(service, models=models)
     found = comparison.agreement(
-        store, [shelf.listing().datasets["tiles"].columns[name].reference for name in models], Options(num=50)
+        store, [service.catalog().datasets["tiles"].columns[name].reference for name in models], Options(num=50)
     )
     means = found.matrix("spearman")
     i, j = np.unravel_index(np.argmin(means), means.shape)
@@ -71,14 +73,14 @@ def test_without_a_choice_the_least_alike_pair_is_shown(store, shelf):
     assert page.count('aria-pressed="true"') == 2
 
 
-def test_a_condition_that_no_image_meets_is_said(store, shelf):
+def test_a_condition_that_no_image_meets_is_said(store, service):
     found = comparison.agreement(
         store,
-        [shelf.listing().datasets["tiles"].columns[n].reference for n in ("resnet10t", "vit_tiny")],
+        [service.catalog().datasets["tiles"].columns[n].reference for n in ("resnet10t", "vit_tiny")],
         Options(num=50),
     )
     for condition in comparison.CONDITIONS:
-        page = draw(shelf, condition=condition)
+        page = draw(service, condition=condition)
         rows = [int(row) for row in re.findall(r'data-row="(\d+)"', page)]
         mask = found.mask(0, 1, condition)
         assert mask[rows].all() and bool(rows) == bool(mask.any())
@@ -92,8 +94,8 @@ def test_models_that_cannot_be_compared_say_why(tmp_path):
     assert "These models cannot be compared" in page and "cut short or changed" in page
 
 
-def test_a_link_opens_what_it_was_written_for(shelf):
-    tab = bare_tab(AgreementTab, shelf=shelf)
+def test_a_link_opens_what_it_was_written_for(service):
+    tab = bare_tab(AgreementTab, service=service)
     said = (["vit_tiny", "resnet10t"], "tiles", ["resnet10t", "vit_tiny"], "hog", "disagree", 100)
     from urllib.parse import parse_qsl
 
@@ -102,8 +104,8 @@ def test_a_link_opens_what_it_was_written_for(shelf):
     assert (measure, condition, num) == said[3:]
 
 
-def test_one_model_is_too_few_and_a_dataset_that_is_gone_breaks_nothing(shelf):
-    tab = bare_tab(AgreementTab, shelf=shelf)
+def test_one_model_is_too_few_and_a_dataset_that_is_gone_breaks_nothing(service):
+    tab = bare_tab(AgreementTab, service=service)
     assert "Choose two models" in tab.draw([], "tiles", ["vit_tiny"], "hog", "all", 50)[0]
     assert "Choose a dataset" in tab.draw([], "gone", ["vit_tiny"], "hog", "all", 50)[0]
     assert tab.fill(TabLink("agreement", [("agreement.dataset", "gone")]))[1]["value"] == "dots"

@@ -18,8 +18,9 @@ pytest_plugins = ["many_tiles"]
 ASIDE = """
 import json, sys, threading, time
 sys.path.insert(0, sys.argv[1])
-from cvx import comparison, measures
-from demo import lanes
+from cvx import comparison
+from cvx.maps import explanation
+from demo.serving import fair_queue
 from demo.app import build, launch
 from load import REST, asking, call, request
 
@@ -61,7 +62,7 @@ class Gate:
 """
 BESIDE = """
 call(address, "compare", both, "tiles:0", None, *REST)
-map_, matrix = Gate(comparison, "look", lambda *asked, **named: asked[-1] == "smoothgrad"), Gate(measures, "agreement")
+map_, matrix = Gate(explanation, "explain_images", lambda *asked, **named: asked[-1] == "smoothgrad"), Gate(comparison, "agreement")
 ask("compare", [both, "tiles:1", None, *SMOOTH], "heavy")
 ask("agreement", [both, 20, ""], "heavy")
 until(lambda: map_.came and matrix.came)
@@ -87,14 +88,14 @@ def test_light_questions_are_answered_while_heavy_ones_are_at_work(many_tiles):
 OPENED = """
 for component in blocks.blocks.values():
     component.preprocess = lambda payload: payload  # choices are filled in when a page is opened
-matrix, asked = Gate(measures, "agreement"), ["tiles", ["resnet10t", "vit_tiny"], "spearman", "all", 20]
-filled = [index for index, fn in blocks.fns.items() if getattr(fn.fn, "args", ())[:1] == ("agreement",)]
+matrix, asked = Gate(comparison, "agreement"), ["tiles", ["resnet10t", "vit_tiny"], "spearman", "all", 20]
+filled = [index for index, fn in blocks.fns.items() if getattr((getattr(fn.fn, "args", ()) or (None,))[0], "name", "") == "agreement"]
 blocks.fns[filled[0]].inputs[0].value = "agreement"  # the tab that is open
 print("opened, gone back to, refreshed, news", len(filled))
-for visitor in range(lanes.AT_ONCE):
+for visitor in range(fair_queue.MAX_CONCURRENT):
     body = {"data": [None, None, *asked], "fn_index": filled[visitor % len(filled)], "session_hash": f"page {visitor}"}
     request(address, "/gradio_api/queue/join", body)
-until(lambda: matrix.came and len(blocks._queue) == lanes.AT_ONCE - 1)
+until(lambda: matrix.came and len(blocks._queue) == fair_queue.MAX_CONCURRENT - 1)
 call(address, "compare", both, "tiles:0", None, *REST)
 print("a map beside them", not matrix.open.is_set())
 matrix.open.set()
@@ -109,12 +110,12 @@ def test_pages_that_open_with_a_matrix_of_agreement_hold_back_no_map(many_tiles)
 
 
 IN_TURN = """
-order, look = [], comparison.look
+order, explain = [], explanation.explain_images
 def noting(*asked, **named):
     order.append(asked[3].tobytes())
-    return look(*asked, **named)
-comparison.look = noting
-gate = Gate(comparison, "look")
+    return explain(*asked, **named)
+explanation.explain_images = noting
+gate = Gate(explanation, "explain_images")
 for row in range(20):
     ask("compare", [both[:1], f"tiles:{row}", None, *REST], "much")
 until(lambda: gate.came)
@@ -136,7 +137,7 @@ def test_who_asks_for_much_is_answered_in_turn_with_the_others(many_tiles):
 
 
 IN_A_FULL_LANE = """
-gate = Gate(measures, "agreement")
+gate = Gate(comparison, "agreement")
 for num in range(20, 28):
     ask("agreement", [both, num, ""], "much")
 until(lambda: gate.came)
@@ -156,7 +157,7 @@ def test_who_asks_for_much_where_one_is_answered_at_a_time_waits_behind_the_othe
 
 SLOW = """
 import socket
-lanes.UNREAD_S = 0.5
+fair_queue.UNREAD_S = 0.5
 host, port = address.removeprefix("http://").split(":")
 lazy = []
 for number in range(60):
@@ -192,7 +193,7 @@ def test_who_reads_slowly_or_never_keeps_nobody_from_an_answer(many_tiles):
 
 
 HANGING_UP = """
-gate = Gate(comparison, "look")
+gate = Gate(explanation, "explain_images")
 for row in range(12):
     ask("compare", [both[1:], f"tiles:{row}", None, *REST], "gone")
 until(lambda: gate.came)

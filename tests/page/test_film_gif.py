@@ -1,4 +1,4 @@
-"""`python -m demo.reel`: films of runs as a picture that plays."""
+"""`python -m demo.film_gif`: films of runs as a picture that plays."""
 
 import subprocess
 import sys
@@ -17,21 +17,21 @@ from demo.backend.run_history import RunHistory
 
 @pytest.fixture
 def tiles(tiles):
-    return [past.name for past in tiles]
+    return [run.name for run in tiles]
 
 
 def test_every_frame_holds_the_images_and_each_runs_newest_maps_on_a_scale_of_all_its_epochs(store, tiles):
     frames = film_gif.frames_of(store.root, tiles, (0, 3), 16)
     assert len(frames) == EPOCHS + 1 and len({frame.shape for frame in frames}) == 1
     history = RunHistory(store.root)
-    reels = [history.reel(past, "max") for past in history.chronicle().named(tiles)]
+    films = [history.film(run, "max") for run in history.run_list().named(tiles)]
     gallery = store.samples("tiles").split.images
     top, step = film_gif.GAP + film_gif.LINE, 16 + film_gif.GAP
     for epoch, frame in enumerate(frames):
         for column, image in enumerate((0, 3)):
             left = film_gif.GAP + column * step
             assert np.array_equal(frame[top : top + 16, left : left + 16], gallery[image])
-            for row, one in enumerate(reels, start=1):
+            for row, one in enumerate(films, start=1):
                 at = min(epoch, len(one.epochs) - 1)
                 scaled = rescale(list(one.heatmaps[:, image]), "shared", 0.99)[at]
                 down = top + row * (step + film_gif.LINE)
@@ -68,6 +68,6 @@ def test_the_command_writes_a_gif_that_plays_for_ever_and_holds_the_last_frame(s
 def test_what_cannot_be_drawn_is_said(store, tiles, change, said):
     names = change.get("names", tiles)
     if change.get("both"):
-        names = [past.name for past in RunHistory(store.root).chronicle().runs]
+        names = [run.name for run in RunHistory(store.root).run_list().runs]
     with pytest.raises(ValueError, match=said):
         film_gif.frames_of(store.root, names, change.get("images", (0,)), 16)

@@ -1,4 +1,4 @@
-"""What the demo answers: links, listing, rows, uploads and the endpoints for scripts; no browser."""
+"""What the demo answers: links, catalog, rows, uploads and the endpoints for scripts; no browser."""
 
 import io
 import threading
@@ -79,7 +79,7 @@ def test_a_choice_that_does_not_exist_is_an_error_that_names_it(field, value):
         Choice(**{field: value})
 
 
-# The shelf
+# The service
 
 
 def test_the_bounded_cache_drops_what_was_used_least_recently():
@@ -112,54 +112,54 @@ def test_what_two_ask_for_at_once_is_made_once_while_others_find_theirs():
     assert len(made) == 1
 
 
-def test_a_model_that_is_added_removed_or_broken_is_seen_at_once(own_store, shelf):
-    shelf = ModelService(own_store.root)
-    assert list(shelf.listing().datasets["dots"].columns) == ["resnet10t"]
-    assert shelf.listing() is shelf.listing()
+def test_a_model_that_is_added_removed_or_broken_is_seen_at_once(own_store, service):
+    service = ModelService(own_store.root)
+    assert list(service.catalog().datasets["dots"].columns) == ["resnet10t"]
+    assert service.catalog() is service.catalog()
     splits = make_splits("dots", 24, 8, 1, False)
     entry = add_model(own_store, splits, "resnet10t", seed=1, **{"val/acc1": 0.9})
-    assert list(shelf.listing().datasets["dots"].columns) == ["resnet10t", "resnet10t:v0"]
-    assert shelf.listing().datasets["dots"].columns["resnet10t"].version == entry.version
+    assert list(service.catalog().datasets["dots"].columns) == ["resnet10t", "resnet10t:v0"]
+    assert service.catalog().datasets["dots"].columns["resnet10t"].version == entry.version
     break_card(own_store, "dots-broken")
-    assert [one.name for one in shelf.listing().broken] == ["dots-broken"]
+    assert [one.name for one in service.catalog().broken] == ["dots-broken"]
     (entry.folder / "card.json").unlink()
-    assert list(shelf.listing().datasets["dots"].columns) == ["resnet10t"]
+    assert list(service.catalog().datasets["dots"].columns) == ["resnet10t"]
 
 
 def test_an_empty_store_lists_nothing_and_breaks_nothing(tmp_path):
-    shelf = ModelService(tmp_path / "nothing")
-    assert shelf.listing().datasets == {}
-    assert "empty store" in store_status.status(shelf.listing())
-    assert map_rows.lines(shelf, shelf.listing(), EVERYTHING, {}) == []
-    assert arrange(shelf.listing(), EVERYTHING, ((), ())) == Choice()
+    service = ModelService(tmp_path / "nothing")
+    assert service.catalog().datasets == {}
+    assert "empty store" in store_status.status(service.catalog())
+    assert map_rows.make_rows(service, service.catalog(), EVERYTHING, {}) == []
+    assert arrange(service.catalog(), EVERYTHING, ((), ())) == Choice()
 
 
 def test_a_dataset_without_samples_says_so_and_still_takes_uploads(own_store, tmp_path):
     import shutil
 
     shutil.rmtree(own_store.root / "samples" / "dots")
-    shelf = ModelService(own_store.root)
-    (line,) = map_rows.lines(shelf, shelf.listing(), Choice(datasets=("dots",), models=("resnet10t",)), {})
+    service = ModelService(own_store.root)
+    (line,) = map_rows.make_rows(service, service.catalog(), Choice(datasets=("dots",), models=("resnet10t",)), {})
     assert "no samples" in line.error and "upload an image" in line.error
     Image.new("RGB", (30, 20), "red").save(tmp_path / "red.png")
     choice = Choice(datasets=("dots",), models=("resnet10t",), source="upload")
-    (line,) = map_rows.lines(shelf, shelf.listing(), choice, {}, tmp_path / "red.png")
-    assert line.cells[0].view.images.shape == (1, 8, 8, 1)
+    (line,) = map_rows.make_rows(service, service.catalog(), choice, {}, tmp_path / "red.png")
+    assert line.cells[0].explanation.images.shape == (1, 8, 8, 1)
 
 
 def test_samples_that_are_damaged_take_no_other_dataset_with_them(own_store):
     (own_store.root / "samples" / "dots" / "v0" / "images.npy").write_bytes(b"?")
-    shelf = ModelService(own_store.root)
-    dots, tiles = map_rows.lines(shelf, shelf.listing(), EVERYTHING, {})
+    service = ModelService(own_store.root)
+    dots, tiles = map_rows.make_rows(service, service.catalog(), EVERYTHING, {})
     assert "damaged" in dots.error
-    assert tiles.cells[0].view is not None
+    assert tiles.cells[0].explanation is not None
 
 
 # Strips of samples
 
 
-def test_a_strip_filters_pages_and_surprises(shelf):
-    shown = shelf.listing().datasets["tiles"]
+def test_a_strip_filters_pages_and_surprises(service):
+    shown = service.catalog().datasets["tiles"]
     pick = image_picker.changed(shown, Pick(), "filter", "blue")
     assert pick.index == 2
     pick = image_picker.changed(shown, pick, "surprise", "")
@@ -171,10 +171,10 @@ def test_a_strip_filters_pages_and_surprises(shelf):
     assert image_picker.changed(shown, pick, "image", "7; drop") == pick
 
 
-def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store):
+def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(service, store):
     from demo.components.image_picker import filters
 
-    shown, split = shelf.listing().datasets["tiles"], store.samples("tiles").split
+    shown, split = service.catalog().datasets["tiles"], store.samples("tiles").split
     inputs = torch.tensor(np.asarray(split.images)).permute(0, 3, 1, 2).float() / 255
     preds = []
     for model in ("resnet10t", "vit_tiny"):
@@ -185,9 +185,9 @@ def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store
     disagree = [i for i in range(len(split)) if preds[0][i] != preds[1][i]]
     errors = [i for i, label in enumerate(split.labels) if preds[0][i] != label]
     assert disagree and 0 < len(errors) < len(split)
-    alone = filters.asker(shelf, ["resnet10t"])
+    alone = filters.asker(service, ["resnet10t"])
     assert filters.rows_of(shown, Pick(which="wrong"), alone).tolist() == errors
-    ask = filters.asker(shelf, ["resnet10t", "vit_tiny", "no such"])
+    ask = filters.asker(service, ["resnet10t", "vit_tiny", "no such"])
     assert filters.rows_of(shown, Pick(which="wrong"), ask).tolist() == wrong
     assert filters.rows_of(shown, Pick(which="disagree"), ask).tolist() == disagree
     green = [i for i in wrong if split.labels[i] == 1]
@@ -196,17 +196,17 @@ def test_a_strip_offers_the_samples_on_which_models_err_or_disagree(shelf, store
     assert pick.index == disagree[0]
     assert image_picker.changed(shown, pick, "surprise", "", ask=ask).index in disagree
     assert f"{len(disagree)} of 40 samples" in image_picker.picker([shown], Choice(), {"tiles": pick}, ask)
-    assert filters.rows_of(shown, Pick(which="disagree"), filters.asker(shelf, ["vit_tiny"])).tolist() == []
+    assert filters.rows_of(shown, Pick(which="disagree"), filters.asker(service, ["vit_tiny"])).tolist() == []
 
 
 # The class view
 
 
-def test_a_class_view_shows_the_facts_that_comparison_computes(shelf, store):
+def test_a_class_view_shows_the_facts_that_comparison_computes(service, store):
     from cvx.maps.class_summary import explain_class
 
-    shown = shelf.listing().datasets["tiles"]
-    html = class_cards.cards(shelf, shown, "green", ["resnet10t", "vit_tiny"], 6, "max", "logit", "gradient")
+    shown = service.catalog().datasets["tiles"]
+    html = class_cards.cards(service, shown, "green", ["resnet10t", "vit_tiny"], 6, "max", "logit", "gradient")
     for model in ("resnet10t", "vit_tiny"):
         classifier, card = store.resolve(f"tiles-{model}").load()
         view = explain_class(model, classifier, card, store.samples("tiles").split, 1, num=6)
@@ -214,9 +214,9 @@ def test_a_class_view_shows_the_facts_that_comparison_computes(shelf, store):
         assert f"{100 * view.mass_on_mask:.1f} %" in html
 
 
-def test_a_class_without_samples_says_so_in_the_card(shelf):
-    shown = shelf.listing().datasets["dots"]
-    html = class_cards.cards(shelf, shown, "no such", ["resnet10t"], 6, "max", "logit", "gradient")
+def test_a_class_without_samples_says_so_in_the_card(service):
+    shown = service.catalog().datasets["dots"]
+    html = class_cards.cards(service, shown, "no such", ["resnet10t"], 6, "max", "logit", "gradient")
     assert "cannot answer" in html and "no such" in html
 
 

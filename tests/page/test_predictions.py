@@ -30,9 +30,9 @@ def predicted(store, name):
 
 
 def asked(store, column="vit_tiny"):
-    shelf = ModelService(store.root)
-    shown = shelf.listing().datasets["tiles"]
-    return shelf.classify(shown.columns[column], shown.samples)
+    service = ModelService(store.root)
+    shown = service.catalog().datasets["tiles"]
+    return service.classify(shown.columns[column], shown.samples)
 
 
 def record(store, name, preds, ids=SPLITS.test.ids, **config):
@@ -90,9 +90,9 @@ def test_errors_are_found_among_all_samples_however_many_there_are(tmp_path):
     logits = np.eye(4, dtype=np.float32)[preds]
     writer.embeddings("test", 1, ids=splits.test.ids, labels=splits.test.labels, logits=logits)
     writer.finish({"format": 1, "metrics": entry.card.metrics})
-    shelf = ModelService(store.root)
-    shown = shelf.listing().datasets["tiles"]
-    ask = filters.asker(shelf, ["test_resnet"])
+    service = ModelService(store.root)
+    shown = service.catalog().datasets["tiles"]
+    ask = filters.asker(service, ["test_resnet"])
     assert filters.rows_of(shown, Pick(which="wrong"), ask).tolist() == [3, 650]
 
 

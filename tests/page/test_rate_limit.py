@@ -106,7 +106,7 @@ def refused(parts):
     async def page(scope, receive, send):
         pass
 
-    limited = rate_limit.Limited(page, per_minute=rate_limit.MAX_WAITING)
+    limited = rate_limit.RateLimitMiddleware(page, per_minute=rate_limit.MAX_WAITING)
     scope = {"type": "http", "method": "POST", "path": "/gradio_api/call/models", "client": ("192.0.2.1", 9)}
     while not said:
         asyncio.run(limited(scope, receive, send))
@@ -115,7 +115,7 @@ def refused(parts):
 
 def test_who_is_refused_is_heard_out_before_the_answer_unless_it_is_much():
     assert refused([b"a", b"b", b"c"]) == (3, 429)
-    assert refused([bytes(rate_limit.MAX_HEARD)] * 3) == (1, 429)
+    assert refused([bytes(rate_limit.MAX_DRAINED)] * 3) == (1, 429)
 
 
 @pytest.mark.slow
@@ -138,6 +138,9 @@ def test_an_upload_with_too_many_pixels_is_refused_before_it_is_decoded(store, t
 def test_a_model_of_enormous_pictures_is_an_error_in_its_cell_and_takes_no_memory(tmp_path):
     store, splits = Store(tmp_path / "store"), make_splits("tiles", 4, rate_limit.MAX_SIDE + 8, 3, False)
     entry = add_model(store, splits, "test_resnet")
-    subject = QueryImage("x", np.zeros((8, 8, 3), np.uint8), "x")
-    cell = look(ModelService(store.root), "test_resnet", entry, subject, "pred", Choice())
-    assert cell.view is None and "looks at 1032 × 1032 pixels; the demo shows models of up to 1024 × 1024" in cell.error
+    query = QueryImage("x", np.zeros((8, 8, 3), np.uint8), "x")
+    cell = look(ModelService(store.root), "test_resnet", entry, query, "pred", Choice())
+    assert (
+        cell.explanation is None
+        and "looks at 1032 × 1032 pixels; the demo shows models of up to 1024 × 1024" in cell.error
+    )

@@ -19,8 +19,8 @@ from demo.tabs.runs import RunsTab
 
 def test_curves_are_the_recorded_metrics(history, tiles):
     told = data_of(run_charts.page(history, tiles, run_charts.Drawn(metric="val/loss", x="step")))
-    for past, curve in zip(tiles, told["curves"], strict=True):
-        rows = past.run.rows()
+    for run, curve in zip(tiles, told["curves"], strict=True):
+        rows = run.stored.rows()
         assert curve["x"] == [row["step"] for row in rows]
         assert np.allclose(curve["y"], [row["val/loss"] for row in rows], rtol=1e-5)
 
@@ -43,7 +43,7 @@ def test_runs_that_differ_in_their_seed_alone_are_averaged(tmp_path):
         (folder / "config.json").write_text(json.dumps(config))
         (folder / "summary.json").write_text(json.dumps({"format": 1, "metrics": {"test/acc1": 0.5 + 0.25 * seed}}))
     history = RunHistory(store.root)
-    html = run_charts.page(history, history.chronicle().runs, run_charts.Drawn())
+    html = run_charts.page(history, history.run_list().runs, run_charts.Drawn())
     table = re.search(r'aria-label="test accuracy by setting">.*?</table>', html)[0]
     assert "62.5 %" in table and f"{100 * np.std([0.5, 0.75], ddof=1):.2f}" in table and table.count("<tr>") == 2
 
@@ -90,13 +90,13 @@ def change(path, **more):
 
 
 def test_a_trial_knows_its_sweep_and_a_run_its_group(grouped):
-    assert [past.group for past in grouped.chronicle().runs] == ["vit-lr", "by <hand>", ""]
+    assert [run.group for run in grouped.run_list().runs] == ["vit-lr", "by <hand>", ""]
 
 
 def test_runs_on_wandb_have_a_link_and_others_have_none(grouped, monkeypatch):
     monkeypatch.delenv("WANDB_BASE_URL", raising=False)
-    runs = grouped.chronicle().runs
-    assert [past.url for past in runs] == [
+    runs = grouped.run_list().runs
+    assert [run.url for run in runs] == [
         "https://wandb.example/tester/maps/runs/a1",
         "https://wandb.ai/tester/maps/runs/b%2F2",
         "",
@@ -111,15 +111,15 @@ def test_runs_on_wandb_have_a_link_and_others_have_none(grouped, monkeypatch):
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x"])
 def test_a_link_that_is_none_of_the_web_is_not_offered(grouped, url):
-    folder = grouped.chronicle().runs[0].run.folder
+    folder = grouped.run_list().runs[0].run.folder
     change(folder / "wandb.json", url=url)
-    assert RunHistory(folder.parents[1]).chronicle().runs[0].url == ""
+    assert RunHistory(folder.parents[1]).run_list().runs[0].url == ""
 
 
 def test_a_damaged_note_of_wandb_hides_no_run(grouped):
-    folder = grouped.chronicle().runs[0].run.folder
+    folder = grouped.run_list().runs[0].run.folder
     (folder / "wandb.json").write_text("{")
-    assert RunHistory(folder.parents[1]).chronicle().runs[0].url == ""
+    assert RunHistory(folder.parents[1]).run_list().runs[0].url == ""
 
 
 @pytest.mark.parametrize(
@@ -127,7 +127,7 @@ def test_a_damaged_note_of_wandb_hides_no_run(grouped):
     [("run", [""] * 3), ("model", ["vit_tiny"] * 3), ("group", ["vit-lr", "by <hand>", "no sweep"])],
 )
 def test_curves_of_one_color_have_in_common_what_was_asked_for(grouped, color, names):
-    told = data_of(run_charts.page(grouped, grouped.chronicle().runs, run_charts.Drawn(color=color)))
+    told = data_of(run_charts.page(grouped, grouped.run_list().runs, run_charts.Drawn(color=color)))
     assert [curve["group"] for curve in told["curves"]] == names
 
 
@@ -155,8 +155,8 @@ def test_a_log_axis_smoothing_and_the_metric_reach_the_page(history, tiles):
     drawn = run_charts.Drawn(metric="val/loss", x="time", smoothing=0.5, log_x=True, log_y=True)
     told = data_of(run_charts.page(history, tiles, drawn))
     assert told["drawn"]["log_x"] and told["drawn"]["log_y"] and told["x"] == "seconds"
-    for past, curve in zip(tiles, told["curves"], strict=True):
-        raw = [row["val/loss"] for row in past.run.rows()]
+    for run, curve in zip(tiles, told["curves"], strict=True):
+        raw = [row["val/loss"] for row in run.stored.rows()]
         assert np.allclose(curve["raw"], raw, rtol=1e-5)
         assert np.allclose(curve["y"], run_charts.smooth(np.array(raw), 0.5), rtol=1e-5)
 
@@ -164,5 +164,5 @@ def test_a_log_axis_smoothing_and_the_metric_reach_the_page(history, tiles):
 def test_parallel_coordinates_have_an_axis_for_every_hyperparameter_that_differs_and_the_result_last(history, tiles):
     axes = data_of(run_charts.page(history, tiles, run_charts.Drawn()))["parallel"]
     assert [axis["label"] for axis in axes] == ["model", "epochs", "lr", "seed", "test accuracy"]
-    assert axes[-1]["values"] == [past.metrics["test/acc1"] for past in tiles]
+    assert axes[-1]["values"] == [run.metrics["test/acc1"] for run in tiles]
     assert axes[2]["ticktext"] == ["0.05", "0.1"]

@@ -53,14 +53,14 @@ def test_what_no_longer_exists_falls_back_to_what_does():
 def test_runs_are_listed_anew_when_one_begins_or_ends(tmp_path):
     store = make_store(tmp_path / "artifacts")
     history = RunHistory(store.root)
-    assert history.chronicle().runs == () and history.chronicle() is history.chronicle()
+    assert history.run_list().runs == () and history.run_list() is history.run_list()
     name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny", done=False)
-    (past,) = history.chronicle().runs
-    assert (past.name, past.dataset, past.model, past.summary) == (name, "tiles", "vit_tiny", None)
-    (past.run.folder / "summary.json").write_text('{"format": 1, "metrics": {"test/acc1": 0.5}}')
-    assert history.chronicle().runs[0].metrics == {"test/acc1": 0.5}
-    (past.run.folder / "config.json").write_text("{")
-    assert list(history.chronicle().broken) == [name]
+    (run,) = history.run_list().runs
+    assert (run.name, run.dataset, run.model, run.summary) == (name, "tiles", "vit_tiny", None)
+    (run.stored.folder / "summary.json").write_text('{"format": 1, "metrics": {"test/acc1": 0.5}}')
+    assert history.run_list().runs[0].metrics == {"test/acc1": 0.5}
+    (run.stored.folder / "config.json").write_text("{")
+    assert list(history.run_list().broken) == [name]
 
 
 def change(file, **fields):
@@ -111,10 +111,10 @@ def test_a_run_of_which_something_is_damaged_keeps_no_other_from_being_drawn(tmp
     names = [add_run(store, splits, "vit_tiny"), add_run(store, splits, "resnet10t", seed=1)]
     damage(store.root / "runs" / names[0])
     history = RunHistory(store.root)
-    listed = history.chronicle()
-    assert list(listed.broken) == names[:named] and [past.name for past in listed.runs] == names[named:]
+    listed = history.run_list()
+    assert list(listed.broken) == names[:named] and [run.name for run in listed.runs] == names[named:]
     pages = [
-        film_player.film(history, shown, listed.runs, 0, "film", "max"),
+        film_player.page(history, shown, listed.runs, 0, "film", "max"),
         scatter_plots.panels(history, shown, listed.runs, "pca", "label"),
         *(run_charts.page(history, listed.runs, run_charts.Drawn(x=x)) for x in run_charts.X_AXES),
     ]
@@ -130,7 +130,7 @@ def test_a_film_whose_metrics_are_damaged_plays_without_its_curve_and_says_so(tm
     name = add_run(store, make_splits("tiles", 40, 16, 3, True), "vit_tiny")
     say("no JSON")(store.root / "runs" / name)
     history = RunHistory(store.root)
-    html = film_player.film(history, shown, history.chronicle().runs, 0, "film", "max")
+    html = film_player.page(history, shown, history.run_list().runs, 0, "film", "max")
     (run,) = data_of(html)["runs"]
     assert "No learning curve of vit_tiny" in html and "line 1 is no JSON object" in html
     assert len(run["facts"]) == EPOCHS + 1 and run["curves"]["val/acc1"] == [[], []]
@@ -140,13 +140,13 @@ def test_a_film_whose_metrics_are_damaged_plays_without_its_curve_and_says_so(tm
 
 
 def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(history, tiles, shown):
-    html = film_player.film(history, shown, tiles, 3, "film", "max")
+    html = film_player.page(history, shown, tiles, 3, "film", "max")
     told = data_of(html)
     sprites = re.findall(r'data-sprite="data:image/png;base64,([^"]*)"', html)
     assert told["epochs"] == list(range(EPOCHS + 1)) and len(sprites) == 2
-    for past, run, sprite in zip(tiles, told["runs"], sprites, strict=True):
+    for run, run, sprite in zip(tiles, told["runs"], sprites, strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprite))))
-        for place, (epoch, path) in enumerate(past.run.frames("film").items()):
+        for place, (epoch, path) in enumerate(run.stored.frames("film").items()):
             heat = np.abs(np.load(path)["attribution"][3]).max(axis=0)
             limit = float(run["limits"][place])
             drawn = colors.colorize((heat / np.float32(limit)).astype(np.float32))
@@ -157,12 +157,12 @@ def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(h
 
 @pytest.mark.parametrize(("scale", "num_limits"), [("film", 1), ("run", 2), ("epoch", EPOCHS), ("each", 6)])
 def test_a_scale_is_shared_by_as_many_maps_as_it_says(history, tiles, shown, scale, num_limits):
-    runs = data_of(film_player.film(history, shown, tiles, 0, scale, "max"))["runs"]
+    runs = data_of(film_player.page(history, shown, tiles, 0, scale, "max"))["runs"]
     assert len({limit for run in runs for limit in run["limits"][1:]}) == num_limits
 
 
 def test_a_map_of_zeros_is_said_to_be_zero(history, tiles, shown):
-    runs = data_of(film_player.film(history, shown, tiles, 0, "each", "signed"))["runs"]
+    runs = data_of(film_player.page(history, shown, tiles, 0, "each", "signed"))["runs"]
     for run in runs:
         assert "zero everywhere" in run["zeros"][0] and not any(run["zeros"][1:])
 
@@ -172,10 +172,10 @@ def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
     splits = make_splits("tiles", 40, 16, 3, True)
     add_run(store, splits, "vit_tiny", film=False), add_run(store, splits, "resnet10t", seed=1)
     history = RunHistory(store.root)
-    html = film_player.film(history, shown, history.chronicle().runs, 0, "film", "max")
+    html = film_player.page(history, shown, history.run_list().runs, 0, "film", "max")
     assert "has no film" in html and len(data_of(html)["runs"]) == 1
-    (history.chronicle().runs[1].run.folder / "film" / "0001.npz").write_bytes(b"?")
-    assert "is damaged" in film_player.film(RunHistory(store.root), shown, history.chronicle().runs, 0, "film", "max")
+    (history.run_list().runs[1].run.folder / "film" / "0001.npz").write_bytes(b"?")
+    assert "is damaged" in film_player.page(RunHistory(store.root), shown, history.run_list().runs, 0, "film", "max")
 
 
 # Embeddings
@@ -183,7 +183,7 @@ def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
 
 def test_the_panels_hold_every_test_image_with_its_place_label_and_prediction(history, tiles, shown):
     told = data_of(scatter_plots.panels(history, shown, tiles, "tsne", "label"))
-    stored = [np.load(past.run.folder / "embeddings" / "test.npz") for past in tiles]
+    stored = [np.load(run.stored.folder / "embeddings" / "test.npz") for run in tiles]
     assert np.array_equal(numbers(told["labels"], "<i4"), stored[0]["labels"])
     assert np.array_equal(shown.gallery.ids[numbers(told["rows"], "<i4")], stored[0]["ids"])
     for run, one in zip(told["runs"], stored, strict=True):
@@ -199,7 +199,7 @@ def test_a_run_of_other_test_images_is_not_drawn_beside_the_first(tmp_path, show
     add_run(store, make_splits("tiles", 30, 16, 3, True), "resnet10t", seed=1)
     add_run(store, make_splits("tiles", 40, 16, 3, True), "resnet10t", seed=2, done=False)
     history = RunHistory(store.root)
-    html = scatter_plots.panels(history, shown, history.chronicle().runs, "pca", "label")
+    html = scatter_plots.panels(history, shown, history.run_list().runs, "pca", "label")
     assert "show it alone" in html and "embedded when a run ends" in html and len(data_of(html)["runs"]) == 1
 
 

@@ -57,7 +57,7 @@ def built(store):
 
 @pytest.mark.parametrize("word", ["points", "embeddings"])
 def test_an_old_link_opens_the_tab_with_what_was_chosen(built, word):
-    filled = built._go(f"tab={word}&{word}.dataset=tiles&{word}.layout=umap&{word}.color=correct")
+    filled = built._fill_from_link(f"tab={word}&{word}.dataset=tiles&{word}.layout=umap&{word}.color=correct")
     assert "embeddings" in [value for value in filled if isinstance(value, str)]
     (tab,) = [tab for _, tab in built.later if tab.name == "embeddings"]
     said = tab.fill(TabLink("embeddings", rename_old_tabs([(f"{word}.layout", "umap"), (f"{word}.color", "correct")])))

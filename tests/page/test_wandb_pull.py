@@ -11,7 +11,7 @@ from small_store import make_store, served
 from wandb_arrivals import HASTY, WHERE
 
 from cvx.tracking import publish
-from demo.jobs.wandb_pull import PullJob, said
+from demo.jobs.wandb_pull import PullJob, status_html
 
 
 def ended(job):
@@ -21,7 +21,7 @@ def ended(job):
     while job.running:
         assert time.monotonic() < deadline, "the pull does not end"
         time.sleep(0.05)
-    return said(job)
+    return status_html(job)
 
 
 def test_a_project_that_cannot_be_one_is_said_at_once(tmp_path):
@@ -39,7 +39,7 @@ def test_without_an_account_the_page_says_what_to_do_and_nothing_breaks(tmp_path
 def test_what_wandb_says_is_told_in_words_of_our_own_and_its_own_stand_behind_them(tmp_path):
     job = PullJob(tmp_path, "maps")
     job.trouble = "W&B does not answer: HTTPSConnectionPool(<host>): Max retries; what was pulled before is kept"
-    words = said(job)
+    words = status_html(job)
     shown, _, behind = words.partition("<details>")
     assert "W&amp;B does not answer. Is there a network?" in shown and "HTTPSConnectionPool" not in shown
     assert "HTTPSConnectionPool(&lt;host&gt;)" in behind

@@ -92,7 +92,7 @@ def check_demo(root):
 
 def check_groups(root):
     """The demo knows which runs are trials of one sweep."""
-    groups = sorted(past.group for past in RunHistory(root).chronicle().of("digits"))
+    groups = sorted(past.group for past in RunHistory(root).run_list().of("digits"))
     assert groups[0] == "" and groups[1] and groups[1] == groups[2]
 
 

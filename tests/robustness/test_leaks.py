@@ -47,23 +47,24 @@ few, many = torch.rand(4, 3, 16, 16), torch.rand(33, 3, 16, 16)  # many are wort
 repeated(500 * times, lambda i: attribute(model, few if i % 10 else many))
 """
 MODELS = """
-from demo.shelf import Shelf
-shelf = Shelf(root, model_bytes=1, result_bytes=1)
-entries = [entry for entry in shelf.store.models() if entry.card.dataset == "tiles"]
-subject = shelf.listing().datasets["tiles"].subject(0)
+from demo.backend.service import ModelService
+service = ModelService(root, model_bytes=1, result_bytes=1)
+entries = [entry for entry in service.store.models() if entry.card.dataset == "tiles"]
+query = service.catalog().datasets["tiles"].sample(0)
 num = 40 if times == 1 else 10 * times
-repeated(num, lambda i: shelf.look(entries[i % 2], subject, "pred", "logit", "gradient"))
+repeated(num, lambda i: service.explain(entries[i % 2], query, "pred", "logit", "gradient"))
 """
 COMPARISONS = """
-from demo import downloads, script
-from demo.bounded import Bounded
-from demo.choice import Choice
-from demo.shelf import Shelf
-downloads._kept = Bounded(2**18)
-shelf, choice = Shelf(root, result_bytes=2**18), Choice(scale="each")
+from demo.api import handlers
+from demo.backend.lru_cache import LRUCache
+from demo.backend.service import ModelService
+from demo.components.map_grid import row_export
+from demo.state.selection import Choice
+row_export._kept = LRUCache(2**18)
+service, choice = ModelService(root, result_bytes=2**18), Choice(scale="each")
 names = ["tiles-resnet10t", "tiles-vit_tiny"]
 targets = ["pred", "red", "green", "blue", "gray"]
-repeated(500 * times, lambda i: script.compare(shelf, names, f"tiles:{i % 40}", None, targets[i // 40 % 5], choice))
+repeated(500 * times, lambda i: handlers.compare(service, names, f"tiles:{i % 40}", None, targets[i // 40 % 5], choice))
 """
 
 

@@ -42,7 +42,7 @@ def test_the_report_shows_them(store):
 
 
 def test_the_endpoint_models_shows_them_beside_all_others(store):
-    held = handlers.held(ModelService(store.root).listing())
+    held = handlers.list_store(ModelService(store.root).catalog())
     assert len(held["models"]) == len(store.models())
     assert SHOWN[0] in json.dumps(held, ensure_ascii=False).encode().decode()
 

@@ -121,16 +121,16 @@ def test_the_demo_lists_an_older_store_its_runs_and_how_alike_its_models_look(un
     from demo.backend.service import ModelService
 
     root = unpack(name)
-    shelf, history = ModelService(root), RunHistory(root)
-    chronicle, listing = history.chronicle(), shelf.listing()
-    assert {past.name for past in chronicle.runs} == {run.name for run in list_runs(root)} and not chronicle.broken
-    assert all(history.rows(past) for past in chronicle.runs)
-    assert listing.broken == () and len(listing.columns) == len(Store(root).models())
-    for shown in listing.datasets.values():
+    service, history = ModelService(root), RunHistory(root)
+    run_list, catalog = history.run_list(), service.catalog()
+    assert {past.name for past in run_list.runs} == {run.name for run in list_runs(root)} and not run_list.broken
+    assert all(history.rows(past) for past in run_list.runs)
+    assert catalog.broken == () and len(catalog.columns) == len(Store(root).models())
+    for shown in catalog.datasets.values():
         first, second = shown.columns.values()
-        view = shelf.look(first, shown.subject(0), "label", "logit", "gradient")
+        view = service.explain(first, shown.sample(0), "label", "logit", "gradient")
         assert np.isfinite(view.attribution).all() and view.attribution.any()
-        found = shelf.agreement([first.reference, second.reference], 4)
+        found = service.agreement([first.reference, second.reference], 4)
         assert found.interval("cosine", 0, 1).num == 4
 
 

@@ -28,7 +28,7 @@ READING = (
 
 
 def page(
-    shelf: ModelService,
+    service: ModelService,
     shown: DatasetEntry,
     models: Sequence[str],
     pair: Sequence[str],
@@ -40,7 +40,7 @@ def page(
     """Draw the matrix, what it says of two models, and where these differ most; trouble becomes a notice."""
     try:
         references = [shown.columns[name].reference for name in models]
-        found = replace(shelf.agreement(references, num), columns=tuple(models))
+        found = replace(service.agreement(references, num), columns=tuple(models))
     except (ValueError, OSError, RuntimeError) as error:
         return notice("These models cannot be compared", str(error), "error")
     chosen = [models.index(name) for name in pair if name in models]
@@ -51,7 +51,7 @@ def page(
         f'<div class="cvx-scroll" tabindex="0" role="region" aria-label="matrix of models">'
         f"{_matrix(found, models, measure, condition, {i, j})}</div>"
         f'<p class="cvx-small">{text(_about(found, condition))} {text(READING)}</p>'
-        f"{_pair(shelf, shown, found, models, (min(i, j), max(i, j)), measure, condition)}</div>"
+        f"{_pair(service, shown, found, models, (min(i, j), max(i, j)), measure, condition)}</div>"
     )
 
 
@@ -111,7 +111,7 @@ def _fill(one: Interval) -> str:
 
 
 def _pair(
-    shelf: ModelService,
+    service: ModelService,
     shown: DatasetEntry,
     found: Agreement,
     models: Sequence[str],
@@ -128,7 +128,7 @@ def _pair(
         empty = notice("No such image", f"None of these images meets the condition: {CONDITION_WORDS[condition]}.")
         return f'<section class="cvx-differ">{head}{empty}</section>'
     try:
-        cards = "".join(_card(shelf, shown, found, models, pair, measure, int(row)) for row in rows[:NUM_SHOWN])
+        cards = "".join(_card(service, shown, found, models, pair, measure, int(row)) for row in rows[:NUM_SHOWN])
     except (ValueError, OSError, RuntimeError) as error:
         cards = notice("The maps cannot be shown", str(error), "error")
     return (
@@ -138,7 +138,7 @@ def _pair(
 
 
 def _card(
-    shelf: ModelService,
+    service: ModelService,
     shown: DatasetEntry,
     found: Agreement,
     models: Sequence[str],
@@ -146,24 +146,26 @@ def _card(
     measure: str,
     row: int,
 ) -> str:
-    subject = shown.subject(row)
-    views = [shelf.look(shown.columns[models[k]], subject, "label", "logit", "gradient") for k in pair]
+    query = shown.sample(row)
+    explanations = [service.explain(shown.columns[models[k]], query, "label", "logit", "gradient") for k in pair]
     signed = measure in SIGNED
     value = comparison.decimal(float(found.values[measure][pair[0], pair[1], row]))
-    maps = "".join(_map(view, models[k], signed, subject.name) for view, k in zip(views, pair, strict=True))
-    image = picture(colors.gray_or_rgb(views[0].images[0]), "")
-    said = f"sample {row + 1}, label {subject.name}, agreement {value}: compare"
+    maps = "".join(
+        _map(explanation, models[k], signed, query.name) for explanation, k in zip(explanations, pair, strict=True)
+    )
+    image = picture(colors.gray_or_rgb(explanations[0].images[0]), "")
+    said = f"sample {row + 1}, label {query.name}, agreement {value}: compare"
     return (
         f'<button type="button" class="cvx-card" data-of="{text(shown.name)}" data-row="{row}"'
         f' data-models="{text(json.dumps([models[k] for k in pair]))}" aria-label="{text(said)}">'
-        f"<span class='cvx-differ-head'><b>{value}</b><span>sample {row + 1} · {text(subject.name)}</span></span>"
+        f"<span class='cvx-differ-head'><b>{value}</b><span>sample {row + 1} · {text(query.name)}</span></span>"
         f"<span class='cvx-trio'><span>{image}<small>input</small></span>{maps}</span></button>"
     )
 
 
-def _map(view: Explanation, name: str, signed: bool, label: str) -> str:
-    scaled = rescale([to_heatmap(view.attribution, "signed" if signed else "max")[0]], "each", CLIP)[0]
-    pred = view.card.classes[int(view.preds[0])]
+def _map(explanation: Explanation, name: str, signed: bool, label: str) -> str:
+    scaled = rescale([to_heatmap(explanation.attribution, "signed" if signed else "max")[0]], "each", CLIP)[0]
+    pred = explanation.card.classes[int(explanation.preds[0])]
     verdict = "✓" if pred == label else f"✗ {pred}"
     return (
         f"<span>{picture(colors.colorize(scaled.values, signed), '')}"

@@ -1,1 +1,1 @@
-"""What each model draws on for a class."""
+"""Cards of a class: each model's mean map, its numbers and examples."""

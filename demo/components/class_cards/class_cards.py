@@ -21,7 +21,7 @@ ALIGNED = (
 
 
 def cards(
-    shelf: ModelService,
+    service: ModelService,
     shown: DatasetEntry,
     class_name: str,
     models: Sequence[str],
@@ -38,7 +38,7 @@ def cards(
     found: dict[str, ClassSummary | str] = {}
     for name, entry in ((name, shown.columns[name]) for name in models if name in shown.columns):
         try:
-            found[name] = shelf.class_view(entry, samples, class_name, num, reduction, score, method)
+            found[name] = service.summarize_class(entry, samples, class_name, num, reduction, score, method)
         except (ValueError, OSError, RuntimeError) as error:
             found[name] = str(error)
     return (
@@ -59,46 +59,46 @@ def _legend(score: str, method: str, reduction: str) -> str:
 
 
 def _cards(found: Mapping[str, ClassSummary | str]) -> str:
-    limit = max((_peak(view) for view in found.values() if isinstance(view, ClassSummary)), default=0.0)
-    return "".join(_card(name, view, limit) for name, view in found.items())
+    limit = max((_peak(summary) for summary in found.values() if isinstance(summary, ClassSummary)), default=0.0)
+    return "".join(_card(name, summary, limit) for name, summary in found.items())
 
 
-def _peak(view: ClassSummary) -> float:
-    return float(np.abs(view.mean_map).max()) * view.mean_map.size
+def _peak(summary: ClassSummary) -> float:
+    return float(np.abs(summary.mean_map).max()) * summary.mean_map.size
 
 
-def _card(name: str, view: ClassSummary | str, limit: float) -> str:
+def _card(name: str, summary: ClassSummary | str, limit: float) -> str:
     head = f"<header><h3>{text(name)}</h3></header>"
-    if isinstance(view, str):
-        body = notice("This model cannot answer", view, "error")
+    if isinstance(summary, str):
+        body = notice("This model cannot answer", summary, "error")
         return f'<article class="cvx-card">{head}{body}</article>'
-    signed = view.reduction == "signed"
-    mean = view.mean_map * np.float32(view.mean_map.size / limit if limit > 0 else 1)
-    pixels = picture(colorize(mean, signed), f"mean map of {name} for {view.class_name}")
+    signed = summary.reduction == "signed"
+    mean = summary.mean_map * np.float32(summary.mean_map.size / limit if limit > 0 else 1)
+    pixels = picture(colorize(mean, signed), f"mean map of {name} for {summary.class_name}")
     figure = (
         f'<figure class="cvx-mean">{pixels}<figcaption>{color_bar(limit, signed)}'
         "<span>mean map, × a uniform map</span></figcaption></figure>"
     )
     return (
         f'<article class="cvx-card" aria-label="{text(name)}">{head}'
-        f'<div class="cvx-class-body">{figure}{_facts(view)}{_exemplars(name, view, signed)}</div></article>'
+        f'<div class="cvx-class-body">{figure}{_facts(summary)}{_exemplars(name, summary, signed)}</div></article>'
     )
 
 
-def _facts(view: ClassSummary) -> str:
+def _facts(summary: ClassSummary) -> str:
     facts: list[tuple[str, ...]] = [
-        ("images", str(view.num), "of this class among the stored samples that were looked at"),
-        ("recognized", percent(view.accuracy), "share of them that the model assigns to this class"),
+        ("images", str(summary.num), "of this class among the stored samples that were looked at"),
+        ("recognized", percent(summary.accuracy), "share of them that the model assigns to this class"),
     ]
-    if np.isfinite(view.center_bias):
+    if np.isfinite(summary.center_bias):
         hint = "mean distance of a map from the center over that of a uniform map; below 1 is central"
-        facts.append(("center bias", f"{view.center_bias:.2f}", hint))
-    if view.mass_on_mask is not None and view.mask_share is not None:
+        facts.append(("center bias", f"{summary.center_bias:.2f}", hint))
+    if summary.mass_on_mask is not None and summary.mask_share is not None:
         hint = "share of a map on the pixels that decide the class; by chance it would be the second number"
-        chance = f"chance {percent(view.mask_share)}"
-        facts.append(("mass on mask", percent(view.mass_on_mask), hint, chance))
-    if view.num_zero:
-        facts.append(("zero maps", str(view.num_zero), "maps that are zero everywhere, left out of the mean"))
+        chance = f"chance {percent(summary.mask_share)}"
+        facts.append(("mass on mask", percent(summary.mass_on_mask), hint, chance))
+    if summary.num_zero:
+        facts.append(("zero maps", str(summary.num_zero), "maps that are zero everywhere, left out of the mean"))
     items = "".join(
         f'<div title="{text(hint)}"><dt>{text(name)}</dt><dd>{text(value)}{_small(more)}</dd>'
         f'<dd class="cvx-hint">{text(hint)}</dd></div>'
@@ -111,18 +111,18 @@ def _small(words: Sequence[str]) -> str:
     return "".join(f"<small>{text(one)}</small>" for one in words)
 
 
-def _exemplars(name: str, view: ClassSummary, signed: bool) -> str:
-    scaled = rescale(list(view.maps), mode="each", clip=CLIP)
-    columns = "".join(_exemplar(name, view, i, colorize(one.values, signed)) for i, one in enumerate(scaled))
+def _exemplars(name: str, summary: ClassSummary, signed: bool) -> str:
+    scaled = rescale(list(summary.maps), mode="each", clip=CLIP)
+    columns = "".join(_exemplar(name, summary, i, colorize(one.values, signed)) for i, one in enumerate(scaled))
     return f'<div class="cvx-exemplars">{columns}</div>'
 
 
-def _exemplar(name: str, view: ClassSummary, i: int, colors: np.ndarray) -> str:
-    right = view.preds[i] == view.class_name
+def _exemplar(name: str, summary: ClassSummary, i: int, colors: np.ndarray) -> str:
+    right = summary.preds[i] == summary.class_name
     sign = "✓" if right else "✗"
-    said = f"exemplar {i + 1}, predicted {view.preds[i]}"
+    said = f"exemplar {i + 1}, predicted {summary.preds[i]}"
     return (
-        f"<figure>{picture(gray_or_rgb(view.images[i]), said)}"
+        f"<figure>{picture(gray_or_rgb(summary.images[i]), said)}"
         f"{picture(colors, f'map of {name} for exemplar {i + 1}')}"
-        f'<figcaption class="{"" if right else "cvx-wrong"}">{sign} {text(view.preds[i])}</figcaption></figure>'
+        f'<figcaption class="{"" if right else "cvx-wrong"}">{sign} {text(summary.preds[i])}</figcaption></figure>'
     )

@@ -28,12 +28,12 @@ UNTRAINED = (
 class Strip:
     """One run's maps of one image, ready to be drawn."""
 
-    past: RecordedRun
-    reel: FilmFrames
+    run: RecordedRun
+    film: FilmFrames
     scaled: Sequence[Scaled]
 
 
-def film(
+def page(
     history: RunHistory,
     shown: DatasetEntry | None,
     runs: Sequence[RecordedRun],
@@ -45,14 +45,14 @@ def film(
     """Draw the player, a curve and one card per run; a run that has no film says why in its own card."""
     if not runs:
         return notice("Choose a run", "Tick one or more runs; every run that cvx trains keeps a film of its maps.")
-    reels, errors = _reels(history, runs, reduction)
-    index = min(index, min((reel.heatmaps.shape[1] for _, reel in reels), default=1) - 1)
-    strips = _strips(reels, index, scale)
+    films, errors = _read_films(history, runs, reduction)
+    index = min(index, min((film.heatmaps.shape[1] for _, film in films), default=1) - 1)
+    strips = _strips(films, index, scale)
     signed = reduction == "signed"
-    image = _image(shown, reels, index)
+    image = _image(shown, films, index)
     classes = shown.classes if shown else ()
     cards = "".join(_card(strip, image, classes, index, signed) for strip in strips)
-    cards += "".join(_broken(past, error) for past, error in errors)
+    cards += "".join(_broken(run, error) for run, error in errors)
     rows, lost = _rows(history, strips)
     data = json.dumps(_data(rows, strips, classes, index))
     return (
@@ -63,35 +63,35 @@ def film(
 
 
 def _image(
-    shown: DatasetEntry | None, reels: Sequence[tuple[RecordedRun, FilmFrames]], index: int
+    shown: DatasetEntry | None, films: Sequence[tuple[RecordedRun, FilmFrames]], index: int
 ) -> UInt8[np.ndarray, "h w c"] | None:
     """Return the image of the maps, unless the stored samples are not those that the runs were trained beside."""
     gallery = shown.gallery if shown else None
-    if gallery is None or any(not np.array_equal(gallery.labels[: len(r.targets)], r.targets) for _, r in reels):
+    if gallery is None or any(not np.array_equal(gallery.labels[: len(r.targets)], r.targets) for _, r in films):
         return None
     return np.array(gallery.images[index])
 
 
-def _reels(history: RunHistory, runs: Sequence[RecordedRun], reduction: str) -> tuple[list[Any], list[Any]]:
-    reels, errors = [], []
-    for past in runs:
+def _read_films(history: RunHistory, runs: Sequence[RecordedRun], reduction: str) -> tuple[list[Any], list[Any]]:
+    films, errors = [], []
+    for run in runs:
         try:
-            reels.append((past, history.reel(past, reduction)))
+            films.append((run, history.film(run, reduction)))
         except (ValueError, OSError) as error:
-            errors.append((past, str(error)))
-    return reels, errors
+            errors.append((run, str(error)))
+    return films, errors
 
 
-def _strips(reels: Sequence[tuple[RecordedRun, FilmFrames]], index: int, scale: str) -> list[Strip]:
+def _strips(films: Sequence[tuple[RecordedRun, FilmFrames]], index: int, scale: str) -> list[Strip]:
     """Scale every map of one image: on one scale for all runs and epochs, for a run, for an epoch, or alone."""
-    maps = [reel.heatmaps[:, index] for _, reel in reels]
+    maps = [film.heatmaps[:, index] for _, film in films]
     whole = [float(rescale([frames.reshape(-1, frames.shape[-1])], "each", CLIP)[0].limit) for frames in maps]
-    by_epoch = _limits_by_epoch(reels, maps) if scale == "epoch" else {}
+    by_epoch = _limits_by_epoch(films, maps) if scale == "epoch" else {}
     strips = []
-    for (past, reel), frames, own in zip(reels, maps, whole, strict=True):
+    for (run, film), frames, own in zip(films, maps, whole, strict=True):
         ends = {"film": max(whole), "run": own}
-        limits = [ends.get(scale, by_epoch.get(epoch, 0.0)) for epoch in reel.epochs]
-        strips.append(Strip(past, reel, [_scaled(one, limit) for one, limit in zip(frames, limits, strict=True)]))
+        limits = [ends.get(scale, by_epoch.get(epoch, 0.0)) for epoch in film.epochs]
+        strips.append(Strip(run, film, [_scaled(one, limit) for one, limit in zip(frames, limits, strict=True)]))
     return strips
 
 
@@ -101,21 +101,21 @@ def _scaled(heatmap: Float32[np.ndarray, "h w"], limit: float) -> Scaled:
 
 
 def _limits_by_epoch(
-    reels: Sequence[tuple[RecordedRun, FilmFrames]], maps: Sequence[Float32[np.ndarray, "_ _ _"]]
+    films: Sequence[tuple[RecordedRun, FilmFrames]], maps: Sequence[Float32[np.ndarray, "_ _ _"]]
 ) -> dict[int, float]:
     """Return the end of the scale at every epoch; a run without a frame there counts with its newest before."""
     limits = {}
-    for epoch in sorted({epoch for _, reel in reels for epoch in reel.epochs}):
+    for epoch in sorted({epoch for _, film in films for epoch in film.epochs}):
         seen = [
-            frames[max(0, int(np.searchsorted(reel.epochs, epoch, "right")) - 1)]
-            for (_, reel), frames in zip(reels, maps, strict=True)
+            frames[max(0, int(np.searchsorted(film.epochs, epoch, "right")) - 1)]
+            for (_, film), frames in zip(films, maps, strict=True)
         ]
         limits[epoch] = float(rescale(seen, "shared", CLIP)[0].limit)
     return limits
 
 
 def _player(strips: Sequence[Strip]) -> str:
-    epochs = sorted({epoch for strip in strips for epoch in strip.reel.epochs}) or [0]
+    epochs = sorted({epoch for strip in strips for epoch in strip.film.epochs}) or [0]
     options = "".join(f'<option value="{name}">{words}</option>' for name, words in METRICS.items())
     return (
         '<div class="cvx-player" role="group" aria-label="film of the maps">'
@@ -145,11 +145,11 @@ def _legend(reduction: str, scale: str) -> str:
 def _card(
     strip: Strip, image: UInt8[np.ndarray, "_ _ _"] | None, classes: Sequence[str], index: int, signed: bool
 ) -> str:
-    past, (height, width) = strip.past, strip.reel.heatmaps.shape[2:]
-    label = _name(classes, int(strip.reel.targets[index]))
+    run, (height, width) = strip.run, strip.film.heatmaps.shape[2:]
+    label = _name(classes, int(strip.film.targets[index]))
     sprite = data_uri(np.concatenate([colors.colorize(one.values, signed) for one in strip.scaled], axis=1))
     canvas = f'<canvas class="cvx-pixels" width="{width}" height="{height}" data-sprite="{sprite}"'
-    said = f'role="img" aria-label="map of {text(past.label)} for {text(label)}"'
+    said = f'role="img" aria-label="map of {text(run.label)} for {text(label)}"'
     over, shown = "", ""
     if image is not None:
         gray = colors.overlay(image, np.zeros(image.shape[:2], np.float32), signed, 0)
@@ -162,26 +162,26 @@ def _card(
             "<figcaption>overlay</figcaption></figure>"
         )
     return (
-        f'<article class="cvx-card cvx-reel" data-run="{text(past.name)}" aria-label="{text(past.label)}"><h3>'
-        f'<i class="cvx-key"></i>{text(past.label)}</h3><div class="cvx-trio">{shown}<figure>{canvas} {said}></canvas>'
+        f'<article class="cvx-card cvx-reel" data-run="{text(run.name)}" aria-label="{text(run.label)}"><h3>'
+        f'<i class="cvx-key"></i>{text(run.label)}</h3><div class="cvx-trio">{shown}<figure>{canvas} {said}></canvas>'
         '<figcaption class="cvx-scale"></figcaption></figure>'
         f'{over}</div><p class="cvx-small cvx-facts-line"></p><p class="cvx-small cvx-zero"></p></article>'
     )
 
 
-def _broken(past: RecordedRun, error: str) -> str:
-    return f'<article class="cvx-card"><h3>{text(past.label)}</h3>{notice("No film", error, "error")}</article>'
+def _broken(run: RecordedRun, error: str) -> str:
+    return f'<article class="cvx-card"><h3>{text(run.label)}</h3>{notice("No film", error, "error")}</article>'
 
 
 def _rows(history: RunHistory, strips: Sequence[Strip]) -> tuple[dict[str, list[dict[str, float]]], str]:
     """Read every run's metrics; where they are damaged, say so: the film plays without a curve."""
     rows, lost = {}, ""
-    for past in (strip.past for strip in strips):
+    for run in (strip.run for strip in strips):
         try:
-            rows[past.name] = history.rows(past)
+            rows[run.name] = history.rows(run)
         except (ValueError, OSError) as error:
-            rows[past.name] = []
-            lost += notice(f"No learning curve of {past.label}", str(error), "error")
+            rows[run.name] = []
+            lost += notice(f"No learning curve of {run.label}", str(error), "error")
     return rows, lost
 
 
@@ -189,24 +189,24 @@ def _data(
     rows: Mapping[str, Sequence[dict[str, float]]], strips: Sequence[Strip], classes: Sequence[str], index: int
 ) -> dict[str, Any]:
     """Gather what the browser needs to play: the epochs, every run's curve, and what is said below each frame."""
-    epochs = sorted({epoch for strip in strips for epoch in strip.reel.epochs})
-    return {"epochs": epochs, "runs": [_run(rows[strip.past.name], strip, classes, index) for strip in strips]}
+    epochs = sorted({epoch for strip in strips for epoch in strip.film.epochs})
+    return {"epochs": epochs, "runs": [_run(rows[strip.run.name], strip, classes, index) for strip in strips]}
 
 
 def _run(rows: Sequence[dict[str, float]], strip: Strip, classes: Sequence[str], index: int) -> dict[str, Any]:
-    reel, target = strip.reel, int(strip.reel.targets[index])
-    logits = reel.logits[:, index].astype(np.float64)
+    film, target = strip.film, int(strip.film.targets[index])
+    logits = film.logits[:, index].astype(np.float64)
     powers = np.exp(logits - logits.max(axis=1, keepdims=True))
     probs = powers / powers.sum(axis=1, keepdims=True)
     return {
-        "name": strip.past.name,
-        "label": strip.past.label,
-        "epochs": reel.epochs,
+        "name": strip.run.name,
+        "label": strip.run.label,
+        "epochs": film.epochs,
         "limits": [labels.number(float(one.limit)) for one in strip.scaled],
         "facts": [_facts(prob, target, classes) for prob in probs],
         "zeros": [
-            _zeros(heat, epoch == 0 and "resnet" in strip.past.model)
-            for epoch, heat in zip(reel.epochs, reel.heatmaps[:, index], strict=True)
+            _zeros(heat, epoch == 0 and "resnet" in strip.run.model)
+            for epoch, heat in zip(film.epochs, film.heatmaps[:, index], strict=True)
         ],
         "curves": {name: _curve(rows, name) for name in METRICS},
     }

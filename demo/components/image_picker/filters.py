@@ -1,4 +1,4 @@
-"""Which samples a strip offers: of one class, and those on which the chosen models err or disagree."""
+"""Select the samples of a strip: by class, and those on which the chosen models err or disagree."""
 
 from collections.abc import Callable, Sequence
 
@@ -18,7 +18,7 @@ def ask_nobody(shown: DatasetEntry) -> Int64[np.ndarray, "m n"]:
     return np.empty((0, len(shown.gallery or ())), np.int64)
 
 
-def asker(shelf: ModelService, columns: Sequence[str]) -> Ask:
+def asker(service: ModelService, columns: Sequence[str]) -> Ask:
     """Return what asks the chosen models; one that cannot answer is left out, as its cell says why."""
 
     def ask(shown: DatasetEntry) -> Int64[np.ndarray, "m n"]:
@@ -27,7 +27,7 @@ def asker(shelf: ModelService, columns: Sequence[str]) -> Ask:
             entry = shown.columns.get(column)
             try:
                 if entry is not None and shown.samples is not None:
-                    found.append(shelf.classify(entry, shown.samples))
+                    found.append(service.classify(entry, shown.samples))
             except (ValueError, OSError, RuntimeError):
                 continue
         return np.stack(found) if found else ask_nobody(shown)

@@ -27,8 +27,11 @@ _kept: LRUCache[Drawn] = LRUCache(2**28)
 
 def keep(drawn: Drawn) -> str:
     """Keep a row until newer ones take its place, and return a name that only the page which shows it knows."""
-    views = [cell.view for cell in drawn[0].cells if cell.view is not None]
-    name, size = secrets.token_urlsafe(12), sum(view.attribution.nbytes + view.images.nbytes for view in views)
+    explanations = [cell.explanation for cell in drawn[0].cells if cell.explanation is not None]
+    name, size = (
+        secrets.token_urlsafe(12),
+        sum(explanation.attribution.nbytes + explanation.images.nbytes for explanation in explanations),
+    )
     _kept.get(name, lambda: (drawn, size + 1))
     return name
 
@@ -54,37 +57,37 @@ def file_of(drawn: Drawn, kind: str) -> tuple[str, bytes]:
     """
     if kind not in KINDS:
         raise ValueError(f"unknown kind of file {kind!r}; known: {', '.join(KINDS)}")
-    line, choice, link = drawn
-    able = [cell for cell in line.cells if cell.view is not None and cell.scaled is not None]
+    map_row, choice, link = drawn
+    able = [cell for cell in map_row.cells if cell.explanation is not None and cell.scaled is not None]
     if not able:
         raise ValueError("no model of this row has answered, so there is nothing to save")
     make = {"png": _picture, "npz": _arrays, "csv": _table}[kind]
-    return f"cvx-{line.shown.name}.{kind}", make(able, line, choice, link)
+    return f"cvx-{map_row.dataset.name}.{kind}", make(able, map_row, choice, link)
 
 
-def facts_of(cell: Cell, line: MapRow, choice: Choice) -> dict[str, str | float]:
+def facts_of(cell: Cell, map_row: MapRow, choice: Choice) -> dict[str, str | float]:
     """List the numbers of one cell, and what a reader must know to get them again."""
-    view, scaled = cell.view, cell.scaled
-    assert view is not None and scaled is not None
-    target, pred, held = int(view.targets[0]), int(view.preds[0]), beside(cell, line, choice)
+    explanation, scaled = cell.explanation, cell.scaled
+    assert explanation is not None and scaled is not None
+    target, pred, held = int(explanation.targets[0]), int(explanation.preds[0]), beside(cell, map_row, choice)
     return {
-        **_image_facts(line),
-        "model": view.reference,
-        "weights_sha256": view.card.sha256,
-        "prediction": view.card.classes[pred],
-        "prediction_probability": float(view.probs[0, pred]),
-        "target": view.card.classes[target],
-        "target_logit": float(view.logits[0, target]),
-        "target_probability": float(view.probs[0, target]),
+        **_image_facts(map_row),
+        "model": explanation.reference,
+        "weights_sha256": explanation.card.sha256,
+        "prediction": explanation.card.classes[pred],
+        "prediction_probability": float(explanation.probs[0, pred]),
+        "target": explanation.card.classes[target],
+        "target_logit": float(explanation.logits[0, target]),
+        "target_probability": float(explanation.probs[0, target]),
         "explained": choice.target,
-        "score": view.score,
-        "method": view.method,
+        "score": explanation.score,
+        "method": explanation.method,
         "reduction": choice.reduction,
-        "unit": unit(view.score, view.method),
+        "unit": unit(explanation.score, explanation.method),
         "scale_limit": float(scaled.limit),
         "clipped_share": float(scaled.clipped),
-        "l2_norm": norm(view),
-        "largest": largest(view),
+        "l2_norm": norm(explanation),
+        "largest": largest(explanation),
         "spearman_with": held.first,
         "spearman": _known(held.spearman),
         "mass_on_mask": _known(held.mass_on_mask),
@@ -92,13 +95,13 @@ def facts_of(cell: Cell, line: MapRow, choice: Choice) -> dict[str, str | float]
     }
 
 
-def _image_facts(line: MapRow) -> dict[str, str | float]:
-    source = line.subject.source if line.subject else {}
+def _image_facts(map_row: MapRow) -> dict[str, str | float]:
+    source = map_row.query.source if map_row.query else {}
     return {
-        "dataset": line.shown.name,
-        "image": line.subject.caption if line.subject else "",
+        "dataset": map_row.dataset.name,
+        "image": map_row.query.caption if map_row.query else "",
         **{name: source.get(name, "") for name in ("samples_fingerprint", "sample_index", "sample_id", "file_sha256")},
-        "label": line.label,
+        "label": map_row.label,
     }
 
 
@@ -107,8 +110,8 @@ def _known(value: float | None) -> float | str:
     return "" if value is None or np.isnan(value) else value
 
 
-def _table(cells: list[Cell], line: MapRow, choice: Choice, link: str) -> bytes:
-    rows = [facts_of(cell, line, choice) | {"link": f"?{link}"} for cell in cells]
+def _table(cells: list[Cell], map_row: MapRow, choice: Choice, link: str) -> bytes:
+    rows = [facts_of(cell, map_row, choice) | {"link": f"?{link}"} for cell in cells]
     text = io.StringIO(newline="")
     table = csv.DictWriter(text, list(rows[0]))
     table.writeheader()
@@ -121,54 +124,54 @@ def _inert(value: str | float) -> str | float:
     return f"'{value}" if isinstance(value, str) and value[:1] in ("=", "+", "-", "@", "\t", "\r") else value
 
 
-def _arrays(cells: list[Cell], line: MapRow, choice: Choice, link: str) -> bytes:
+def _arrays(cells: list[Cell], map_row: MapRow, choice: Choice, link: str) -> bytes:
     """Save what was computed, nothing scaled; arrays of the k-th model end in `_k`."""
     about = {
-        "models": [facts_of(cell, line, choice) for cell in cells],
+        "models": [facts_of(cell, map_row, choice) for cell in cells],
         "link": f"?{link}",
         "provenance": provenance(),
     }
     arrays: dict[str, np.ndarray] = {"about": np.array(json.dumps(about))}
     for k, cell in enumerate(cells):
-        assert cell.view is not None
-        arrays[f"attribution_{k}"] = cell.view.attribution[0]
-        arrays[f"map_{k}"] = to_heatmap(cell.view.attribution, choice.reduction)[0]
-        arrays[f"image_{k}"] = cell.view.images[0]
-        arrays[f"logits_{k}"] = cell.view.logits[0]
-        arrays[f"target_{k}"] = cell.view.targets[0]
-        arrays[f"classes_{k}"] = np.array(cell.view.card.classes)
+        assert cell.explanation is not None
+        arrays[f"attribution_{k}"] = cell.explanation.attribution[0]
+        arrays[f"map_{k}"] = to_heatmap(cell.explanation.attribution, choice.reduction)[0]
+        arrays[f"image_{k}"] = cell.explanation.images[0]
+        arrays[f"logits_{k}"] = cell.explanation.logits[0]
+        arrays[f"target_{k}"] = cell.explanation.targets[0]
+        arrays[f"classes_{k}"] = np.array(cell.explanation.card.classes)
     content = io.BytesIO()
     np.savez_compressed(content, **arrays)  # type: ignore[arg-type]
     return content.getvalue()
 
 
-def _picture(cells: list[Cell], line: MapRow, choice: Choice, link: str) -> bytes:
+def _picture(cells: list[Cell], map_row: MapRow, choice: Choice, link: str) -> bytes:
     """Put a panel per model below each other, with scale and small print."""
-    drawn = [_panel(cell, line, choice, link) for cell in cells]
+    drawn = [_panel(cell, map_row, choice, link) for cell in cells]
     width = max(panel.shape[1] for panel in drawn)
     padded = [np.pad(p, ((0, 0), (0, width - p.shape[1]), (0, 0)), constant_values=255) for p in drawn]
     return colors.png_bytes(np.concatenate(padded))
 
 
-def _panel(cell: Cell, line: MapRow, choice: Choice, link: str) -> np.ndarray:
-    view, scaled = cell.view, cell.scaled
-    assert view is not None and scaled is not None
-    facts, where = facts_of(cell, line, choice), line.subject.caption if line.subject else ""
-    asked = f"{SCORE_WORDS[view.score]} of {facts['target']} ({CHOSEN_WORDS[choice.target]})"
+def _panel(cell: Cell, map_row: MapRow, choice: Choice, link: str) -> np.ndarray:
+    explanation, scaled = cell.explanation, cell.scaled
+    assert explanation is not None and scaled is not None
+    facts, where = facts_of(cell, map_row, choice), map_row.query.caption if map_row.query else ""
+    asked = f"{SCORE_WORDS[explanation.score]} of {facts['target']} ({CHOSEN_WORDS[choice.target]})"
     drawn = "zero everywhere" if scaled.zero else f"{choice.scale} scale, {100 * float(scaled.clipped):.1f} % beyond"
-    how = f"{METHOD_WORDS[view.method]}, {REDUCTION_WORDS[choice.reduction]}"
+    how = f"{METHOD_WORDS[explanation.method]}, {REDUCTION_WORDS[choice.reduction]}"
     commit = str(provenance()["git_commit"])[:12] or "not of a git checkout"
     return panels.panel(
-        view.images[0],
+        explanation.images[0],
         scaled.values,
-        title=[view.reference, f"label {line.label or 'unknown'}, predicted {facts['prediction']}", asked],
+        title=[explanation.reference, f"label {map_row.label or 'unknown'}, predicted {facts['prediction']}", asked],
         notes=[
-            f"{line.shown.title}, {where}. {how[0].upper()}{how[1:]}; {drawn}.",
+            f"{map_row.dataset.title}, {where}. {how[0].upper()}{how[1:]}; {drawn}.",
             *_held(facts),
-            f"{_which(facts)}; weights sha256 {view.card.sha256[:16]}; cvx {commit}; ?{link}",
+            f"{_which(facts)}; weights sha256 {explanation.card.sha256[:16]}; cvx {commit}; ?{link}",
         ],
         limit=float(scaled.limit),
-        unit=unit(view.score, view.method),
+        unit=unit(explanation.score, explanation.method),
         signed=choice.reduction == "signed",
         opacity=choice.opacity / 100,
     )

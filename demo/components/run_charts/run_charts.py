@@ -58,9 +58,9 @@ def page(history: RunHistory, runs: Sequence[RecordedRun], drawn: Drawn, link: s
 def metrics_of(history: RunHistory, runs: Sequence[RecordedRun]) -> list[str]:
     """List the metrics that any of the runs has recorded, validation first."""
     found: set[str] = set()
-    for past in runs:
+    for run in runs:
         try:
-            rows = history.rows(past)
+            rows = history.rows(run)
         except (ValueError, OSError):
             continue
         found.update(key for row in (*rows[:3], *rows[-3:]) for key in row)
@@ -80,28 +80,28 @@ def smooth(values: Float64[np.ndarray, "n"], weight: float) -> Float64[np.ndarra
 
 def varying(runs: Sequence[RecordedRun]) -> list[str]:
     """List the hyperparameters in which the runs differ, the seed last."""
-    names = list(dict.fromkeys(name for past in runs for name in past.config))
-    differing = [name for name in names if len({str(past.config.get(name)) for past in runs}) > 1]
+    names = list(dict.fromkeys(name for run in runs for name in run.config))
+    differing = [name for name in names if len({str(run.config.get(name)) for run in runs}) > 1]
     return sorted(differing, key=lambda name: name == "seed")
 
 
 def _curves(history: RunHistory, runs: Sequence[RecordedRun], drawn: Drawn) -> tuple[list[dict[str, Any]], list[str]]:
     curves, missing = [], []
-    for past in runs:
+    for run in runs:
         try:
-            rows = [row for row in history.rows(past) if drawn.metric in row]
+            rows = [row for row in history.rows(run) if drawn.metric in row]
         except (ValueError, OSError):
             rows = []
         if not rows:
-            missing.append(past.label)
+            missing.append(run.label)
             continue
         x = np.array([row[drawn.x] for row in rows], dtype=np.float64)
         raw = np.array([row[drawn.metric] for row in rows], dtype=np.float64)
         kept = np.unique(np.linspace(0, len(rows) - 1, min(len(rows), MOST_POINTS)).round().astype(int))
         y = smooth(raw, drawn.smoothing)[kept]
         curve = {
-            "label": f"{past.dataset} {past.label}",
-            "group": _common(past, drawn.color),
+            "label": f"{run.dataset} {run.label}",
+            "group": _common(run, drawn.color),
             "x": _floats(x[kept]),
             "y": _floats(y),
         }
@@ -109,9 +109,9 @@ def _curves(history: RunHistory, runs: Sequence[RecordedRun], drawn: Drawn) -> t
     return curves, missing
 
 
-def _common(past: RecordedRun, color: str) -> str:
+def _common(run: RecordedRun, color: str) -> str:
     """Name what a curve has in common with others of its color; nothing, if every run has a color of its own."""
-    return {"model": past.model, "dataset": past.dataset, "group": past.group or "no sweep"}.get(color, "")
+    return {"model": run.model, "dataset": run.dataset, "group": run.group or "no sweep"}.get(color, "")
 
 
 def _floats(values: Float64[np.ndarray, "n"]) -> list[float]:
@@ -121,10 +121,10 @@ def _floats(values: Float64[np.ndarray, "n"]) -> list[float]:
 def _accuracies(runs: Sequence[RecordedRun]) -> str:
     """Average over runs that differ in their seed alone; the spread is that between seeds."""
     groups: dict[str, list[RecordedRun]] = defaultdict(list)
-    for past in runs:
-        if "test/acc1" in past.metrics:
-            settings = {name: value for name, value in past.config.items() if name != "seed"}
-            groups[json.dumps(settings, sort_keys=True, default=str)].append(past)
+    for run in runs:
+        if "test/acc1" in run.metrics:
+            settings = {name: value for name, value in run.config.items() if name != "seed"}
+            groups[json.dumps(settings, sort_keys=True, default=str)].append(run)
     if not groups:
         return notice("No run has ended yet", "The test set is looked at once, when a run ends.")
     differing = [name for name in varying(runs) if name not in ("seed", "dataset", "model")]
@@ -135,7 +135,7 @@ def _accuracies(runs: Sequence[RecordedRun]) -> str:
 
 
 def _accuracy(group: Sequence[RecordedRun], differing: Sequence[str]) -> tuple[Any, ...]:
-    found = np.array([past.metrics["test/acc1"] for past in group])
+    found = np.array([run.metrics["test/acc1"] for run in group])
     first, spread = group[0], f"{100 * found.std(ddof=1):.2f}" if len(found) > 1 else "–"
     settings = [_value(first.config.get(name)) for name in differing]
     lowest, mean, highest = (float(one) for one in (found.min(), found.mean(), found.max()))
@@ -144,7 +144,7 @@ def _accuracy(group: Sequence[RecordedRun], differing: Sequence[str]) -> tuple[A
 
 
 def _parallel_place(runs: Sequence[RecordedRun], varied: Sequence[str]) -> str:
-    done = [past for past in runs if "test/acc1" in past.metrics]
+    done = [run for run in runs if "test/acc1" in run.metrics]
     if len(done) < 2 or not varied:
         return notice("Nothing to compare yet", "Two runs that have ended, with different hyperparameters, are needed.")
     return (
@@ -155,10 +155,10 @@ def _parallel_place(runs: Sequence[RecordedRun], varied: Sequence[str]) -> str:
 
 def _parallel(runs: Sequence[RecordedRun], varied: Sequence[str]) -> list[dict[str, Any]]:
     """Return one axis per hyperparameter that differs, and the test accuracy last."""
-    done = [past for past in runs if "test/acc1" in past.metrics]
-    axes = [_axis(name, [past.config.get(name) for past in done]) for name in varied]
+    done = [run for run in runs if "test/acc1" in run.metrics]
+    axes = [_axis(name, [run.config.get(name) for run in done]) for name in varied]
     axes = [axis for axis in axes if len(set(axis["values"])) > 1]
-    accuracy = {"label": "test accuracy", "values": [past.metrics["test/acc1"] for past in done], "tickformat": ".1%"}
+    accuracy = {"label": "test accuracy", "values": [run.metrics["test/acc1"] for run in done], "tickformat": ".1%"}
     return [*axes, accuracy] if axes and len(done) > 1 else []
 
 
@@ -183,22 +183,22 @@ def _axis(name: str, values: Sequence[Any]) -> dict[str, Any]:
 
 def _table(runs: Sequence[RecordedRun], varied: Sequence[str]) -> str:
     fields = list(dict.fromkeys((*ALWAYS, *varied)))
-    grouped, online = any(past.group for past in runs), any(past.url for past in runs)
+    grouped, online = any(run.group for run in runs), any(run.url for run in runs)
     more = [*(["sweep"] if grouped else []), *(["on W&B"] if online else [])]
     head = ("run", "test accuracy", "val accuracy", "best epoch", "minutes", "state", *more, *fields)
-    rows = [_table_row(past, fields, grouped, online) for past in reversed(runs)]
+    rows = [_table_row(run, fields, grouped, online) for run in reversed(runs)]
     return _html_table(head, rows, "runs and their hyperparameters")
 
 
-def _table_row(past: RecordedRun, fields: Sequence[str], grouped: bool, online: bool) -> tuple[Any, ...]:
-    summary, numbers = past.summary or {}, past.metrics
+def _table_row(run: RecordedRun, fields: Sequence[str], grouped: bool, online: bool) -> tuple[Any, ...]:
+    summary, numbers = run.summary or {}, run.metrics
     accuracies = [percent(numbers[key]) if key in numbers else "–" for key in ("test/acc1", "val/acc1")]
     seconds = summary.get("time_s")
     minutes = f"{seconds / 60:.1f}" if isinstance(seconds, (int, float)) else "–"
-    state, best = "ended" if past.summary else "not ended", summary.get("best_epoch", "–")
-    more = [*([past.group] if grouped else []), *([Address(past.url)] if online else [])]
-    settings = (_value(past.config.get(name)) for name in fields)
-    return (past.name, *accuracies, best, minutes, state, *more, *settings)
+    state, best = "ended" if run.summary else "not ended", summary.get("best_epoch", "–")
+    more = [*([run.group] if grouped else []), *([Address(run.url)] if online else [])]
+    settings = (_value(run.config.get(name)) for name in fields)
+    return (run.name, *accuracies, best, minutes, state, *more, *settings)
 
 
 class Address(str):

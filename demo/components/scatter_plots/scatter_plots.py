@@ -35,11 +35,11 @@ def panels(
     if not runs:
         return notice("Choose a run", "Tick one or more runs; a run's test logits are embedded when it ends.")
     found, errors = _points(history, runs)
-    broken = "".join(notice(past.label, error, "error") for past, error in errors)
+    broken = "".join(notice(run.label, error, "error") for run, error in errors)
     if not found:
         return f'<div class="cvx-points">{broken}</div>'
     data = json.dumps(_data(found, shown, layout, color))
-    figures = "".join(_panel(past, points) for past, points in found)
+    figures = "".join(_panel(run, points) for run, points in found)
     return (
         f'<div class="cvx-points" data-link="{text(link)}"><div hidden data-json="{text(data)}"></div>{broken}'
         f'{_tools()}<div class="cvx-cards cvx-panels" style="--columns:{len(found)}">{figures}</div>'
@@ -64,14 +64,14 @@ def _points(
     """Read every run's points; those of other test images than the first one's cannot be shown beside them."""
     found: list[tuple[RecordedRun, EmbeddingPoints]] = []
     errors = []
-    for past in runs:
+    for run in runs:
         try:
-            points = history.points(past)
+            points = history.points(run)
             if found and not np.array_equal(points.ids, found[0][1].ids):
                 raise ValueError(f"its test samples are not those of {found[0][0].label}: show it alone")
-            found.append((past, points))
+            found.append((run, points))
         except (ValueError, OSError) as error:
-            errors.append((past, str(error)))
+            errors.append((run, str(error)))
     return found, errors
 
 
@@ -95,11 +95,11 @@ def _tools() -> str:
     )
 
 
-def _panel(past: RecordedRun, points: EmbeddingPoints) -> str:
+def _panel(run: RecordedRun, points: EmbeddingPoints) -> str:
     right = float((points.logits.argmax(axis=1) == points.labels).mean())
     return (
-        f'<article class="cvx-card cvx-panel" data-run="{text(past.name)}" aria-label="{text(past.label)}">'
-        f"<header><h3>{text(past.label)}</h3><span class='cvx-facts'>{len(points.ids)} images, {percent(right)} right"
+        f'<article class="cvx-card cvx-panel" data-run="{text(run.name)}" aria-label="{text(run.label)}">'
+        f"<header><h3>{text(run.label)}</h3><span class='cvx-facts'>{len(points.ids)} images, {percent(right)} right"
         '</span></header><div class="cvx-plot" role="img" aria-label="scatter plot of the test images"></div>'
         '<p class="cvx-small cvx-trust"></p></article>'
     )
@@ -118,26 +118,26 @@ def _data(
         "classes": classes + [f"class {i}" for i in range(len(classes), num)],
         "labels": _packed(first.labels.astype("<i4")),
         "rows": _packed(_rows(first.ids, shown).astype("<i4")),
-        "runs": [_run(past, points, first) for past, points in found],
+        "runs": [_run(run, points, first) for run, points in found],
     }
 
 
-def _run(past: RecordedRun, points: EmbeddingPoints, first: EmbeddingPoints) -> dict[str, Any]:
+def _run(run: RecordedRun, points: EmbeddingPoints, first: EmbeddingPoints) -> dict[str, Any]:
     probs = points.probs
     layouts = {name: align(xy, first.layouts.get(name, xy)) for name, xy in points.layouts.items()}
     return {
-        "name": past.name,
-        "label": past.label,
+        "name": run.name,
+        "label": run.label,
         "preds": _packed(probs.argmax(axis=1).astype("<i4")),
         "confidences": _packed(probs.max(axis=1).astype("<f4")),
         "layouts": {name: _packed(xy.astype("<f4")) for name, xy in layouts.items()},
-        "trust": {name: _trust(past, name) for name in layouts},
+        "trust": {name: _trust(run, name) for name in layouts},
     }
 
 
-def _trust(past: RecordedRun, layout: str) -> str:
+def _trust(run: RecordedRun, layout: str) -> str:
     """Say how true a layout is to the logits, where the run has measured it."""
-    numbers = (past.summary or {}).get("separability", {})
+    numbers = (run.summary or {}).get("separability", {})
     knn, trust = (numbers.get(f"{layout}/{name}") for name in ("knn", "trustworthiness"))
     if not isinstance(knn, float) or not isinstance(trust, float):
         return ""
