@@ -61,12 +61,12 @@ def frames_of(root: Path, names: Sequence[str], images: Sequence[int], side: int
         raise ValueError(f"no run {missing[0]!r} in {root}; known: {known}")
     if len({run.dataset for run in runs}) > 1:
         raise ValueError("the runs are of different datasets; their films have no image in common")
-    shown = service.catalog().datasets.get(runs[0].dataset)
-    if shown is None or shown.gallery is None:
+    dataset_entry = service.catalog().datasets.get(runs[0].dataset)
+    if dataset_entry is None or dataset_entry.gallery is None:
         raise ValueError(f"no samples of {runs[0].dataset} in {root}, so there are no images to put above the maps")
     films = [history.film(run, "max") for run in runs]
     rows = [_row(run, film, images, side) for run, film in zip(runs, films, strict=True)]
-    tops = [enlarge(gray_or_rgb(_fitted(shown.gallery.images[i], films[0])), side) for i in images]
+    tops = [enlarge(gray_or_rgb(_fitted(dataset_entry.gallery.images[i], films[0])), side) for i in images]
     epochs = sorted({epoch for film in films for epoch in film.epochs})
     return [_frame(epoch, epochs[-1], tops, films, rows, history, runs) for epoch in epochs]
 

@@ -35,12 +35,12 @@ if TYPE_CHECKING:
 
 def list_store(catalog: Catalog) -> "StoreContents":
     """List models and samples."""
-    entries = [entry for shown in catalog.datasets.values() for entry in shown.columns.values()]
+    entries = [entry for dataset_entry in catalog.datasets.values() for entry in dataset_entry.columns.values()]
     models = [_stored(entry) for entry in (*entries, *catalog.broken)]
     samples: list[StoredSamples] = [
-        {"dataset": shown.name, "num": len(shown.gallery), "classes": list(shown.classes)}
-        for shown in catalog.datasets.values()
-        if shown.gallery is not None
+        {"dataset": dataset_entry.name, "num": len(dataset_entry.gallery), "classes": list(dataset_entry.classes)}
+        for dataset_entry in catalog.datasets.values()
+        if dataset_entry.gallery is not None
     ]
     return {"models": models, "samples": samples, "sets": list(catalog.sets)}
 
@@ -66,20 +66,20 @@ def samples(catalog: Catalog, dataset: str, class_name: str, first: int, num: in
     Raises:
         ValueError: If there is no such dataset or class, or more than 100 are asked for.
     """
-    shown = catalog.named(dataset)
-    if shown is None or shown.gallery is None:
+    dataset_entry = catalog.named(dataset)
+    if dataset_entry is None or dataset_entry.gallery is None:
         known = [name for name, one in catalog.datasets.items() if one.gallery is not None] + list(catalog.sets)
         raise ValueError(f"no samples of {dataset!r}; datasets with samples: {', '.join(known) or 'none'}")
-    if class_name and class_name not in shown.classes:
-        raise ValueError(f"{dataset} has no class {class_name!r}; known: {', '.join(shown.classes)}")
+    if class_name and class_name not in dataset_entry.classes:
+        raise ValueError(f"{dataset} has no class {class_name!r}; known: {', '.join(dataset_entry.classes)}")
     if first < 0 or not 1 <= num <= 100:
         raise ValueError(f"first must be at least 0 and num in 1…100, got {first} and {num}")
-    images, labels = shown.gallery.images, shown.gallery.labels
-    rows = filters.rows_of(shown, Pick(shown=class_name))[first : first + num]
+    images, labels = dataset_entry.gallery.images, dataset_entry.gallery.labels
+    rows = filters.rows_of(dataset_entry, Pick(shown=class_name))[first : first + num]
     return [
         {
             "sample": f"{dataset}:{row}",
-            "label": shown.classes[int(labels[row])],
+            "label": dataset_entry.classes[int(labels[row])],
             "image_png": data_uri(gray_or_rgb(np.array(images[row]))),
         }
         for row in rows
@@ -126,11 +126,11 @@ def _or_null(value: object) -> object:
 
 def _sample(catalog: Catalog, sample: str) -> QueryImage:
     dataset, _, index = sample.rpartition(":")
-    shown = catalog.named(dataset)
-    if shown is None or not index.isdecimal():
+    dataset_entry = catalog.named(dataset)
+    if dataset_entry is None or not index.isdecimal():
         known = ", ".join([*catalog.datasets, *catalog.sets]) or "none"
         raise ValueError(f"a sample is DATASET:INDEX, got {sample!r}; datasets: {known}")
-    return shown.sample(int(index))
+    return dataset_entry.sample(int(index))
 
 
 def _answer(cell: Cell, choice: Choice) -> "ModelAnswer":

@@ -74,7 +74,7 @@ class Catalog:
     def rows(self, datasets: Sequence[str], samples: str = "") -> list[DatasetEntry]:
         """List datasets with their models, asked about their own samples or about those of this name."""
         shown = [self.datasets[name] for name in datasets if name in self.datasets]
-        return [one.about(self.sets[samples]) for one in shown] if samples in self.sets else shown
+        return [entry.about(self.sets[samples]) for entry in shown] if samples in self.sets else shown
 
     def named(self, name: str) -> DatasetEntry | None:
         """Return a dataset's own samples, or a set of samples by `NAME` or `NAME:vK`; None if there is neither."""
@@ -142,7 +142,7 @@ def read_catalog(store: Store, stamp: Hashable) -> Catalog:
     datasets = {}
     for name in names:
         own = [entry for entry in entries if entry.card and entry.card.dataset == name]
-        datasets[name] = _shown(store, name, own, best)
+        datasets[name] = _read_dataset(store, name, own, best)
     return Catalog(stamp, datasets, tuple(entry for entry in entries if entry.card is None), _sets(store))
 
 
@@ -156,7 +156,7 @@ def _sets(store: Store) -> dict[str, Samples]:
     return found
 
 
-def _shown(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str]) -> DatasetEntry:
+def _read_dataset(store: Store, name: str, entries: Sequence[ModelEntry], best: set[str]) -> DatasetEntry:
     first = [entry for entry in entries if entry.reference in best]
     others = [entry for entry in entries if entry.reference not in best]
     columns = {_column(entry, name): entry for entry in first}

@@ -57,27 +57,27 @@ def make_rows(
     if len(rows) * len(choice.models) > MAX_CELLS:
         raise ValueError(f"{len(rows)} datasets × {len(choice.models)} models exceed {MAX_CELLS} cells; untick some")
     if choice.source == "samples":
-        return [_make_row(service, shown, choice, picks.get(shown.name, Pick())) for shown in rows]
+        return [_make_row(service, dataset, choice, picks.get(dataset.name, Pick())) for dataset in rows]
     if upload is None:
-        return [MapRow(shown, error=NO_UPLOAD) for shown in rows]
+        return [MapRow(dataset, error=NO_UPLOAD) for dataset in rows]
     own = service.upload(upload)
-    return [_make_row(service, shown, choice, picks.get(shown.name, Pick()), own) for shown in rows]
+    return [_make_row(service, dataset, choice, picks.get(dataset.name, Pick()), own) for dataset in rows]
 
 
 def _make_row(
-    service: ModelService, shown: DatasetEntry, choice: Choice, pick: Pick, own: QueryImage | None = None
+    service: ModelService, dataset: DatasetEntry, choice: Choice, pick: Pick, own: QueryImage | None = None
 ) -> MapRow:
     try:
-        query = own or shown.sample(min(pick.index, max(0, len(shown.gallery or ()) - 1)))
+        query = own or dataset.sample(min(pick.index, max(0, len(dataset.gallery or ()) - 1)))
     except ValueError as error:
-        return MapRow(shown, error=str(error))
+        return MapRow(dataset, error=str(error))
     target = choice.target
     if target == "class":
-        target = pick.target if pick.target in shown.classes else query.name or shown.classes[0]
+        target = pick.target if pick.target in dataset.classes else query.name or dataset.classes[0]
     cells = [
-        explain_cell(service, column, shown.columns.get(column), query, target, choice) for column in choice.models
+        explain_cell(service, column, dataset.columns.get(column), query, target, choice) for column in choice.models
     ]
-    return MapRow(shown, query, tuple(scale(cells, choice)))
+    return MapRow(dataset, query, tuple(scale(cells, choice)))
 
 
 def explain_cell(

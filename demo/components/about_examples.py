@@ -57,32 +57,32 @@ def examples(service: ModelService) -> str:
     found = _model(catalog)
     if found is None:
         return ""
-    shown, column = found
-    cards = "".join(_card(service, catalog, shown, column, one) for one in EXAMPLES)
+    dataset, column = found
+    cards = "".join(_card(service, catalog, dataset, column, example) for example in EXAMPLES)
     if not cards:
         return ""
-    query = shown.sample(0)
+    query = dataset.sample(0)
     image = picture(colors.gray_or_rgb(query.image), "the image that the examples are of")
-    words = f"What {column} of this store makes of the first test sample of {shown.name}, {query.name}:"
+    words = f"What {column} of this store makes of the first test sample of {dataset.name}, {query.name}:"
     head = f'<div class="cvx-first">{image}<p>{text(words)}</p></div>'
     return f'<h3>See for yourself</h3>{head}<div class="cvx-live">{cards}</div>'
 
 
 def _model(catalog: Catalog) -> tuple[DatasetEntry, str] | None:
     """Choose a dataset with samples, one with masks first, and its best model."""
-    able = [shown for shown in catalog.datasets.values() if shown.gallery is not None and shown.columns]
-    able.sort(key=lambda shown: shown.gallery is None or shown.gallery.masks is None)
+    able = [dataset for dataset in catalog.datasets.values() if dataset.gallery is not None and dataset.columns]
+    able.sort(key=lambda dataset: dataset.gallery is None or dataset.gallery.masks is None)
     return (able[0], next(iter(able[0].columns))) if able else None
 
 
-def _card(service: ModelService, catalog: Catalog, shown: DatasetEntry, column: str, one: Example) -> str:
-    ways = {what: replace(way, datasets=(shown.name,), models=(column,)) for what, way in one.ways.items()}
+def _card(service: ModelService, catalog: Catalog, dataset: DatasetEntry, column: str, example: Example) -> str:
+    ways = {what: replace(way, datasets=(dataset.name,), models=(column,)) for what, way in example.ways.items()}
     figures = [_figure(map_rows.make_rows(service, catalog, way, {})[0], way, what) for what, way in ways.items()]
     if not all(figures):  # a model that is damaged or too slow says so in the tab Compare
         return ""
-    link = text(f"?{[*ways.values()][1].link({shown.name: Pick()})}")
+    link = text(f"?{[*ways.values()][1].link({dataset.name: Pick()})}")
     return (
-        f'<article><h3>{one.title}</h3><div class="cvx-pair">{"".join(figures)}</div><p>{one.words}</p>'
+        f'<article><h3>{example.title}</h3><div class="cvx-pair">{"".join(figures)}</div><p>{example.words}</p>'
         f'<p><a href="{link}">Compare models so</a></p></article>'
     )
 

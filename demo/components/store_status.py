@@ -6,7 +6,7 @@ from demo.components.markup import text
 
 def status(catalog: Catalog) -> str:
     """Count models and datasets."""
-    models = sum(len(shown.columns) for shown in catalog.datasets.values())
+    models = sum(len(dataset.columns) for dataset in catalog.datasets.values())
     if not models:
         return '<p class="cvx-status">empty store</p>'
     counts = f"{_count(models, 'model')} · {_count(len(catalog.datasets), 'dataset')}"

@@ -64,7 +64,7 @@ class AgreementTab:
         catalog = self._loader.service.catalog()
         name = link.one("dataset", list(catalog.datasets))
         offered = columns_of(catalog, [name]) if name else []
-        models = link.some("model", offered) or [one for one in offered if ":" not in one][:MAX_COLUMNS]
+        models = link.some("model", offered) or [name for name in offered if ":" not in name][:MAX_COLUMNS]
         if len(models) < 2:
             models = offered[:2]
         return [
@@ -107,11 +107,13 @@ class AgreementTab:
         from demo.components.agreement_matrix import agreement_matrix
         from demo.components.markup import notice
 
-        shown = self._loader.service.catalog().datasets.get(dataset or "")
-        if shown is None:
+        dataset_entry = self._loader.service.catalog().datasets.get(dataset or "")
+        if dataset_entry is None:
             return [notice("Choose a dataset")]
-        known = [name for name in models if name in shown.columns]
+        known = [name for name in models if name in dataset_entry.columns]
         if len(known) < 2:
             return [notice("Choose two models", "Agreement is between models: tick two or more of this dataset.")]
         link = self.link(pair, dataset, known, measure, condition, num)
-        return [agreement_matrix.page(self._loader.service, shown, known, pair, measure, condition, int(num), link)]
+        return [
+            agreement_matrix.page(self._loader.service, dataset_entry, known, pair, measure, condition, int(num), link)
+        ]

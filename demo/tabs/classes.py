@@ -62,7 +62,9 @@ class ClassesTab:
         name = link.one("dataset", list(catalog.datasets))
         classes = list(catalog.datasets[name].classes) if name else []
         offered = columns_of(catalog, [name]) if name else []
-        models = link.some("model", offered) or [one for one in offered if ":" not in one][:MAX_COLUMNS] or offered[:1]
+        models = (
+            link.some("model", offered) or [name for name in offered if ":" not in name][:MAX_COLUMNS] or offered[:1]
+        )
         return [
             gr.update(choices=list(catalog.datasets), value=name),
             gr.update(choices=classes, value=link.one("class", classes)),
@@ -94,10 +96,12 @@ class ClassesTab:
         from demo.components.class_cards.class_cards import cards
         from demo.components.markup import notice
 
-        shown = self._loader.service.catalog().datasets.get(dataset or "")
-        if shown is None or not class_name:
+        dataset_entry = self._loader.service.catalog().datasets.get(dataset or "")
+        if dataset_entry is None or not class_name:
             return [notice("Choose a dataset and a class")]
         if not models:
             return [notice("Choose a model", "Tick one or more models.")]
         link = self.link(dataset, class_name, models, int(num), reduction, score, method)
-        return [cards(self._loader.service, shown, class_name, models, int(num), reduction, score, method, link)]
+        return [
+            cards(self._loader.service, dataset_entry, class_name, models, int(num), reduction, score, method, link)
+        ]

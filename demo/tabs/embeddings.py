@@ -56,8 +56,8 @@ class EmbeddingsTab:
         def thumbs(request: dict[str, Any]) -> str:
             from demo.components.scatter_plots import scatter_plots
 
-            shown = self._loader.service.catalog().datasets.get(str(request.get("dataset", "")))
-            return scatter_plots.thumbs(shown, list(request.get("rows", [])))
+            dataset_entry = self._loader.service.catalog().datasets.get(str(request.get("dataset", "")))
+            return scatter_plots.thumbs(dataset_entry, list(request.get("rows", [])))
 
         return thumbs
 
@@ -88,8 +88,8 @@ class EmbeddingsTab:
         """Draw the panels."""
         from demo.components.scatter_plots import scatter_plots
 
-        shown = self._loader.service.catalog().datasets.get(dataset or "")
+        dataset_entry = self._loader.service.catalog().datasets.get(dataset or "")
         named = self._loader.run_history.run_list().named(runs)
         chosen = [run for run in named if run.dataset == dataset][:MAX_COLUMNS]
         link = self.link(dataset, runs, "tsne", "label")  # the page adds layout and color, which it changes itself
-        return [scatter_plots.panels(self._loader.run_history, shown, chosen, layout, color, link)]
+        return [scatter_plots.panels(self._loader.run_history, dataset_entry, chosen, layout, color, link)]

@@ -92,8 +92,8 @@ class FilmTab:
         from demo.components.image_picker import image_picker
 
         run_list = self._loader.run_history.run_list()
-        shown = self._loader.service.catalog().datasets.get(dataset or "")
+        dataset_entry = self._loader.service.catalog().datasets.get(dataset or "")
         chosen = [run for run in run_list.named(runs) if run.dataset == dataset][:MAX_COLUMNS]
         link = self.link(index, dataset, runs, scale, reduction)
-        strip = image_picker.film_strip(shown, index) if shown else ""
-        return [strip, film_player.page(self._loader.run_history, shown, chosen, index, scale, reduction, link)]
+        strip = image_picker.film_strip(dataset_entry, index) if dataset_entry else ""
+        return [strip, film_player.page(self._loader.run_history, dataset_entry, chosen, index, scale, reduction, link)]

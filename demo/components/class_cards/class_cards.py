@@ -22,7 +22,7 @@ ALIGNED = (
 
 def cards(
     service: ModelService,
-    shown: DatasetEntry,
+    dataset: DatasetEntry,
     class_name: str,
     models: Sequence[str],
     num: int,
@@ -32,20 +32,20 @@ def cards(
     link: str = "",
 ) -> str:
     """Draw a card per model, the mean maps on one scale; a model that cannot answer says why in its own."""
-    samples = shown.samples
+    samples = dataset.samples
     if samples is None:
-        return notice("No samples to look at", shown.trouble)
-    found: dict[str, ClassSummary | str] = {}
-    for name, entry in ((name, shown.columns[name]) for name in models if name in shown.columns):
+        return notice("No samples to look at", dataset.trouble)
+    summaries: dict[str, ClassSummary | str] = {}
+    for name, entry in ((name, dataset.columns[name]) for name in models if name in dataset.columns):
         try:
-            found[name] = service.summarize_class(entry, samples, class_name, num, reduction, score, method)
+            summaries[name] = service.summarize_class(entry, samples, class_name, num, reduction, score, method)
         except (ValueError, OSError, RuntimeError) as error:
-            found[name] = str(error)
+            summaries[name] = str(error)
     return (
         f'<div class="cvx-classes" data-link="{text(link)}"><header>'
-        f"<h2>{text(class_name)}</h2><p>{text(shown.name)}</p></header>"
+        f"<h2>{text(class_name)}</h2><p>{text(dataset.name)}</p></header>"
         f"{_legend(score, method, reduction)}"
-        f'<div class="cvx-cards" style="--columns:{len(found)}">{_cards(found)}</div>'
+        f'<div class="cvx-cards" style="--columns:{len(summaries)}">{_cards(summaries)}</div>'
         f"<p class='cvx-small'>{text(ALIGNED)}</p></div>"
     )
 
@@ -58,9 +58,9 @@ def _legend(score: str, method: str, reduction: str) -> str:
     return legend(reduction == "signed", detail[0].upper() + detail[1:])
 
 
-def _cards(found: Mapping[str, ClassSummary | str]) -> str:
-    limit = max((_peak(summary) for summary in found.values() if isinstance(summary, ClassSummary)), default=0.0)
-    return "".join(_card(name, summary, limit) for name, summary in found.items())
+def _cards(summaries: Mapping[str, ClassSummary | str]) -> str:
+    limit = max((_peak(summary) for summary in summaries.values() if isinstance(summary, ClassSummary)), default=0.0)
+    return "".join(_card(name, summary, limit) for name, summary in summaries.items())
 
 
 def _peak(summary: ClassSummary) -> float:

@@ -35,7 +35,7 @@ class Strip:
 
 def page(
     history: RunHistory,
-    shown: DatasetEntry | None,
+    dataset: DatasetEntry | None,
     runs: Sequence[RecordedRun],
     index: int,
     scale: str,
@@ -49,8 +49,8 @@ def page(
     index = min(index, min((film.heatmaps.shape[1] for _, film in films), default=1) - 1)
     strips = _strips(films, index, scale)
     signed = reduction == "signed"
-    image = _image(shown, films, index)
-    classes = shown.classes if shown else ()
+    image = _image(dataset, films, index)
+    classes = dataset.classes if dataset else ()
     cards = "".join(_card(strip, image, classes, index, signed) for strip in strips)
     cards += "".join(_broken(run, error) for run, error in errors)
     rows, lost = _rows(history, strips)
@@ -63,10 +63,10 @@ def page(
 
 
 def _image(
-    shown: DatasetEntry | None, films: Sequence[tuple[RecordedRun, FilmFrames]], index: int
+    dataset: DatasetEntry | None, films: Sequence[tuple[RecordedRun, FilmFrames]], index: int
 ) -> UInt8[np.ndarray, "h w c"] | None:
     """Return the image of the maps, unless the stored samples are not those that the runs were trained beside."""
-    gallery = shown.gallery if shown else None
+    gallery = dataset.gallery if dataset else None
     if gallery is None or any(not np.array_equal(gallery.labels[: len(r.targets)], r.targets) for _, r in films):
         return None
     return np.array(gallery.images[index])
@@ -150,22 +150,23 @@ def _card(
     sprite = data_uri(np.concatenate([colors.colorize(one.values, signed) for one in strip.scaled], axis=1))
     canvas = f'<canvas class="cvx-pixels" width="{width}" height="{height}" data-sprite="{sprite}"'
     said = f'role="img" aria-label="map of {text(run.label)} for {text(label)}"'
-    over, shown = "", ""
+    overlay_figure = image_figure = ""
     if image is not None:
         gray = colors.overlay(image, np.zeros(image.shape[:2], np.float32), signed, 0)
-        shown = (
+        image_figure = (
             f"<figure>{picture(colors.gray_or_rgb(image), 'the image')}<figcaption>{text(label)}</figcaption></figure>"
         )
-        over = (
+        overlay_figure = (
             f'<figure><div class="cvx-over">{picture(gray, "map over the image")}'
             f'<canvas class="cvx-pixels cvx-veil" width="{width}" height="{height}"></canvas></div>'
             "<figcaption>overlay</figcaption></figure>"
         )
     return (
         f'<article class="cvx-card cvx-reel" data-run="{text(run.name)}" aria-label="{text(run.label)}"><h3>'
-        f'<i class="cvx-key"></i>{text(run.label)}</h3><div class="cvx-trio">{shown}<figure>{canvas} {said}></canvas>'
+        f'<i class="cvx-key"></i>{text(run.label)}</h3><div class="cvx-trio">{image_figure}'
+        f"<figure>{canvas} {said}></canvas>"
         '<figcaption class="cvx-scale"></figcaption></figure>'
-        f'{over}</div><p class="cvx-small cvx-facts-line"></p><p class="cvx-small cvx-zero"></p></article>'
+        f'{overlay_figure}</div><p class="cvx-small cvx-facts-line"></p><p class="cvx-small cvx-zero"></p></article>'
     )
 
 

@@ -13,38 +13,38 @@ Ask = Callable[[DatasetEntry], Int64[np.ndarray, "m n"]]
 """Returns what m models predict for all n samples."""
 
 
-def ask_nobody(shown: DatasetEntry) -> Int64[np.ndarray, "m n"]:
+def ask_nobody(dataset: DatasetEntry) -> Int64[np.ndarray, "m n"]:
     """Stand in where no model is chosen."""
-    return np.empty((0, len(shown.gallery or ())), np.int64)
+    return np.empty((0, len(dataset.gallery or ())), np.int64)
 
 
 def asker(service: ModelService, columns: Sequence[str]) -> Ask:
     """Return what asks the chosen models; one that cannot answer is left out, as its cell says why."""
 
-    def ask(shown: DatasetEntry) -> Int64[np.ndarray, "m n"]:
+    def ask(dataset: DatasetEntry) -> Int64[np.ndarray, "m n"]:
         found = []
         for column in columns:
-            entry = shown.columns.get(column)
+            entry = dataset.columns.get(column)
             try:
-                if entry is not None and shown.samples is not None:
-                    found.append(service.classify(entry, shown.samples))
+                if entry is not None and dataset.samples is not None:
+                    found.append(service.classify(entry, dataset.samples))
             except (ValueError, OSError, RuntimeError):
                 continue
-        return np.stack(found) if found else ask_nobody(shown)
+        return np.stack(found) if found else ask_nobody(dataset)
 
     return ask
 
 
-def rows_of(shown: DatasetEntry, pick: Pick, ask: Ask = ask_nobody) -> Int64[np.ndarray, "n"]:
+def rows_of(dataset: DatasetEntry, pick: Pick, ask: Ask = ask_nobody) -> Int64[np.ndarray, "n"]:
     """Return the gallery's rows that a pick lets through."""
-    gallery = shown.gallery
+    gallery = dataset.gallery
     if gallery is None:
         return np.empty(0, np.int64)
     kept = np.ones(len(gallery), bool)
-    if pick.shown in shown.classes:
-        kept &= np.asarray(gallery.labels) == shown.classes.index(pick.shown)
+    if pick.shown in dataset.classes:
+        kept &= np.asarray(gallery.labels) == dataset.classes.index(pick.shown)
     if pick.which in ("wrong", "disagree"):
-        kept &= _interesting(ask(shown), np.asarray(gallery.labels), pick.which)
+        kept &= _interesting(ask(dataset), np.asarray(gallery.labels), pick.which)
     return np.flatnonzero(kept).astype(np.int64)
 
 

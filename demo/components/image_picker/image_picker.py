@@ -19,7 +19,7 @@ THUMB = 64
 """Larger samples are shrunk to this for the strip."""
 
 
-def changed(shown: DatasetEntry, pick: Pick, action: str, value: str, seed: int = 0, ask: Ask = ask_nobody) -> Pick:
+def changed(dataset: DatasetEntry, pick: Pick, action: str, value: str, seed: int = 0, ask: Ask = ask_nobody) -> Pick:
     """Return the pick after a visitor's `image`, `filter`, `which`, `page`, `class` or `surprise`."""
     if action == "image" and value.isdecimal():
         return replace(pick, index=int(value))
@@ -27,9 +27,9 @@ def changed(shown: DatasetEntry, pick: Pick, action: str, value: str, seed: int 
         return replace(pick, target=value)
     if action in ("filter", "which") and (action == "filter" or value in WHICH):
         pick = replace(pick, page=0, shown=value) if action == "filter" else replace(pick, page=0, which=value)
-        rows = filters.rows_of(shown, pick, ask)
+        rows = filters.rows_of(dataset, pick, ask)
         return replace(pick, index=int(rows[0]) if len(rows) else pick.index)
-    rows = filters.rows_of(shown, pick, ask)
+    rows = filters.rows_of(dataset, pick, ask)
     if action == "page":
         return replace(pick, page=(pick.page + (1 if value == "next" else -1)) % max(1, -(-len(rows) // PER_PAGE)))
     if action == "surprise" and len(rows):
@@ -38,49 +38,49 @@ def changed(shown: DatasetEntry, pick: Pick, action: str, value: str, seed: int 
     return pick
 
 
-def film_strip(shown: DatasetEntry, index: int, num: int = NUM_FILM) -> str:
+def film_strip(dataset: DatasetEntry, index: int, num: int = NUM_FILM) -> str:
     """Draw the images whose maps runs keep through training."""
-    if shown.gallery is None:
+    if dataset.gallery is None:
         return ""
-    name, rows = text(shown.name), np.arange(min(num, len(shown.gallery)), dtype=np.int64)
+    name, rows = text(dataset.name), np.arange(min(num, len(dataset.gallery)), dtype=np.int64)
     return (
         f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of the film"><header><h2>Image</h2>'
-        f"</header>{thumbs(shown, rows, index)}</section>"
+        f"</header>{thumbs(dataset, rows, index)}</section>"
     )
 
 
-def picker(shown: Sequence[DatasetEntry], choice: Choice, picks: Mapping[str, Pick], ask: Ask = ask_nobody) -> str:
+def picker(dataset: Sequence[DatasetEntry], choice: Choice, picks: Mapping[str, Pick], ask: Ask = ask_nobody) -> str:
     """Draw one strip per dataset; `ask` answers what models predict, should a strip offer their errors."""
-    return "".join(_strip(one, choice, picks.get(one.name, Pick()), ask) for one in shown)
+    return "".join(_strip(one, choice, picks.get(one.name, Pick()), ask) for one in dataset)
 
 
-def _strip(shown: DatasetEntry, choice: Choice, pick: Pick, ask: Ask) -> str:
-    name, offers_images = text(shown.name), choice.source == "samples" and shown.gallery is not None
-    target = _target_select(shown, pick) if choice.target == "class" else ""
+def _strip(dataset: DatasetEntry, choice: Choice, pick: Pick, ask: Ask) -> str:
+    name, offers_images = text(dataset.name), choice.source == "samples" and dataset.gallery is not None
+    target = _target_select(dataset, pick) if choice.target == "class" else ""
     if not offers_images and not target:
         return ""
     strip = tools = ""
     if offers_images:
-        rows = filters.rows_of(shown, pick, ask)
+        rows = filters.rows_of(dataset, pick, ask)
         first = PER_PAGE * (pick.page % max(1, -(-len(rows) // PER_PAGE)))  # a link may name a page that is gone
-        strip = thumbs(shown, rows[first : first + PER_PAGE], pick.index)
-        tools, strip = _tools(shown, pick), strip + _count(shown, pick, len(rows))
+        strip = thumbs(dataset, rows[first : first + PER_PAGE], pick.index)
+        tools, strip = _tools(dataset, pick), strip + _count(dataset, pick, len(rows))
     return (
-        f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of {text(shown.title)}">'
+        f'<section class="cvx-strip" data-dataset="{name}" aria-label="images of {text(dataset.title)}">'
         f"<header><h2>{name}</h2>{tools}</header>{target}{strip}</section>"
     )
 
 
-def _count(shown: DatasetEntry, pick: Pick, num: int) -> str:
+def _count(dataset: DatasetEntry, pick: Pick, num: int) -> str:
     """Say of how many samples a strip offers the interesting ones."""
     if not pick.which:
         return ""
-    all_of_them = f"{len(shown.gallery or ()):,}"
+    all_of_them = f"{len(dataset.gallery or ()):,}"
     return f'<p class="cvx-small" role="status">{num:,} of {all_of_them} samples, by the models ticked</p>'
 
 
-def _tools(shown: DatasetEntry, pick: Pick) -> str:
-    select = _select("filter", "show", _classes(shown, "all classes"), pick.shown)
+def _tools(dataset: DatasetEntry, pick: Pick) -> str:
+    select = _select("filter", "show", _classes(dataset, "all classes"), pick.shown)
     which = _select("which", "which samples", WHICH, pick.which)
     buttons = "".join(
         f'<button type="button" data-action="{action}" data-value="{value}" aria-label="{label}" title="{label}">'
@@ -94,34 +94,34 @@ def _tools(shown: DatasetEntry, pick: Pick) -> str:
     return f'<span class="cvx-tools">{select}{which}{buttons}</span>'
 
 
-def _classes(shown: DatasetEntry, none: str) -> dict[str, str]:
-    return {"": none, **{name: name for name in shown.classes}}
+def _classes(dataset: DatasetEntry, none: str) -> dict[str, str]:
+    return {"": none, **{name: name for name in dataset.classes}}
 
 
-def _target_select(shown: DatasetEntry, pick: Pick) -> str:
-    select = _select("class", "class to explain", _classes(shown, "the label"), pick.target)
+def _target_select(dataset: DatasetEntry, pick: Pick) -> str:
+    select = _select("class", "class to explain", _classes(dataset, "the label"), pick.target)
     return f'<label class="cvx-explain">explain {select}</label>'
 
 
 def _select(action: str, label: str, words: Mapping[str, str], chosen: str) -> str:
     options = "".join(
-        f'<option value="{text(value)}"{" selected" if value == chosen else ""}>{text(shown)}</option>'
-        for value, shown in words.items()
+        f'<option value="{text(value)}"{" selected" if value == chosen else ""}>{text(word)}</option>'
+        for value, word in words.items()
     )
     return f'<select data-action="{action}" aria-label="{label}" value="{text(chosen)}">{options}</select>'
 
 
-def thumbs(shown: DatasetEntry, rows: Int64[np.ndarray, "n"], chosen: int) -> str:
+def thumbs(dataset: DatasetEntry, rows: Int64[np.ndarray, "n"], chosen: int) -> str:
     """Draw a strip of buttons, one per sample, on one picture."""
-    stored = shown.gallery
+    stored = dataset.gallery
     assert stored is not None
     if not len(rows):
         return "<p>no such sample</p>"
     buttons = "".join(
-        _thumb(place, len(rows), int(row), shown.classes[int(stored.labels[row])], int(row) == chosen)
+        _thumb(place, len(rows), int(row), dataset.classes[int(stored.labels[row])], int(row) == chosen)
         for place, row in enumerate(rows)
     )
-    style = f"--sprite:url({sprite_of(shown, rows)});--count:{len(rows)}"
+    style = f"--sprite:url({sprite_of(dataset, rows)});--count:{len(rows)}"
     return f'<div class="cvx-thumbs" style="{style}">{buttons}</div>'
 
 
@@ -134,9 +134,9 @@ def _thumb(place: int, count: int, row: int, label: str, chosen: bool) -> str:
     )
 
 
-def sprite_of(shown: DatasetEntry, rows: Int64[np.ndarray, "n"]) -> str:
+def sprite_of(dataset: DatasetEntry, rows: Int64[np.ndarray, "n"]) -> str:
     """Put samples side by side, small, in one picture instead of many, and return it as a data URI."""
-    stored = shown.gallery
+    stored = dataset.gallery
     assert stored is not None
     small = fit(np.asarray(stored.images[rows]), min(THUMB, stored.images.shape[1]), stored.images.shape[3])
     return data_uri(np.concatenate([colors.gray_or_rgb(image) for image in small], axis=1))

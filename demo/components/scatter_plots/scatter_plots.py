@@ -25,7 +25,7 @@ CAVEAT = (
 
 def panels(
     history: RunHistory,
-    shown: DatasetEntry | None,
+    dataset: DatasetEntry | None,
     runs: Sequence[RecordedRun],
     layout: str,
     color: str,
@@ -34,45 +34,45 @@ def panels(
     """Draw a panel per run, the tools above them and the gallery of what is selected below."""
     if not runs:
         return notice("Choose a run", "Tick one or more runs; a run's test logits are embedded when it ends.")
-    found, errors = _points(history, runs)
+    embedded, errors = _points(history, runs)
     broken = "".join(notice(run.label, error, "error") for run, error in errors)
-    if not found:
+    if not embedded:
         return f'<div class="cvx-points">{broken}</div>'
-    data = json.dumps(_data(found, shown, layout, color))
-    figures = "".join(_panel(run, points) for run, points in found)
+    data = json.dumps(_data(embedded, dataset, layout, color))
+    figures = "".join(_panel(run, points) for run, points in embedded)
     return (
         f'<div class="cvx-points" data-link="{text(link)}"><div hidden data-json="{text(data)}"></div>{broken}'
-        f'{_tools()}<div class="cvx-cards cvx-panels" style="--columns:{len(found)}">{figures}</div>'
+        f'{_tools()}<div class="cvx-cards cvx-panels" style="--columns:{len(embedded)}">{figures}</div>'
         f'<p class="cvx-small">{text(CAVEAT)}</p>'
         '<section class="cvx-card cvx-chosen" aria-live="polite"></section></div>'
     )
 
 
-def thumbs(shown: DatasetEntry | None, rows: Sequence[Any]) -> str:
+def thumbs(dataset: DatasetEntry | None, rows: Sequence[Any]) -> str:
     """Return the pictures of some samples side by side as one data URI; empty if there are none."""
-    gallery = shown.gallery if shown else None
+    gallery = dataset.gallery if dataset else None
     num = len(gallery) if gallery else 0
     known = [row for row in rows[:MAX_THUMBS] if isinstance(row, int) and 0 <= row < num]
-    if shown is None or not known:
+    if dataset is None or not known:
         return ""
-    return sprite_of(shown, np.array(known, dtype=np.int64))
+    return sprite_of(dataset, np.array(known, dtype=np.int64))
 
 
 def _points(
     history: RunHistory, runs: Sequence[RecordedRun]
 ) -> tuple[list[tuple[RecordedRun, EmbeddingPoints]], list[tuple[RecordedRun, str]]]:
     """Read every run's points; those of other test images than the first one's cannot be shown beside them."""
-    found: list[tuple[RecordedRun, EmbeddingPoints]] = []
+    embedded: list[tuple[RecordedRun, EmbeddingPoints]] = []
     errors = []
     for run in runs:
         try:
             points = history.points(run)
-            if found and not np.array_equal(points.ids, found[0][1].ids):
-                raise ValueError(f"its test samples are not those of {found[0][0].label}: show it alone")
-            found.append((run, points))
+            if embedded and not np.array_equal(points.ids, embedded[0][1].ids):
+                raise ValueError(f"its test samples are not those of {embedded[0][0].label}: show it alone")
+            embedded.append((run, points))
         except (ValueError, OSError) as error:
             errors.append((run, str(error)))
-    return found, errors
+    return embedded, errors
 
 
 def _tools() -> str:
@@ -106,19 +106,19 @@ def _panel(run: RecordedRun, points: EmbeddingPoints) -> str:
 
 
 def _data(
-    found: Sequence[tuple[RecordedRun, EmbeddingPoints]], shown: DatasetEntry | None, layout: str, color: str
+    embedded: Sequence[tuple[RecordedRun, EmbeddingPoints]], dataset: DatasetEntry | None, layout: str, color: str
 ) -> dict[str, Any]:
-    first = found[0][1]
-    num = int(max(points.logits.shape[1] for _, points in found))
-    classes = list(shown.classes) if shown else []
+    first = embedded[0][1]
+    num = int(max(points.logits.shape[1] for _, points in embedded))
+    classes = list(dataset.classes) if dataset else []
     return {
-        "dataset": shown.name if shown else "",
+        "dataset": dataset.name if dataset else "",
         "layout": layout,
         "color": color,
         "classes": classes + [f"class {i}" for i in range(len(classes), num)],
         "labels": _packed(first.labels.astype("<i4")),
-        "rows": _packed(_rows(first.ids, shown).astype("<i4")),
-        "runs": [_run(run, points, first) for run, points in found],
+        "rows": _packed(_rows(first.ids, dataset).astype("<i4")),
+        "runs": [_run(run, points, first) for run, points in embedded],
     }
 
 
@@ -144,13 +144,13 @@ def _trust(run: RecordedRun, layout: str) -> str:
     return f"{percent(knn)} of points lie among neighbors of their class; trustworthiness {trust:.3f} of 1"
 
 
-def _rows(ids: Int64[np.ndarray, "n"], shown: DatasetEntry | None) -> Int64[np.ndarray, "n"]:
+def _rows(ids: Int64[np.ndarray, "n"], dataset: DatasetEntry | None) -> Int64[np.ndarray, "n"]:
     """Return where each image lies among the stored samples; -1 if it does not."""
-    gallery = shown.gallery if shown else None
+    gallery = dataset.gallery if dataset else None
     if gallery is None:
         return np.full(len(ids), -1, dtype=np.int64)
-    place = {int(one): row for row, one in enumerate(gallery.ids)}
-    return np.array([place.get(int(one), -1) for one in ids], dtype=np.int64)
+    place = {int(sample_id): row for row, sample_id in enumerate(gallery.ids)}
+    return np.array([place.get(int(sample_id), -1) for sample_id in ids], dtype=np.int64)
 
 
 def _packed(array: np.ndarray) -> str:
