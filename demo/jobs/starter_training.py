@@ -16,7 +16,6 @@ from typing import Any
 
 import yaml
 
-from cvx import pipeline
 from cvx.processes import finding_cvx
 
 EPOCH = re.compile(r"^(?P<title>\S+ \S+)  epoch (?P<epoch>[\d.]+)  (?P<numbers>.*)$")
@@ -102,6 +101,8 @@ class StarterJob:
 
 
 def _presets() -> list[Path]:
+    from cvx import pipeline  # imports torch, which the page does not wait for
+
     try:
         return pipeline.presets()
     except FileNotFoundError:  # the process says so, too, and what it says is shown

@@ -1,6 +1,8 @@
 """What the demo answers: links, catalog, rows, uploads and the endpoints for scripts; no browser."""
 
 import io
+import subprocess
+import sys
 import threading
 from concurrent.futures import ThreadPoolExecutor
 
@@ -9,6 +11,7 @@ import pytest
 import torch
 from hypothesis import given
 from hypothesis import strategies as st
+from killing import ROOT
 from PIL import Image
 from small_store import add_model, break_card, make_splits
 
@@ -221,6 +224,12 @@ def test_a_class_without_samples_says_so_in_the_card(service):
 
 
 # The starter models
+
+
+def test_the_page_is_laid_out_without_waiting_for_torch():
+    code = "import demo.page, sys; print(sorted({'torch', 'timm'} & set(sys.modules)))"
+    done = subprocess.run([sys.executable, "-c", code], cwd=ROOT, capture_output=True, text=True, timeout=120)
+    assert done.stdout == "[]\n", done.stderr
 
 
 def test_progress_is_read_from_the_lines_that_training_prints(tmp_path):
