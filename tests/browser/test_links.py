@@ -96,6 +96,15 @@ def test_a_link_restores_what_the_tab_runs_and_the_tab_agreement_were_set_to(vis
     expect(again.get_by_role("radio", name="They disagree")).to_be_checked()
 
 
+def test_a_link_with_a_tab_s_old_name_leads_on_and_is_written_with_the_new_one(visit, address):
+    page = visit(f"{address}/?tab=points&points.dataset=tiles&points.layout=umap&points.color=confidence")
+    expect(page.get_by_role("tab", name="Embeddings")).to_have_attribute("aria-selected", "true")
+    expect(page.get_by_role("radio", name="UMAP")).to_be_checked()
+    expect(page.get_by_role("radio", name="Confidence")).to_be_checked()
+    page.wait_for_url("**tab=embeddings&embeddings.dataset=tiles**embeddings.layout=umap&embeddings.color=confidence")
+    assert "points" not in page.url
+
+
 def test_the_way_back_leads_through_what_was_seen(visit, address):
     page = visit(address)
     strip = page.locator('.cvx-strip[data-dataset="tiles"]')
