@@ -26,7 +26,7 @@ class DatasetEntry:
     samples: Samples | None
     trouble: str = ""
     """Why there are no samples."""
-    asked: str = ""
+    samples_name: str = ""
     """`NAME:vK` of samples that were chosen by name; empty for those that the models were trained beside."""
 
     @property
@@ -36,7 +36,7 @@ class DatasetEntry:
 
     def about(self, samples: Samples) -> "DatasetEntry":
         """Return the same models, asked about other samples."""
-        return replace(self, samples=samples, classes=samples.classes, trouble="", asked=samples.reference)
+        return replace(self, samples=samples, classes=samples.classes, trouble="", samples_name=samples.reference)
 
     def sample(self, index: int) -> "QueryImage":
         """Return a sample by its place in the gallery.
@@ -52,7 +52,7 @@ class DatasetEntry:
         image, label = np.array(gallery.images[index]), int(gallery.labels[index])
         mask = None if gallery.masks is None else np.array(gallery.masks[index])
         key, caption = f"{self.samples.folder}:{index}", f"test sample {index + 1} of {len(gallery)}"
-        caption += f" of {self.asked}" if self.asked else ""
+        caption += f" of {self.samples_name}" if self.samples_name else ""
         source: dict[str, str | int] = {
             "samples_fingerprint": self.samples.fingerprint,
             "sample_index": index,
@@ -83,7 +83,7 @@ class Catalog:
         found = next((one for key, one in self.sets.items() if name and name in (key, key.rpartition(":")[0])), None)
         if found is None:
             return None
-        return DatasetEntry(found.reference, found.reference, {}, found.classes, found, asked=found.reference)
+        return DatasetEntry(found.reference, found.reference, {}, found.classes, found, samples_name=found.reference)
 
     @property
     def best(self) -> list[str]:

@@ -88,7 +88,7 @@ def test_a_damaged_model_says_why_in_its_cell_and_the_others_answer(own_store):
     service = ModelService(own_store.root)
     line = map_rows.make_rows(service, service.catalog(), EVERYTHING, {})[1]
     resnet, vit = line.cells
-    assert resnet.view is not None and "sha256" in vit.error
+    assert resnet.explanation is not None and "sha256" in vit.error
     html = map_grid.grid([line], EVERYTHING)
     assert "This model cannot answer" in html and "overlay" in html
 
@@ -140,8 +140,8 @@ def test_a_map_that_is_zero_everywhere_is_said_to_be_so(service):
     from dataclasses import replace
 
     (line,) = map_rows.make_rows(service, service.catalog(), Choice(datasets=("dots",), models=("resnet10t",)), {})
-    view = replace(line.cells[0].explanation, attribution=np.zeros_like(line.cells[0].explanation.attribution))
-    cells = map_rows.scale([replace(line.cells[0], view=view)], EVERYTHING)
+    explanation = replace(line.cells[0].explanation, attribution=np.zeros_like(line.cells[0].explanation.attribution))
+    cells = map_rows.scale([replace(line.cells[0], explanation=explanation)], EVERYTHING)
     html = map_grid.grid([replace(line, cells=tuple(cells))], EVERYTHING)
     assert "zero at every pixel" in html and "nan" not in html
 

@@ -12,7 +12,7 @@ from small_store import add_model, make_splits, make_store, served
 
 from cvx.store import Store
 from demo.backend.catalog import QueryImage
-from demo.backend.map_rows import look
+from demo.backend.map_rows import explain_cell
 from demo.backend.service import ModelService
 from demo.serving import rate_limit
 from demo.state.selection import Choice
@@ -139,7 +139,7 @@ def test_a_model_of_enormous_pictures_is_an_error_in_its_cell_and_takes_no_memor
     store, splits = Store(tmp_path / "store"), make_splits("tiles", 4, rate_limit.MAX_SIDE + 8, 3, False)
     entry = add_model(store, splits, "test_resnet")
     query = QueryImage("x", np.zeros((8, 8, 3), np.uint8), "x")
-    cell = look(ModelService(store.root), "test_resnet", entry, query, "pred", Choice())
+    cell = explain_cell(ModelService(store.root), "test_resnet", entry, query, "pred", Choice())
     assert (
         cell.explanation is None
         and "looks at 1032 × 1032 pixels; the demo shows models of up to 1024 × 1024" in cell.error

@@ -61,7 +61,9 @@ def test_a_saved_row_says_which_image_and_models_it_is_of_and_what_stood_beside_
     for k, (row, told) in enumerate(zip(rows, about["models"], strict=True)):
         assert row["samples_fingerprint"] == told["samples_fingerprint"] == samples.fingerprint
         assert (int(row["sample_index"]), int(row["sample_id"])) == (5, samples.split.ids[5])
-        assert row["weights_sha256"] == told["weights_sha256"] == store.resolve(cells[k].view.reference).card.sha256
+        assert (
+            row["weights_sha256"] == told["weights_sha256"] == store.resolve(cells[k].explanation.reference).card.sha256
+        )
         assert float(row["mass_on_mask"]) == pytest.approx(heats[k][mask].sum() / heats[k].sum(), rel=1e-5)
         assert float(row["mask_share"]) == pytest.approx(mask.mean())
     assert rows[0]["spearman"] == rows[0]["spearman_with"] == "" and rows[1]["spearman_with"] == "resnet10t"
