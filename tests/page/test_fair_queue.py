@@ -136,7 +136,7 @@ def test_who_asks_for_much_is_answered_in_turn_with_the_others(many_tiles):
     assert max(json.loads(said)) <= 4, "behind the one at work and at most one more"
 
 
-IN_A_FULL_LANE = """
+IN_A_FULL_QUEUE = """
 gate = Gate(comparison, "agreement")
 for num in range(20, 28):
     ask("agreement", [both, num, ""], "much")
@@ -152,7 +152,7 @@ blocks.close(verbose=False)
 
 
 def test_who_asks_for_much_where_one_is_answered_at_a_time_waits_behind_the_others(many_tiles):
-    assert int(run(ASIDE + IN_A_FULL_LANE, many_tiles.root)) <= 2, "behind the one at work and at most one more"
+    assert int(run(ASIDE + IN_A_FULL_QUEUE, many_tiles.root)) <= 2, "behind the one at work and at most one more"
 
 
 SLOW = """
