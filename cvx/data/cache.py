@@ -24,9 +24,9 @@ from cvx.data.decoding import (
     are_whole,
     decode,
     digest_of,
-    fit_masks,
     read_all_digests,
     read_image_of,
+    read_masks,
 )
 from cvx.data.npy_writer import NpyAppender
 from cvx.data.splits import Part, Source, Split
@@ -288,7 +288,7 @@ def _append(folder: Path, part: Part, shape: tuple[int, int, int], advance: Call
             images, digests = decode(part.images, rows, shape, folder.name, pool)
             chunk = {"images": images, "moments": _moments(images), "digests": digests}
             if part.masks is not None:
-                chunk["masks"] = fit_masks(part.masks, rows, shape[0])
+                chunk["masks"] = read_masks(part.masks, rows, shape[0])
             growing.append(**chunk)
             advance(len(images))
     return growing.num_saved

@@ -13,7 +13,7 @@ import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
 from cvx.data.splits import Lazy, Part, Source, Split
-from cvx.data.transforms import fit_image, fit_mask
+from cvx.data.transforms import fit_image, fit_masks
 
 NUM_THREADS = min(8, os.cpu_count() or 1)
 DIGEST = 16
@@ -73,9 +73,9 @@ def decode(
     return np.stack(fitted_images), np.frombuffer(b"".join(digests), np.uint8).reshape(-1, DIGEST)
 
 
-def fit_masks(masks: Lazy[Any], rows: Int64[np.ndarray, "n"], size: int) -> Bool[np.ndarray, "n s s"]:
+def read_masks(masks: Lazy[Any], rows: Int64[np.ndarray, "n"], size: int) -> Bool[np.ndarray, "n s s"]:
     """Return some masks fitted to a size."""
-    return np.stack([fit_mask(masks[row], size) for row in rows.tolist()])
+    return fit_masks((masks[row] for row in rows.tolist()), size)
 
 
 def read_rows(part: Part, name: str, rows: Int64[np.ndarray, "n"], size: int) -> Split:
@@ -87,7 +87,7 @@ def read_rows(part: Part, name: str, rows: Int64[np.ndarray, "n"], size: int) ->
     shape = (size, size, read_image_of(part.images, 0, name).shape[2])
     with ThreadPoolExecutor(NUM_THREADS) as pool:
         images, _ = decode(part.images, rows, shape, name, pool)
-    masks = None if part.masks is None else fit_masks(part.masks, rows, size)
+    masks = None if part.masks is None else read_masks(part.masks, rows, size)
     return Split(images, part.labels[rows], rows, masks)
 
 

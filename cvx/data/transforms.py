@@ -1,4 +1,6 @@
-"""Fit images and masks to a model's size and channels; turn uint8 images into inputs."""
+"""Fit images and masks to a model's size and channels."""
+
+from collections.abc import Iterable
 
 import numpy as np
 from jaxtyping import Bool, UInt8
@@ -15,7 +17,11 @@ def fit_image(image: UInt8[np.ndarray, "h w c"], size: int) -> UInt8[np.ndarray,
 
 
 def fit_mask(mask: Bool[np.ndarray, "h w"], size: int) -> Bool[np.ndarray, "s s"]:
-    """Fit a mask as its image is fitted; a pixel belongs to it if at least half of it does."""
+    """Fit a mask to the box that its image is fitted to; a pixel belongs to it if at least half of it does.
+
+    Bilinear, not bicubic as the image: whatever the sizes, a pixel weighs only what the mask covers near it, never less
+    than nothing. And what is kept in stores and caches was fitted so.
+    """
     if mask.shape == (size, size):
         return mask
     picture = Image.fromarray(mask.astype(np.uint8) * 255)
@@ -52,6 +58,6 @@ def fit(images: UInt8[np.ndarray, "n h w c"], image_size: int, in_chans: int) ->
     return np.ascontiguousarray(fit_channels(np.asarray(images), in_chans))
 
 
-def fit_masks(masks: Bool[np.ndarray, "n a b"], image_size: int) -> Bool[np.ndarray, "n h w"]:
-    """Fit masks as the images are fitted; a pixel counts where the mask covers at least half of it."""
-    return fit(masks[..., None].astype(np.uint8) * 255, image_size, 1)[..., 0] > 127
+def fit_masks(masks: Iterable[Bool[np.ndarray, "_ _"]], image_size: int) -> Bool[np.ndarray, "n s s"]:
+    """Fit each mask as `fit_mask` does."""
+    return np.array([fit_mask(mask, image_size) for mask in masks], dtype=bool).reshape(-1, image_size, image_size)

@@ -9,7 +9,7 @@ from PIL import Image
 
 from cvx.data.splits import NUM_POINTS, Info, Part, Source, Split, Splits
 from cvx.data.stratify import check_source, split_train, stratified_order
-from cvx.data.transforms import fit_channels, fit_image, fit_mask
+from cvx.data.transforms import fit_channels, fit_image, fit_mask, fit_masks
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
 LABELS = hnp.arrays(np.int64, st.integers(1, 150), elements=st.integers(0, 12))
@@ -108,6 +108,23 @@ def test_a_mask_is_fitted_as_its_image_is():
     assert np.array_equal(fitted, fit_image(image, 20)[..., 0] >= 128)
     assert fitted.sum() == 11 * 12
     assert fit_mask(mask[:, :40], 40) is not None and np.array_equal(fit_mask(mask[:, :40], 40), mask[:, :40])
+
+
+@pytest.mark.parametrize(("side", "size"), [(64, 16), (96, 32), (64, 48), (100, 64), (16, 64)])
+def test_many_masks_are_fitted_as_one_is_kept(side, size):
+    blobs = np.random.default_rng(side).random((6, side // 4, side // 4)).repeat(4, 1).repeat(4, 2)
+    masks = blobs > 0.5
+    fitted = fit_masks(masks, size)
+    assert np.array_equal(fitted, np.stack([fit_mask(mask, size) for mask in masks]))
+    wide = np.concatenate([masks, masks], axis=2)
+    assert np.array_equal(fit_masks(wide, size)[0], fit_mask(wide[0], size))
+    assert fit_masks(masks[:0], size).shape == (0, size, size)
+
+
+def test_a_fitted_mask_ends_where_half_a_pixel_is_covered():
+    for width in range(65):
+        mask = np.broadcast_to(np.arange(64) < width, (64, 64))
+        assert (fit_masks(mask[None], 16)[0] == (np.arange(16) < (width + 2) // 4)).all(), width
 
 
 def test_luminance_is_that_of_pillow():
