@@ -112,6 +112,11 @@ def sound_text(text: str) -> str:
     return _LONE.sub(lambda found: f"\ufffd{ord(found[0]):x}".replace("\ufffddc", "\ufffd"), text)
 
 
+def one_line(error: BaseException) -> str:
+    """Return an error's message, or its kind where it has none, in one line of bounded length."""
+    return " ".join(str(error).split())[:300] or type(error).__name__
+
+
 def _sound(value: Any) -> Any:
     if isinstance(value, str):
         return sound_text(value)

@@ -5,6 +5,7 @@ Magnitudes are drawn in magma; signed maps in red (raises the score), near-white
 (lowers it). Both can be read by color-blind people.
 """
 
+import base64
 import functools
 import io
 import math
@@ -71,6 +72,16 @@ def png_bytes(image: UInt8[np.ndarray, "h w c"]) -> bytes:
     buffer = io.BytesIO()
     Image.fromarray(gray_or_rgb(image)).save(buffer, "png", optimize=False)
     return buffer.getvalue()
+
+
+def data_uri(image: UInt8[np.ndarray, "h w c"]) -> str:
+    """Encode pixels as they are, so that a page needs no other file; it enlarges them without smoothing."""
+    return png_uri(png_bytes(image))
+
+
+def png_uri(png: bytes) -> str:
+    """Write a PNG file as an address that holds it."""
+    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 # A figure is made of pieces, RGB arrays on white that are put beside or above each other.

@@ -1,24 +1,8 @@
 """What a section of the page is made of: plain data that the template draws, every text of it escaped."""
 
-import base64
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import ClassVar
-
-import numpy as np
-from jaxtyping import UInt8
-
-from cvx.plotting import colors
-
-
-def data_uri(image: UInt8[np.ndarray, "h w c"]) -> str:
-    """Encode pixels as they are; the page enlarges them without smoothing."""
-    return png_uri(colors.png_bytes(image))
-
-
-def png_uri(png: bytes) -> str:
-    """Encode a PNG so that the page needs no other file."""
-    return "data:image/png;base64," + base64.b64encode(png).decode("ascii")
 
 
 @dataclass(frozen=True)

@@ -9,8 +9,9 @@ import jinja2
 from markupsafe import Markup
 
 from cvx.files import whole_file
+from cvx.plotting.colors import data_uri
 from cvx.plotting.labels import percent
-from cvx.report.blocks import Text, data_uri
+from cvx.report.blocks import Text
 from cvx.report.fill import Filled
 from cvx.report.snapshot import DatasetResults, StoreSnapshot
 from cvx.store.store import NAME

@@ -10,6 +10,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from cvx.files import one_line
+
 DEFAULT_PROJECT = "cvx"
 OFFLINE_MODES = ("offline", "dryrun", "disabled")
 
@@ -177,8 +179,3 @@ def as_oserror(what: str, also: tuple[type[Exception], ...] = (ValueError,)) -> 
         if isinstance(error, (TimeoutError, ConnectionError, *also)) or origins & {"wandb", "requests"}:
             raise OSError(f"{what}: {one_line(error)}" if what else one_line(error)) from None
         raise
-
-
-def one_line(error: BaseException) -> str:
-    """Return what an error says, shortly."""
-    return " ".join(str(error).split())[:300] or type(error).__name__

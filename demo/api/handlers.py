@@ -10,7 +10,7 @@ import numpy as np
 from cvx.attribution import to_heatmap
 from cvx.data.splits import NUM_GALLERY
 from cvx.maps.explanation import top_classes
-from cvx.plotting.colors import colorize, gray_or_rgb, overlay
+from cvx.plotting.colors import colorize, data_uri, gray_or_rgb, overlay
 from cvx.plotting.labels import unit
 from cvx.store import ModelEntry
 from demo.backend import map_rows
@@ -18,7 +18,6 @@ from demo.backend.catalog import Catalog, QueryImage
 from demo.backend.map_rows import Cell
 from demo.backend.service import ModelService
 from demo.components.image_picker import filters
-from demo.components.markup import data_uri
 from demo.state.selection import Choice, Pick
 
 if TYPE_CHECKING:

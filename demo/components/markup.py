@@ -1,6 +1,5 @@
 """Text, pixels and color bars as HTML. Everything that is not a literal here is escaped."""
 
-import base64
 import functools
 import html
 
@@ -8,17 +7,12 @@ import numpy as np
 from jaxtyping import UInt8
 
 from cvx.plotting import labels
-from cvx.plotting.colors import colorize, png_bytes
+from cvx.plotting.colors import colorize, data_uri
 
 
 def text(value: object) -> str:
     """Escape anything for use in HTML, inside attributes too."""
     return html.escape(str(value), quote=True)
-
-
-def data_uri(pixels: UInt8[np.ndarray, "h w c"]) -> str:
-    """Encode pixels as a PNG without loss that needs no request."""
-    return "data:image/png;base64," + base64.b64encode(png_bytes(pixels)).decode("ascii")
 
 
 def picture(pixels: UInt8[np.ndarray, "h w c"], alt: str, classes: str = "") -> str:

@@ -3,9 +3,9 @@
 import numpy as np
 
 from cvx.metrics.embedding import METHODS, align
-from cvx.plotting.colors import class_colors
+from cvx.plotting.colors import class_colors, png_uri
 from cvx.report import charts
-from cvx.report.blocks import Block, Figure, Figures, Heading, Text, png_uri
+from cvx.report.blocks import Block, Figure, Figures, Heading, Text
 from cvx.report.snapshot import DatasetResults, RunRecord, StoreSnapshot, placeless
 from cvx.store.npz import read_frame
 

@@ -8,10 +8,10 @@ from jaxtyping import Float32, UInt8
 
 from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
-from cvx.plotting.colors import colorize, gray_or_rgb
+from cvx.plotting.colors import colorize, data_uri, gray_or_rgb
 from cvx.plotting.labels import CLIP, number, percent
 from cvx.report import charts
-from cvx.report.blocks import Block, Figure, Figures, Film, Heading, ModelFrames, Text, data_uri
+from cvx.report.blocks import Block, Figure, Figures, Film, Heading, ModelFrames, Text
 from cvx.report.snapshot import DatasetResults, RunRecord, StoreSnapshot, placeless
 from cvx.store.npz import read_frame
 

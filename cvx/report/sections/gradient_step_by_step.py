@@ -11,8 +11,9 @@ from cvx.attribution import frozen, rescale, to_heatmap
 from cvx.maps.explanation import Explanation, top_classes
 from cvx.models import Classifier
 from cvx.plotting import colors
+from cvx.plotting.colors import data_uri
 from cvx.plotting.labels import CLIP, percent
-from cvx.report.blocks import Block, Command, Heading, LabeledList, Step, Steps, Table, Text, data_uri
+from cvx.report.blocks import Block, Command, Heading, LabeledList, Step, Steps, Table, Text
 from cvx.report.snapshot import DatasetResults, ExplainedModel, StoreSnapshot
 
 LEVELS = (1, 8, 32)

@@ -10,6 +10,7 @@ from cvx.attribution import rescale, to_heatmap
 from cvx.maps.class_summary import ClassSummary, summarize_class
 from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import colors
+from cvx.plotting.colors import data_uri
 from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, number, percent, unit
 from cvx.report.blocks import (
     Block,
@@ -19,7 +20,6 @@ from cvx.report.blocks import (
     Scale,
     Table,
     Text,
-    data_uri,
 )
 from cvx.report.snapshot import DatasetResults, ExplainedModel, StoreSnapshot, placeless
 

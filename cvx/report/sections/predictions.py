@@ -7,9 +7,10 @@ from jaxtyping import Int64
 
 from cvx.metrics.classification import CalibrationBin, calibration_bins
 from cvx.plotting import colors
+from cvx.plotting.colors import data_uri
 from cvx.plotting.labels import percent
 from cvx.report import charts
-from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text, data_uri
+from cvx.report.blocks import Block, Figure, Figures, Heading, Matrices, Matrix, Text
 from cvx.report.snapshot import DatasetResults, RunRecord, StoreSnapshot, placeless
 from cvx.store.npz import read_frame
 

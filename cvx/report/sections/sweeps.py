@@ -5,7 +5,8 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 from cvx.files import read_json
-from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text, png_uri
+from cvx.plotting.colors import png_uri
+from cvx.report.blocks import Block, Command, Figure, Figures, Heading, Table, Text
 from cvx.report.snapshot import StoreSnapshot, number, placeless
 
 MAX_TRIALS = 12

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
+from cvx.files import one_line
+
 Level = Literal["problem", "note"]
 PRUNE = "`python -m cvx prune` shows it, with --yes it goes"
 IDLE_S = 3600.0
@@ -125,8 +127,3 @@ def check_read(where: Path, read: Callable[[], object], advice: str, what: str =
         read()
     except Exception as error:  # noqa: BLE001 - damage has no fixed kind of error, and the next file is to be checked
         yield problem(where, f"{what}: {one_line(error)}", advice)
-
-
-def one_line(error: Exception) -> str:
-    """Return an error's message, or its kind where it has none, in one line of bounded length."""
-    return (" ".join(str(error).split()) or type(error).__name__)[:300]

@@ -9,10 +9,11 @@ from jaxtyping import Int64
 from cvx.data.splits import NUM_FILM
 from cvx.data.transforms import fit
 from cvx.plotting import colors
+from cvx.plotting.colors import data_uri
 from demo.backend.catalog import DatasetEntry
 from demo.components.image_picker import filters
 from demo.components.image_picker.filters import Ask, ask_nobody
-from demo.components.markup import data_uri, text
+from demo.components.markup import text
 from demo.state.selection import PER_PAGE, WHICH, Choice, Pick
 
 THUMB = 64
