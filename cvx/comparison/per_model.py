@@ -13,6 +13,7 @@ from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of, view_of
 from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
 from cvx.comparison.result_cache import cache_key, load_cached, save_cached
+from cvx.data.batches import to_inputs
 from cvx.maps.explanation import Explanation
 from cvx.metrics import complexity
 from cvx.metrics.bootstrap import Interval, interval
@@ -190,7 +191,7 @@ def _compute(asked: ResolvedModel, options: Options, compute: Chunk, device: tor
 
 def inputs_of(view: Explanation, device: torch.device) -> Float[Tensor, "n c h w"]:
     """Return a look's images as a model takes them."""
-    return torch.tensor(view.images, device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
+    return to_inputs(torch.tensor(view.images, device=device)).contiguous()
 
 
 def _maps(asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options) -> Values:

@@ -12,6 +12,7 @@ from cvx.data.batches import to_inputs
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Question
+from cvx.metrics.classification import softmax
 from cvx.plotting import colors, labels, panels
 from cvx.store import Store
 from cvx.store.checkpoint import Card
@@ -78,8 +79,7 @@ def _sheet(
     label: str,
     question: Question,
 ) -> UInt8[np.ndarray, "height width 3"]:
-    powers = np.exp(logits - logits.max())
-    probs, order = powers / powers.sum(), np.argsort(-logits, kind="stable")
+    probs, order = softmax(logits), np.argsort(-logits, kind="stable")
     scaled = rescale(list(maps), mode="shared", clip=labels.CLIP)
     middle = rescale([maps.mean(axis=0)], mode="each", clip=1.0)[0]
     rows = []

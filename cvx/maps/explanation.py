@@ -10,7 +10,9 @@ from jaxtyping import Float32, Int64, UInt8
 
 from cvx import cancellation
 from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
+from cvx.data.batches import to_inputs
 from cvx.data.transforms import fit
+from cvx.metrics.classification import softmax
 from cvx.models import Classifier
 from cvx.store.checkpoint import Card
 
@@ -42,8 +44,7 @@ class Explanation:
     @property
     def probs(self) -> Float32[np.ndarray, "n k"]:
         """Return the softmax of the logits."""
-        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return softmax(self.logits)
 
     @property
     def preds(self) -> Int64[np.ndarray, "n"]:
@@ -88,7 +89,7 @@ def explain_images(
     parts: list[tuple[np.ndarray, ...]] = []
     for rows in _chunks(len(own), max(side, card.image_size)):
         cancellation.check()
-        inputs = torch.tensor(own[rows], device=device).permute(0, 3, 1, 2).float().div(255).contiguous()
+        inputs = to_inputs(torch.tensor(own[rows], device=device)).contiguous()
         targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
         try:
             pair = attribute(classifier, inputs, targets, score=score, method=method, precision=precision)

@@ -3,8 +3,6 @@
 import numpy as np
 from jaxtyping import Bool, Float, Int64
 
-from cvx.metrics import classification
-
 NUM_BINS = 15
 
 
@@ -93,12 +91,10 @@ CalibrationBin = tuple[float, float, int, float, float]
 
 def calibration_bins(logits: Float[np.ndarray, "n k"], labels: Int64[np.ndarray, "n"]) -> list[CalibrationBin]:
     """Count images by confidence in the bins of the ECE (Guo et al., 2017, arXiv:1706.04599)."""
-    confidence, right = _softmax(logits).max(axis=1), logits.argmax(axis=1) == labels
-    edges = np.linspace(0, 1, classification.NUM_BINS + 1)
+    confidence, right = softmax(logits.astype(np.float64)).max(axis=1), logits.argmax(axis=1) == labels
+    edges = np.linspace(0, 1, NUM_BINS + 1)
     place = np.digitize(confidence, edges[1:-1], right=True)
-    return [
-        _bin(edges[i], edges[i + 1], confidence[place == i], right[place == i]) for i in range(classification.NUM_BINS)
-    ]
+    return [_bin(edges[i], edges[i + 1], confidence[place == i], right[place == i]) for i in range(NUM_BINS)]
 
 
 def _bin(low: float, high: float, confidence: Float[np.ndarray, "m"], right: Bool[np.ndarray, "m"]) -> CalibrationBin:
@@ -106,6 +102,7 @@ def _bin(low: float, high: float, confidence: Float[np.ndarray, "m"], right: Boo
     return float(low), float(high), num, float(confidence.mean()) if num else 0.0, float(right.mean()) if num else 0.0
 
 
-def _softmax(logits: Float[np.ndarray, "n k"]) -> Float[np.ndarray, "n k"]:
-    shifted = np.exp(logits.astype(np.float64) - logits.max(axis=1, keepdims=True))
-    return shifted / shifted.sum(axis=1, keepdims=True)
+def softmax(logits: Float[np.ndarray, "*n k"]) -> Float[np.ndarray, "*n k"]:
+    """Return the classes' probabilities, which add up to 1, in the precision of the logits."""
+    powers = np.exp(logits - logits.max(axis=-1, keepdims=True))
+    return powers / powers.sum(axis=-1, keepdims=True)

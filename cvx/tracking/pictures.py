@@ -9,7 +9,7 @@ from PIL import Image, ImageDraw
 
 from cvx.attribution import rescale, to_heatmap
 from cvx.data.transforms import fit_image
-from cvx.metrics.classification import CalibrationBin, _softmax
+from cvx.metrics.classification import CalibrationBin, softmax
 from cvx.plotting.colors import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes
 from cvx.plotting.fonts import letters
 from cvx.plotting.panels import shorten
@@ -39,7 +39,7 @@ def film_captions(
 ) -> list[str]:
     """Say of each map what the image is, what the model takes it for, and whose score was explained."""
     preds = logits.argmax(axis=1)
-    probs = _softmax(logits)[np.arange(len(preds)), preds]
+    probs = softmax(logits.astype(np.float64))[np.arange(len(preds)), preds]
     return [
         f"{'✓' if pred == label else '✗'} label {classes[label]} · predicted {classes[pred]} {prob:.0%}"
         f" · gradient of the logit of {classes[target]}"
@@ -64,7 +64,7 @@ def scatter(
     return np.asarray(canvas)
 
 
-def calibration(bins: "Sequence[CalibrationBin]") -> UInt8[np.ndarray, "_ _ 3"]:
+def calibration(bins: Sequence[CalibrationBin]) -> UInt8[np.ndarray, "_ _ 3"]:
     """Draw accuracy over confidence: on the diagonal the model is as sure as it is right."""
     canvas = Image.new("RGB", (SIDE + 60, SIDE + 60), "white")
     draw = ImageDraw.Draw(canvas)

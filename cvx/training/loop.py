@@ -14,6 +14,7 @@ from cvx import models
 from cvx.attribution import attribute
 from cvx.comparison.map_convergence import frame_numbers
 from cvx.config import RunOptions, TrainConfig
+from cvx.data.batches import to_inputs
 from cvx.data.splits import NUM_GALLERY, Split
 from cvx.distributed import ranks
 from cvx.metrics import classification, embedding
@@ -135,7 +136,7 @@ def evaluate_and_record(session: Session, epoch: int) -> None:
 
 def maps_of(model: models.Classifier, film: Split, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of a few images and the gradient maps of their labels, on the images' own pixels."""
-    inputs = torch.tensor(film.images).permute(0, 3, 1, 2).to(device, torch.float32) / 255
+    inputs = to_inputs(torch.tensor(film.images, device=device))
     own = model.of(*film.images.shape[2:])
     logits, attribution = attribute(own, inputs, torch.tensor(film.labels).to(device))
     return logits.cpu().numpy(), attribution.cpu().numpy()

@@ -12,6 +12,7 @@ import numpy as np
 from jaxtyping import Float32, Int64
 
 from cvx.attribution import to_heatmap
+from cvx.metrics.classification import softmax
 from cvx.metrics.embedding import METHODS
 from cvx.store.npz import read_frame
 from cvx.store.runs import Run, list_runs
@@ -89,8 +90,7 @@ class EmbeddingPoints:
     @property
     def probs(self) -> Float32[np.ndarray, "n k"]:
         """Return the softmax of the logits."""
-        powers = np.exp(self.logits - self.logits.max(axis=1, keepdims=True))
-        return powers / powers.sum(axis=1, keepdims=True)
+        return softmax(self.logits)
 
 
 @dataclass(frozen=True)

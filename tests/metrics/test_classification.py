@@ -19,6 +19,18 @@ def probs_of(logits):
     return (exponent / exponent.sum(axis=1, keepdims=True)).astype(np.float64)
 
 
+@pytest.mark.parametrize("scale", [3.0, 1e4])
+def test_probabilities_are_the_softmax_in_the_precision_of_the_logits(scale):
+    logits, _ = example(scale=scale)
+    for dtype, least in ((np.float32, 1e-6), (np.float64, 1e-14)):
+        probs = classification.softmax(logits.astype(dtype))
+        assert probs.dtype == dtype
+        np.testing.assert_allclose(probs, probs_of(logits), rtol=0, atol=least)
+    frames = logits.reshape(10, 20, 12)
+    assert np.array_equal(classification.softmax(frames), classification.softmax(logits).reshape(10, 20, 12))
+    assert np.array_equal(classification.softmax(logits[0]), classification.softmax(logits)[0])
+
+
 def test_accuracies_and_loss_are_those_of_scikit_learn():
     logits, labels = example()
     classes = np.arange(12)

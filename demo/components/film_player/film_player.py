@@ -9,11 +9,13 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cvx.attribution import Scaled, rescale
+from cvx.metrics.classification import softmax
 from cvx.plotting import colors, labels
+from cvx.plotting.colors import data_uri
 from cvx.plotting.labels import CLIP, REDUCTION_WORDS
 from demo.backend.catalog import DatasetEntry
 from demo.backend.run_history import FilmFrames, RecordedRun, RunHistory
-from demo.components.markup import data_uri, legend, notice, picture, text
+from demo.components.markup import legend, notice, picture, text
 
 METRICS = {"val/acc1": "validation accuracy", "val/loss": "validation loss", "train/loss": "training loss"}
 MOSTLY = 0.5
@@ -197,8 +199,7 @@ def _data(
 def _run(rows: Sequence[dict[str, float]], strip: Strip, classes: Sequence[str], index: int) -> dict[str, Any]:
     film, target = strip.film, int(strip.film.targets[index])
     logits = film.logits[:, index].astype(np.float64)
-    powers = np.exp(logits - logits.max(axis=1, keepdims=True))
-    probs = powers / powers.sum(axis=1, keepdims=True)
+    probs = softmax(logits)
     return {
         "name": strip.run.name,
         "label": strip.run.label,
