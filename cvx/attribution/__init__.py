@@ -1,11 +1,32 @@
 """What a model looks at: attributions of images, and the heatmaps drawn from them."""
 
-from cvx.attribution.all_classes import attribute_all
-from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
-from cvx.attribution.explainer import METHODS, PRECISIONS, attribute
-from cvx.attribution.gradient import SCORES, NotFiniteError, vanilla_gradient
-from cvx.attribution.heatmap import MODES, REDUCTIONS, Scaled, rescale, to_heatmap
-from cvx.models.frozen import frozen
+import importlib
+from typing import TYPE_CHECKING, Any
+
+from cvx.attribution.options import MODES, REDUCTIONS, SCORES
+
+if TYPE_CHECKING:
+    from cvx.attribution.all_classes import attribute_all
+    from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
+    from cvx.attribution.explainer import METHODS, PRECISIONS, attribute
+    from cvx.attribution.gradient import NotFiniteError, vanilla_gradient
+    from cvx.attribution.heatmap import Scaled, rescale, to_heatmap
+    from cvx.models.frozen import frozen
+
+_MODULES = {
+    "METHODS": "cvx.attribution.explainer",
+    "PRECISIONS": "cvx.attribution.explainer",
+    "NotFiniteError": "cvx.attribution.gradient",
+    "Scaled": "cvx.attribution.heatmap",
+    "attribute": "cvx.attribution.explainer",
+    "attribute_all": "cvx.attribution.all_classes",
+    "frozen": "cvx.models.frozen",
+    "integrated_gradients": "cvx.attribution.captum_methods",
+    "rescale": "cvx.attribution.heatmap",
+    "smoothgrad": "cvx.attribution.captum_methods",
+    "to_heatmap": "cvx.attribution.heatmap",
+    "vanilla_gradient": "cvx.attribution.gradient",
+}
 
 __all__ = [
     "METHODS",
@@ -20,8 +41,14 @@ __all__ = [
     "frozen",
     "integrated_gradients",
     "rescale",
-    "rounding_error",
     "smoothgrad",
     "to_heatmap",
     "vanilla_gradient",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    """Import what needs torch when it is first asked for: `options`, which lies here too, must not wait."""
+    if name not in _MODULES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_MODULES[name]), name)

@@ -4,10 +4,8 @@ import torch
 from jaxtyping import Float, Float32, Int64
 from torch import Tensor, nn
 
+from cvx.attribution.options import SCORES
 from cvx.models.frozen import detached_input, frozen
-
-SCORES = ("logit", "logprob", "margin")
-"""What may be explained of a class: its logit, its log-probability, or its logit less the mean over the classes."""
 
 
 class NotFiniteError(ValueError):

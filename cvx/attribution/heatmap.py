@@ -6,10 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float, Float32
 
-REDUCTIONS = ("max", "sum", "signed")
-"""How channels become one: the largest magnitude, the sum of the magnitudes, or the signed sum."""
-MODES = ("shared", "each", "absolute")
-"""Which maps are on one scale: all that are given, none, or all with a limit that is given too."""
+from cvx.attribution.options import MODES, REDUCTIONS
 
 
 def to_heatmap(attribution: Float32[np.ndarray, "n c h w"], reduction: str = "max") -> Float32[np.ndarray, "n h w"]:

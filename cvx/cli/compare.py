@@ -9,6 +9,7 @@ import tyro
 
 import cvx.cli
 from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
+from cvx.maps.request import Request
 
 if TYPE_CHECKING:
     from cvx.comparison import Options, Runtime
@@ -19,7 +20,7 @@ DEFAULT = ("agreement", "properties")
 
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
-class CompareFlags(OnDevice, WithData, ToWandb):
+class CompareFlags(Request, OnDevice, WithData, ToWandb):
     """Compare stored models by numbers, with intervals, ceilings, floors and controls."""
 
     models: tyro.conf.Positional[tuple[str, ...]] = ()
@@ -28,23 +29,17 @@ class CompareFlags(OnDevice, WithData, ToWandb):
     measures: str = ""
     """agreement, properties, localization, faithfulness, sanity, stability, training, embeddings (commas between), or
     all that these models can have; default: agreement and properties, and localization where masks are known."""
-    split: str = "samples"
-    """samples (the store's fixed test images; they need no dataset), test, val or train."""
-    samples: str = ""
-    """NAME or NAME:v3 of samples in the store, of any dataset, whatever the models were trained on; default: each
-    model's own."""
-    num: int = 1000
-    """Images, from the front of the split, which is in a fixed, stratified order."""
     num_often: int = 50
     """Images for faithfulness, sanity and stability, which ask a model many times per image; at most num."""
     target: str = "label"
     """The class whose score is explained: label, the same for all models, or pred, each model's own."""
-    score: str = "logit"
-    """logit, logprob, or margin (the logit less the mean of all)."""
     method: str = "gradient"
     """gradient, smoothgrad or integrated_gradients, for all measures but training and embeddings."""
     seed: int = 0
     """Of random maps, noise and untrained models."""
+
+    def __post_init__(self) -> None:
+        """Leave the check to the request itself, whose errors are one line where tyro's are a box."""
 
 
 def main(argv: list[str]) -> int:

@@ -9,39 +9,28 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx.attribution import METHODS, SCORES
-from cvx.data.splits import NUM_GALLERY, Split
-from cvx.maps.explanation import PIXELS, SPLITS
+from cvx.attribution.options import TARGETS, check_choices
+from cvx.data.splits import Split
+from cvx.maps.explanation import PIXELS
 from cvx.maps.image_set import ImageSet, images_of
+from cvx.maps.request import Request
 from cvx.models import Classifier
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 
 
 @dataclass(frozen=True, kw_only=True)
-class Options:
-    """What is asked of every model."""
+class Options(Request):
+    """What a comparison asks of every model."""
 
-    split: str = "samples"
-    """samples (the store's fixed test images; they need no dataset), test, val or train."""
-    samples: str = ""
-    """NAME or NAME:v3 of samples in the store, of any dataset; empty takes each model's own."""
-    num: int = NUM_GALLERY
-    """Images, from the front of the split, which is in a fixed, stratified order."""
     target: str = "label"
     """The class whose score is explained: label, the same for all models, or pred, each model's own."""
-    score: str = "logit"
-    """logit, logprob, or margin (the logit less the mean of all)."""
-    method: str = "gradient"
-    """gradient, smoothgrad or integrated_gradients."""
     seed: int = 0
     """Of random maps, noise and untrained models."""
 
     def __post_init__(self) -> None:
-        choices = {"split": SPLITS, "target": ("label", "pred"), "score": SCORES, "method": tuple(METHODS)}
-        for name, allowed in choices.items():
-            if getattr(self, name) not in allowed:
-                raise ValueError(f"unknown {name} {getattr(self, name)!r}; known: {', '.join(allowed)}")
+        super().__post_init__()
+        check_choices(self, {"target": TARGETS})
         if self.num < 1:
             raise ValueError(f"num must be 1 image or more, got {self.num}")
         if not 0 <= self.seed < 2**31:

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 from jaxtyping import Float32, UInt8
 
-from cvx.attribution import attribute_all, rescale, to_heatmap
+from cvx.attribution import attribute_all, options, rescale, to_heatmap
 from cvx.data.batches import to_inputs
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.maps.image_set import ImageSet, images_of
@@ -66,7 +66,7 @@ def draw_every_class(store: Store, reference: str, question: Question, device: t
 
 def _card(reference: str, card: Card, question: Question, images: ImageSet) -> dict[str, Any]:
     about = {"model": reference, "sha256": card.sha256, "dataset": card.dataset, "targets": "all"}
-    unit = labels.unit(question.score, question.method)
+    unit = options.unit(question.score, question.method)
     about |= {"images": images.dataset, "samples": images.name}
     return about | {"score": question.score, "reduction": question.reduction, "unit": unit, "classes": card.classes}
 
@@ -96,6 +96,6 @@ def _sheet(
                 limit=middle.limit,
             )
         )
-    unit = labels.unit(question.score, question.method)
-    title = [f"label {label}", f"{card.name}: the {labels.SCORE_WORDS[question.score]} of every class, on one scale"]
+    unit = options.unit(question.score, question.method)
+    title = [f"label {label}", f"{card.name}: the {options.SCORE_WORDS[question.score]} of every class, on one scale"]
     return panels.class_figure(rows, title=title, unit=unit, signed=question.reduction == "signed")

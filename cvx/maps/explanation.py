@@ -16,12 +16,6 @@ from cvx.metrics.classification import softmax
 from cvx.models import Classifier
 from cvx.store.checkpoint import Card
 
-TARGETS = ("pred", "label")
-"""What a target may be beside a class name: the class the model predicts, or the ground truth."""
-
-SPLITS = ("samples", "test", "val", "train")
-"""Whose images can be looked at: the store's fixed test images, or a part of the dataset itself."""
-
 
 @dataclass(frozen=True, eq=False)
 class Explanation:

@@ -6,10 +6,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cvx.attribution import rescale, to_heatmap
+from cvx.attribution.options import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.maps.class_summary import ClassSummary
 from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import labels, panels
-from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
+from cvx.plotting.labels import CLIP, percent
 
 ALIGNMENT = (
     "Exemplars are the first of the class in stored order, each map on its own scale, with the predicted"

@@ -10,19 +10,19 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float64, Int64
 
+from cvx.attribution.options import TARGETS, unit
 from cvx.data.splits import Split
 from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.maps import figures
 from cvx.maps.class_summary import ClassSummary, summarize_class
-from cvx.maps.explanation import TARGETS, Explanation, class_index, explain_images
+from cvx.maps.explanation import Explanation, class_index, explain_images
 from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Question
 from cvx.metrics.agreement import rounding_error
 from cvx.models import Classifier
 from cvx.names import file_stems
 from cvx.plotting import colors
-from cvx.plotting.labels import unit
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.store import slug

@@ -1,22 +1,6 @@
-"""Words and numbers as they stand in figures: scores, methods, units, percentages."""
+"""Write numbers as they stand in figures: percentages, and three significant digits."""
 
-SCORE_WORDS = {"logit": "logit", "logprob": "log-probability", "margin": "centered logit"}
-METHOD_WORDS = {
-    "gradient": "vanilla gradient",
-    "smoothgrad": "SmoothGrad",
-    "integrated_gradients": "Integrated Gradients",
-}
-REDUCTION_WORDS = {
-    "max": "largest magnitude over the channels",
-    "sum": "sum of the channels' magnitudes",
-    "signed": "sum over the channels",
-}
 CLIP = 0.99
-
-
-def unit(score: str, method: str) -> str:
-    """Name the unit of a map: Integrated Gradients multiply by the pixel's change, the others are slopes."""
-    return SCORE_WORDS[score] + ("" if method == "integrated_gradients" else " per unit pixel")
 
 
 def percent(share: float) -> str:

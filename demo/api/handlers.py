@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, cast
 import numpy as np
 
 from cvx.attribution import to_heatmap
+from cvx.attribution.options import unit
 from cvx.data.splits import NUM_GALLERY
 from cvx.maps.explanation import top_classes
 from cvx.plotting.colors import colorize, data_uri, gray_or_rgb, overlay
-from cvx.plotting.labels import unit
 from cvx.store import ModelEntry
 from demo.backend import map_rows
 from demo.backend.catalog import Catalog, QueryImage

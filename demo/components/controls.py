@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import gradio as gr
 
+from cvx.attribution import options
 from demo.serving.fair_queue import MAP_QUEUE
 
 if TYPE_CHECKING:
@@ -15,13 +16,10 @@ if TYPE_CHECKING:
 ASSETS = Path(__file__).parent
 MAX_ROWS, MAX_COLUMNS = 3, 4
 """Datasets and models that are ticked unasked."""
-SCORES = [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
-METHODS = [
-    ("Vanilla gradient", "gradient"),
-    ("SmoothGrad", "smoothgrad"),
-    ("Integrated Gradients", "integrated_gradients"),
-]
-REDUCTIONS = [("Largest magnitude", "max"), ("Sum of magnitudes", "sum"), ("Signed sum", "signed")]
+SCORES = [(words[0].upper() + words[1:], name) for name, words in options.SCORE_WORDS.items()]
+METHODS = [(words[0].upper() + words[1:], name) for name, words in options.METHOD_WORDS.items()]
+_REDUCTION_TITLES = {"max": "Largest magnitude", "sum": "Sum of magnitudes", "signed": "Signed sum"}
+REDUCTIONS = [(_REDUCTION_TITLES[name], name) for name in options.REDUCTIONS]
 QUIET: dict[str, Any] = {
     "api_visibility": "private",
     **MAP_QUEUE,

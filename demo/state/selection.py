@@ -5,15 +5,15 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 from urllib.parse import urlencode
 
-# The page is laid out before torch is imported, so the names of cvx.attribution are written here again; a test
-# compares them.
+from cvx.attribution.options import METHOD_NAMES, MODES, REDUCTIONS, SCORES
+
 CHOICES = {
     "source": ("samples", "upload"),
     "target": ("pred", "label", "class", "runner_up", "difference"),
-    "score": ("logit", "logprob", "margin"),
-    "method": ("gradient", "smoothgrad", "integrated_gradients"),
-    "reduction": ("max", "sum", "signed"),
-    "scale": ("shared", "each", "absolute"),
+    "score": SCORES,
+    "method": METHOD_NAMES,
+    "reduction": REDUCTIONS,
+    "scale": MODES,
 }
 WHICH = {"": "all samples", "wrong": "some wrong", "disagree": "disagree"}
 """Which samples a strip offers, in words."""

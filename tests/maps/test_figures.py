@@ -5,6 +5,7 @@ import pytest
 from pixels import holds
 from small_looks import maps, spot, view_of
 
+from cvx.attribution import options
 from cvx.maps import figures
 from cvx.maps.class_summary import summarize_class
 from cvx.plotting import labels
@@ -22,15 +23,15 @@ def test_only_a_true_zero_or_one_reads_as_such(share, text):
 def test_every_score_method_and_reduction_has_words():
     from cvx.attribution import METHODS, REDUCTIONS, SCORES
 
-    assert set(labels.SCORE_WORDS) == set(SCORES)
-    assert set(labels.METHOD_WORDS) == set(METHODS)
-    assert set(labels.REDUCTION_WORDS) == set(REDUCTIONS)
+    assert set(options.SCORE_WORDS) == set(SCORES)
+    assert set(options.METHOD_WORDS) == set(METHODS)
+    assert set(options.REDUCTION_WORDS) == set(REDUCTIONS)
 
 
 def test_a_slope_is_per_unit_pixel_and_a_share_of_the_score_is_not():
-    assert labels.unit("logit", "gradient") == "logit per unit pixel"
-    assert labels.unit("logprob", "smoothgrad") == "log-probability per unit pixel"
-    assert labels.unit("margin", "integrated_gradients") == "centered logit"
+    assert options.unit("logit", "gradient") == "logit per unit pixel"
+    assert options.unit("logprob", "smoothgrad") == "log-probability per unit pixel"
+    assert options.unit("margin", "integrated_gradients") == "centered logit"
 
 
 def test_a_title_names_label_prediction_probability_and_the_score_that_is_explained():

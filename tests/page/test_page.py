@@ -19,7 +19,7 @@ from cvx import attribution
 from demo.backend import map_rows
 from demo.backend.lru_cache import LRUCache
 from demo.backend.service import ModelService
-from demo.components import store_status
+from demo.components import controls, store_status
 from demo.components.class_cards import class_cards
 from demo.components.image_picker import image_picker
 from demo.jobs.starter_training import StarterJob
@@ -36,6 +36,9 @@ def test_the_page_offers_what_cvx_knows():
     assert CHOICES["score"] == tuple(attribution.SCORES)
     assert CHOICES["method"] == tuple(attribution.METHODS)
     assert CHOICES["reduction"] == tuple(attribution.REDUCTIONS)
+    assert controls.SCORES == [("Logit", "logit"), ("Log-probability", "logprob"), ("Centered logit", "margin")]
+    assert [title for title, _ in controls.METHODS] == ["Vanilla gradient", "SmoothGrad", "Integrated Gradients"]
+    assert [title for title, _ in controls.REDUCTIONS] == ["Largest magnitude", "Sum of magnitudes", "Signed sum"]
 
 
 names = st.text(max_size=12)

@@ -7,11 +7,12 @@ from jaxtyping import Int64, UInt8
 
 from cvx import comparison
 from cvx.attribution import rescale, to_heatmap
+from cvx.attribution.options import METHOD_WORDS, REDUCTION_WORDS, unit
 from cvx.maps.class_summary import ClassSummary, summarize_class
 from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import colors
 from cvx.plotting.colors import data_uri
-from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, number, percent, unit
+from cvx.plotting.labels import CLIP, number, percent
 from cvx.report.blocks import (
     Block,
     Heading,

@@ -5,9 +5,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 
 from cvx.attribution import rescale
+from cvx.attribution.options import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS
 from cvx.maps.class_summary import ClassSummary
 from cvx.plotting.colors import colorize, gray_or_rgb
-from cvx.plotting.labels import CLIP, METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent
+from cvx.plotting.labels import CLIP, percent
 from demo.backend.catalog import DatasetEntry
 from demo.backend.service import ModelService
 from demo.components.markup import color_bar, legend, notice, picture, text

@@ -9,10 +9,11 @@ import numpy as np
 from jaxtyping import Float32, UInt8
 
 from cvx.attribution import Scaled, rescale
+from cvx.attribution.options import REDUCTION_WORDS
 from cvx.metrics.classification import softmax
 from cvx.plotting import colors, labels
 from cvx.plotting.colors import data_uri
-from cvx.plotting.labels import CLIP, REDUCTION_WORDS
+from cvx.plotting.labels import CLIP
 from demo.backend.catalog import DatasetEntry
 from demo.backend.run_history import FilmFrames, RecordedRun, RunHistory
 from demo.components.markup import legend, notice, picture, text

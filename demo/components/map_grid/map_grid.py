@@ -6,10 +6,11 @@ from collections.abc import Sequence
 import numpy as np
 
 from cvx.attribution import to_heatmap
+from cvx.attribution.options import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.maps.explanation import Explanation, top_classes
 from cvx.plotting import labels
 from cvx.plotting.colors import colorize, gray_or_rgb, overlay
-from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, percent, unit
+from cvx.plotting.labels import percent
 from demo.backend.map_rows import Cell, MapRow, beside, largest, norm, runner_up
 from demo.components.markup import color_bar, legend, notice, picture, text
 from demo.state.selection import Choice

@@ -9,8 +9,8 @@ import secrets
 import numpy as np
 
 from cvx.attribution import to_heatmap
+from cvx.attribution.options import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.plotting import colors, panels
-from cvx.plotting.labels import METHOD_WORDS, REDUCTION_WORDS, SCORE_WORDS, unit
 from cvx.store.provenance import provenance
 from demo.backend.lru_cache import LRUCache
 from demo.backend.map_rows import Cell, MapRow, beside, largest, norm
