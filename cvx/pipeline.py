@@ -62,7 +62,7 @@ def page_of(folder: Path) -> bytes:
     """Draw a finished run's own page, for W&B."""
     from cvx.report import run_page
 
-    return run_page(Store(folder.parent.parent), runs.Run(folder), dataclasses.asdict(TrainConfig()))
+    return run_page(Store(runs.Run(folder).store_root), runs.Run(folder), dataclasses.asdict(TrainConfig()))
 
 
 def finished(config: TrainConfig, place: RunOptions) -> dict[str, Any] | None:
@@ -85,7 +85,7 @@ def _resumable(config: TrainConfig, place: RunOptions) -> RunOptions:
             unfinished = run.summary is None and run.config["key"] == config.key and _is_its_data(run, config, place)
         except (ValueError, KeyError):
             continue
-        if unfinished and any((run.folder / "state").glob("state.*")):
+        if unfinished and any(run.state.glob("state.*")):
             return dataclasses.replace(place, resume=run.name)
     return place
 

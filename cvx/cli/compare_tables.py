@@ -39,7 +39,7 @@ class Tables:
         self._told.models += entries.values()
         self._told.question |= {**dataclasses.asdict(options), "num_often": often.num}
         about = f"-on-{file_stems([options.samples])[0]}" if options.samples else ""
-        self._folder = store.root / "compare" / (joint_name([name.replace(":", "@") for name in entries]) + about)
+        self._folder = store.comparisons_root / (joint_name([name.replace(":", "@") for name in entries]) + about)
         self._console = Console()
         self._findings: list[str] = []
         self._written: list[Path] = []

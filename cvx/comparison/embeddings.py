@@ -104,13 +104,13 @@ def run_of(store: Store, entry: ModelEntry) -> Run:
     """
     if entry.card is None:
         raise ValueError(entry.error)
-    folder = store.root / "runs" / entry.card.run
-    if not entry.card.run or not (folder / "config.json").is_file():
+    run = store.run(entry.card.run)
+    if not entry.card.run or not run.exists:
         raise ValueError(
             f"what {entry.reference} recorded while it trained is not in {store.root}: its run"
             f" {entry.card.run or '(none: it was imported)'} is not there"
         )
-    return Run(folder)
+    return run
 
 
 def judged(frame: Mapping[str, np.ndarray], layout: str) -> dict[str, float]:
@@ -124,7 +124,7 @@ def final_frame(store: Store, entry: ModelEntry) -> Path:
     Raises:
         ValueError: If the model is damaged, its run is not in the store or did not end.
     """
-    path = run_of(store, entry).folder / "embeddings" / "test.npz"
+    path = run_of(store, entry).final_embeddings
     if not path.is_file():
         raise ValueError(f"the run of {entry.reference} has no embeddings of the test images: it did not end")
     return path

@@ -41,7 +41,7 @@ def save_cached(store: Store, kind: str, facts: Mapping[str, Any], arrays: Mappi
 
 def _path(store: Store, kind: str, facts: Mapping[str, Any]) -> Path:
     told = json.dumps({"version": VERSION, **facts}, sort_keys=True)
-    return store.root / "measures" / kind / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
+    return store.measures_root / kind / f"{hashlib.sha256(told.encode()).hexdigest()[:20]}.npz"
 
 
 def cache_key(asked: ResolvedModel, options: Options) -> dict[str, Any]:

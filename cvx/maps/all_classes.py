@@ -45,9 +45,7 @@ def draw_every_class(store: Store, reference: str, question: Question, device: t
     split, classifier = images.split, images.fit(classifier)
     words = ((question.score, "logit"), (images.name.replace(":", "-"), ""), (question.reduction, "max"))
     told = [value for value, usual in words if value != usual]
-    final = (
-        store.root / "attributions" / slug(images.dataset) / "-".join([f"{entry.name}@v{entry.version}", "all", *told])
-    )
+    final = store.attributions_root / slug(images.dataset) / "-".join([f"{entry.name}@v{entry.version}", "all", *told])
     pairs = []
     with whole_folder(final.parent) as folder:
         for i, image in enumerate(np.asarray(split.images)):

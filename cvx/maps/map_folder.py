@@ -98,7 +98,7 @@ def _answer(
         images.check_labels(card)
     question = replace(question, samples=images.name)  # `NAME` means the newest today, `NAME:vK` always the same
     classifier.to(here.device)
-    final = store.root / "attributions" / slug(images.dataset) / folder_name(entry, question)
+    final = store.attributions_root / slug(images.dataset) / folder_name(entry, question)
 
     def ask(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
         pixels, labels = images.split.images[rows], images.split.labels[rows]

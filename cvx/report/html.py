@@ -14,6 +14,7 @@ from cvx.plotting.labels import percent
 from cvx.report.blocks import Text
 from cvx.report.fill import Filled
 from cvx.report.snapshot import DatasetResults, StoreSnapshot
+from cvx.store.layout import StoreLayout
 from cvx.store.store import NAME
 
 HERE = Path(__file__).parent / "templates"
@@ -40,7 +41,7 @@ def page_path(root: Path, name: str) -> Path:
     """
     if not NAME.fullmatch(name):
         raise ValueError(f"a report's name has letters, digits, `_ . -` only, got {name!r}")
-    return root / "reports" / f"{name}.html"
+    return StoreLayout(root).reports_root / f"{name}.html"
 
 
 def render(study: StoreSnapshot, filled: Sequence[Filled], title: str = "") -> str:

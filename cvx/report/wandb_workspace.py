@@ -23,6 +23,7 @@ from cvx.report.wandb_panels import (
     of_comparisons,
 )
 from cvx.report.wandb_project import Trained, trained_of, with_runs
+from cvx.store.layout import StoreLayout
 from cvx.tracking import account
 
 WIDTH = 24
@@ -49,7 +50,7 @@ def save(root: Path, filled: Sequence[Filled], project: str, name: str = "report
     where, trained = _project(project)
     filled = [with_runs(one, trained) for one in filled]
     datasets = list(dict.fromkeys(one.dataset for one in trained))
-    kept = root / "reports" / f"{name}.json"
+    kept = StoreLayout(root).reports_root / f"{name}.json"
     known = _known(kept, where)
     title = title or TITLE
     with account.as_oserror("W&B did not take the report", also=()):

@@ -15,7 +15,12 @@ import numpy as np
 from jaxtyping import Float, Int64
 
 from cvx.files import json_text, read_json, whole_file, write_json
+from cvx.store.layout import StoreLayout
 
+CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
+"""Files of a run's folder: what was asked for, a row for each recorded step, the final numbers."""
+FINAL = "test"
+"""The frame of embeddings that is of the test images, drawn with the best weights."""
 MAX_FRAMES = 60
 """Frames of the film, and of the embeddings, that one run keeps at most."""
 
@@ -73,7 +78,7 @@ class RunWriter:
     def create(cls, folder: Path, config: Mapping[str, Any], sinks: Sequence[Sink] = ()) -> "RunWriter":
         """Start a new run's folder with its config."""
         folder.mkdir(parents=True, exist_ok=False)
-        write_json(folder / "config.json", dict(config))
+        write_json(folder / CONFIG, dict(config))
         return cls(folder, sinks)
 
     @classmethod
@@ -82,7 +87,7 @@ class RunWriter:
         writer = cls(folder, sinks)
         writer._started -= elapsed_s
         rows = [row for row in read_rows(folder) if row["step"] <= step]
-        with whole_file(folder / "metrics.jsonl") as temporary:
+        with whole_file(folder / METRICS) as temporary:
             temporary.write_text("".join(_line(row) for row in rows), encoding="utf-8")
         for sink in writer.sinks:
             sink.start(folder)
@@ -95,7 +100,7 @@ class RunWriter:
     def log(self, step: int, epoch: float, metrics: Mapping[str, float]) -> dict[str, float]:
         """Append one row and return it."""
         row = {"step": step, "epoch": round(epoch, 4), "time": round(self.elapsed_s(), 3), **metrics}
-        with (self.folder / "metrics.jsonl").open("a", encoding="utf-8") as stream:
+        with (self.folder / METRICS).open("a", encoding="utf-8") as stream:
             stream.write(_line(row))
         for sink in self.sinks:
             sink.log(row)
@@ -128,7 +133,7 @@ class RunWriter:
 
     def finish(self, summary: Mapping[str, Any]) -> None:
         """Write the final numbers; a run with a summary is done."""
-        write_json(self.folder / "summary.json", dict(summary))
+        write_json(self.folder / SUMMARY, dict(summary))
         for sink in self.sinks:
             sink.finish(summary)
 
@@ -146,7 +151,7 @@ class RowReader:
     """Reads a run's metrics as they grow: each look gives the rows that are new."""
 
     def __init__(self, folder: Path):
-        self._path = folder / "metrics.jsonl"
+        self._path = folder / METRICS
         self._place = self._num_read = 0
 
     def read(self, final: bool) -> list[dict[str, float]]:
@@ -197,15 +202,44 @@ class Run:
         return self.folder.name
 
     @property
+    def store_root(self) -> Path:
+        """Return the root of the store that the run lies in."""
+        return self.folder.parent.parent
+
+    @property
+    def metrics_path(self) -> Path:
+        """Return where the rows of metrics lie."""
+        return self.folder / METRICS
+
+    @property
+    def state(self) -> Path:
+        """Return the folder of the state from which a stopped run goes on; a run that is done has none."""
+        return self.folder / "state"
+
+    @property
+    def final_embeddings(self) -> Path:
+        """Return where the final logits of the stored test samples and their projections lie."""
+        return self.folder / "embeddings" / f"{FINAL}.npz"
+
+    @property
+    def exists(self) -> bool:
+        """Tell whether there is such a run: its config is the first that is written."""
+        return (self.folder / CONFIG).is_file()
+
+    @property
+    def done(self) -> bool:
+        """Tell whether the run ended and wrote its final numbers."""
+        return (self.folder / SUMMARY).is_file()
+
+    @property
     def config(self) -> dict[str, Any]:
         """Return `config.json`: config, place, key, git commit, versions."""
-        return read_json(self.folder / "config.json")
+        return read_json(self.folder / CONFIG)
 
     @property
     def summary(self) -> dict[str, Any] | None:
         """Return the final numbers, or None while the run is not done."""
-        path = self.folder / "summary.json"
-        return read_json(path) if path.is_file() else None
+        return read_json(self.folder / SUMMARY) if self.done else None
 
     def rows(self) -> list[dict[str, float]]:
         """Return the rows of metrics in the order they were recorded."""
@@ -219,7 +253,5 @@ class Run:
 
 def list_runs(root: Path) -> list[Run]:
     """List the runs of a store, oldest first."""
-    folder = root / "runs"
-    return (
-        [Run(path) for path in sorted(folder.iterdir()) if (path / "config.json").is_file()] if folder.is_dir() else []
-    )
+    folder = StoreLayout(root).runs_root
+    return [run for path in sorted(folder.iterdir()) if (run := Run(path)).exists] if folder.is_dir() else []

@@ -14,6 +14,8 @@ from cvx.models import Classifier
 from cvx.names import slug
 from cvx.store import checkpoint
 from cvx.store.checkpoint import Card
+from cvx.store.layout import StoreLayout
+from cvx.store.runs import Run
 from cvx.store.samples import Samples, copy_samples, read_samples, write_samples
 
 _VERSION = re.compile(r"v(\d+)")
@@ -56,11 +58,12 @@ class ModelEntry:
         return checkpoint.load(self.folder)
 
 
-class Store:
+class Store(StoreLayout):
     """A folder of models, samples and runs; read afresh at every call."""
 
-    def __init__(self, root: Path | str):
-        self.root = Path(root)
+    def run(self, name: str) -> Run:
+        """Return the run of a name, whether or not it is here."""
+        return Run(self.runs_root / name)
 
     # models
 
@@ -79,7 +82,7 @@ class Store:
 
     def versions(self, name: str) -> list[ModelEntry]:
         """List the versions of one model, oldest first."""
-        folder = self.root / "models" / name
+        folder = self.models_root / name
         aliases = self._aliases(folder)
         return [_entry(name, number, folder / f"v{number}", aliases) for number in _numbers(folder)]
 
@@ -131,7 +134,7 @@ class Store:
         name = self.name_for(card.name, card.source)
         if not NAME.fullmatch(name):
             raise ValueError(f"a model's name has letters, digits, `_ . -` only, got {name!r}")
-        folder = self.root / "models" / name
+        folder = self.models_root / name
         with whole_folder(folder) as temporary:
             full = write(temporary, dataclasses.replace(card, name=name))
             with self._lock(folder):
@@ -185,7 +188,7 @@ class Store:
         return {alias: version for alias, version in pairs.items() if (folder / f"v{version}").is_dir()}
 
     def _names(self) -> list[str]:
-        folder = self.root / "models"
+        folder = self.models_root
         return (
             sorted(p.name for p in folder.iterdir() if p.is_dir() and NAME.fullmatch(p.name)) if folder.is_dir() else []
         )
@@ -202,7 +205,7 @@ class Store:
 
     def add_samples(self, splits: Splits) -> Samples:
         """Store the dataset's fixed test images, at its own size, once per fingerprint."""
-        folder = self.root / "samples" / slug(splits.name)
+        folder = self.samples_root / slug(splits.name)
         with self._lock(folder):
             if (known := self._samples_version(folder, splits.samples_fingerprint)) is None:
                 known = max(_numbers(folder), default=-1) + 1
@@ -218,7 +221,7 @@ class Store:
             ValueError: If they are damaged.
         """
         given = read_samples(source)
-        folder = self.root / "samples" / slug(given.dataset)
+        folder = self.samples_root / slug(given.dataset)
         with self._lock(folder):
             if (known := self._samples_version(folder, given.fingerprint)) is None:
                 known = max(_numbers(folder), default=-1) + 1
@@ -233,7 +236,7 @@ class Store:
         Raises:
             ValueError: If there are none; the message lists the datasets that have some.
         """
-        folder = self.root / "samples" / slug(dataset)
+        folder = self.samples_root / slug(dataset)
         version = self._samples_version(folder, fingerprint)
         if version is None:
             raise ValueError(self._no_samples(dataset, fingerprint))
@@ -245,7 +248,7 @@ class Store:
         Raises:
             ValueError: If there are none; the message lists the datasets that have some.
         """
-        if card.source and self._samples_version(self.root / "samples" / slug(card.dataset), card.samples) is None:
+        if card.source and self._samples_version(self.samples_root / slug(card.dataset), card.samples) is None:
             same = (one for name in self.sample_sets() if (one := self.find_samples(name)).source == card.source)
             if (found := next(same, None)) is not None:
                 return found
@@ -259,7 +262,7 @@ class Store:
         """
         match = re.fullmatch(r"(.*?)(?::v(\d{1,9}))?", reference, re.DOTALL)
         assert match is not None
-        folder = self.root / "samples" / slug(match[1])
+        folder = self.samples_root / slug(match[1])
         known = _numbers(folder)
         version = int(match[2]) if match[2] else max(known, default=-1)
         if version not in known:
@@ -269,7 +272,7 @@ class Store:
 
     def sample_sets(self) -> list[str]:
         """List all sets of samples as `NAME:vK`, the newest of each dataset first."""
-        folder = self.root / "samples"
+        folder = self.samples_root
         return [f"{name}:v{number}" for name in self.datasets() for number in reversed(_numbers(folder / name))]
 
     def _no_samples(self, dataset: str, fingerprint: str) -> str:
@@ -283,7 +286,7 @@ class Store:
 
     def datasets(self) -> list[str]:
         """List the slugs of the datasets that have samples."""
-        folder = self.root / "samples"
+        folder = self.samples_root
         return sorted(p.name for p in folder.iterdir() if _numbers(p)) if folder.is_dir() else []
 
     def _samples_version(self, folder: Path, fingerprint: str) -> int | None:

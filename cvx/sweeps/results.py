@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 
 from cvx.files import whole_file, write_json
+from cvx.store.layout import StoreLayout
 from cvx.store.runs import Run
 from cvx.sweeps import display, plots
 from cvx.sweeps.command import shown
@@ -62,7 +63,7 @@ def again(sweep: Sweep, plan: Plan, trial: Trial) -> str:
     line = [*argv(sweep, trial.values, plan.folder / "args" / "best.json"), *plan.flags]
     if not sweep.trains:
         return shlex.join(shown(line))
-    summary = Run(plan.artifacts / "runs" / trial.run).summary
+    summary = Run(StoreLayout(plan.artifacts).runs_root / trial.run).summary
     if not summary or "best" not in summary:
         line = [part for part in line if not part.startswith("--save=")] + ["--save=best_last"]
     line += [] if plan.artifacts == Path("artifacts").resolve() else [f"--artifacts={plan.artifacts}"]

@@ -9,6 +9,7 @@ from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import NoReturn, Protocol, runtime_checkable
 
+from cvx.store.layout import StoreLayout
 from cvx.sweeps.sweep_file import Sweep
 from cvx.sweeps.trial_process import Job
 from cvx.sweeps.trials import DONE, Ledger, Trial
@@ -61,7 +62,7 @@ class Plan:
     @property
     def folder(self) -> Path:
         """Return where the sweep's ledger, logs and plots lie."""
-        return self.artifacts / "sweeps" / self.name
+        return StoreLayout(self.artifacts).sweeps_root / self.name
 
 
 def limit(sweep: Sweep, count: int | None) -> int | None:

@@ -12,6 +12,7 @@ from pathlib import Path
 
 from cvx.processes import finding_cvx
 from cvx.store import runs
+from cvx.store.layout import StoreLayout
 from cvx.sweeps.sweep_file import Sweep, argv
 from cvx.sweeps.trials import Trial
 
@@ -75,18 +76,18 @@ class Job:
         return self._process is None
 
     def _can_resume(self) -> bool:
-        state = self._before.folder / "state"
+        state = self._before.state
         return bool(self.trial.resumes) and self.sweep.trains and any(state.glob("state.*"))
 
     @property
     def _before(self) -> runs.Run:
-        return runs.Run(self.artifacts / "runs" / self.trial.resumes)
+        return runs.Run(StoreLayout(self.artifacts).runs_root / self.trial.resumes)
 
     def run(self) -> runs.Run | None:
         """Return the run that the trial records, or None while there is none."""
         if self._resumes:
             return self._before
-        found = [path for path in (self.artifacts / "runs").glob(f"*-{self.trial.id}") if path.is_dir()]
+        found = [path for path in StoreLayout(self.artifacts).runs_root.glob(f"*-{self.trial.id}") if path.is_dir()]
         if not found and self.adopted and self.trial.resumes:
             return self._before
         return runs.Run(found[0]) if found else None
@@ -103,7 +104,7 @@ class Job:
         if run is None or self.sweep.metric is None:
             return False
         try:
-            size = (run.folder / "metrics.jsonl").stat().st_size
+            size = run.metrics_path.stat().st_size
         except OSError:
             return False
         if size == self._size:
@@ -169,7 +170,7 @@ class Job:
         """Drop the saved state of a trial that was stopped early: it will not go on."""
         run = self.run()
         if run is not None:
-            shutil.rmtree(run.folder / "state", ignore_errors=True)
+            shutil.rmtree(run.state, ignore_errors=True)
 
 
 def _lock(descriptor: int) -> None:

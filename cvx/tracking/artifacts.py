@@ -78,7 +78,7 @@ def artifact_of(store: Store, entry: ModelEntry) -> str:
     if entry.card is None:
         return ""
     known = entry.card.origin
-    if not known and entry.card.run and (link := read_link(store.root / "runs" / entry.card.run)):
+    if not known and entry.card.run and (link := read_link(store.run(entry.card.run).folder)):
         known = link.artifacts.get(entry.card.role, "")
     return known if VERSION.fullmatch(known) else ""
 

@@ -82,7 +82,7 @@ def _final(
     folder: Path, run: Any, link: RunLink, summary: Mapping[str, Any], patience: Timeouts
 ) -> list[Callable[[], None]]:
     """List what is done when a run has finished: models and records are sent, then the best of all runs is marked."""
-    store, roles = Store(folder.parent.parent), _roles(summary)
+    store, roles = Store(Run(folder).store_root), _roles(summary)
     models = [functools.partial(artifacts.log_model, run, link, role, store, summary[role], patience) for role in roles]
     records = functools.partial(artifacts.log_records, run, link, folder, patience)
     return [*models, records, functools.partial(_settle_best, link, roles, patience)]

@@ -154,7 +154,7 @@ def _known(store: Store, artifact: Any, kind: str) -> str:
             return str(store.samples(facts["dataset"], facts["fingerprint"]).folder.relative_to(store.root))
         except (ValueError, KeyError):
             return ""
-    folder = store.root / "runs" / str(facts.get("run", ""))
+    folder = store.run(str(facts.get("run", ""))).folder
     recorded = artifact.manifest.entries.get("metrics.jsonl")
     same = recorded is not None and _md5(folder / "metrics.jsonl") == recorded.digest
     return folder.name if same and (folder / "summary.json").is_file() else ""
@@ -204,17 +204,17 @@ def _take_records(store: Store, folder: Path, artifact: Any) -> Pulled:
     if not NAME.fullmatch(name):
         raise ValueError(f"the artifact is of a run called {name!r}, which is no name of a run")
     read_json(folder / "config.json")
-    there = store.root / "runs" / name
+    there = store.run(name).folder
     if there.exists():
         same = read_json(there / "config.json") == read_json(folder / "config.json")
         name = name if same else f"{name}-{artifact.entity}-{artifact.project}"
-        if same or (store.root / "runs" / name).exists():
+        if same or store.run(name).folder.exists():
             return Pulled(artifact.qualified_name, RECORDS, "known", name)
     logged_by = artifact.logged_by()
     link = RunLink(artifact.entity, artifact.project, logged_by.id if logged_by else name, complete=True)
     write_json(folder / FILE, {**dataclasses.asdict(link), "pulled": artifact.qualified_name})
-    (store.root / "runs").mkdir(parents=True, exist_ok=True)
-    folder.rename(store.root / "runs" / name)
+    store.runs_root.mkdir(parents=True, exist_ok=True)
+    folder.rename(store.run(name).folder)
     return Pulled(artifact.qualified_name, RECORDS, "new", name)
 
 

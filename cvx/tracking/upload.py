@@ -27,8 +27,6 @@ FILM, TABLE, CONFUSION, PER_CLASS, CALIBRATION, PAGE = (
     "report",
 )
 """Keys of media, beside those of the rows: the report and the workspace name them too."""
-FINAL = "test"
-"""The frame of embeddings that is of the test images, drawn with the best weights."""
 NUM_CONFUSED = 100
 """Classes up to which the confusion matrix is an interactive chart too; a table of W&B's holds 10,000 rows."""
 
@@ -55,7 +53,7 @@ class Upload:
         self._first = first_step
         self._has_final = has_final
         self._scratch = scratch
-        self._store = Store(folder.parent.parent)
+        self._store = Store(Run(folder).store_root)
         content = Run(folder).config
         self._dataset, self._fingerprint = str(content["config"]["dataset"]), str(content.get("samples", ""))
         self._started = datetime.fromisoformat(content["created"]).timestamp()
@@ -118,7 +116,7 @@ class Upload:
 
     def _final(self) -> dict[str, Any]:
         """Draw what the test images were taken for, with the best weights."""
-        path = self.folder / "embeddings" / f"{FINAL}.npz"
+        path = Run(self.folder).final_embeddings
         if not path.is_file() or (samples := self.samples()) is None:
             return {}
         arrays = read_frame(path)

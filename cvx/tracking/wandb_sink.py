@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from cvx.store.runs import Sink
+from cvx.store.runs import Run, Sink
 from cvx.tracking.account import PATIENT, Target, Timeouts, one_line, reason_not_online, target
 from cvx.tracking.finish import Page
 from cvx.tracking.publish import AtWork, Published, Say, send, tell
@@ -156,7 +156,7 @@ def publish_command(folder: Path | None) -> str:
 
 def publish_all(folder: Path) -> str:
     """Return the command that sends all runs beside one."""
-    root = folder.parent.parent
+    root = Run(folder).store_root
     return "python -m cvx publish" + ("" if str(root) == "artifacts" else f" --artifacts={root}")
 
 

@@ -121,11 +121,9 @@ def open_session(config: TrainConfig, place: RunOptions, here: Ranks, sinks: Seq
     film = splits.samples.head(NUM_FILM)
     if here.is_main:
         stored = store.add_samples(splits)
-        if not place.resume or "samples" in runs.Run(store.root / "runs" / place.resume).config:
+        if not place.resume or "samples" in store.run(place.resume).config:
             film = stored.split.head(NUM_FILM)  # an older run's film goes on at the size that it began with
-    folder = (
-        store.root / "runs" / (place.resume or runs.new_run_name(collection(config.dataset, config.model), place.name))
-    )
+    folder = store.runs_root / (place.resume or runs.new_run_name(collection(config.dataset, config.model), place.name))
     with _open_writer(folder, config, place, learner, splits, here, sinks) as (writer, numbers):
         total = config.epochs * batches.steps_per_epoch
         with training_bar(f"{config.dataset} {config.model}", total, learner.step, here.is_main) as bar:
@@ -195,11 +193,11 @@ def stored_config(store: Store, run: str, given: TrainConfig) -> TrainConfig:
     Raises:
         ValueError: If there is no such run, it is done, or flags ask for something else than it was started with.
     """
-    folder = store.root / "runs" / run
-    if Path(run).name != run or not (folder / "config.json").is_file():
+    folder = store.run(run).folder
+    if Path(run).name != run or not store.run(run).exists:
         unfinished = [one.name for one in runs.list_runs(store.root) if one.summary is None]
         raise ValueError(f"no run {run!r} in {store.root}; unfinished runs: {', '.join(unfinished) or 'none'}")
-    if (folder / "summary.json").is_file():
+    if store.run(run).done:
         raise ValueError(f"run {run} is done; start another with other flags")
     config = TrainConfig(**runs.Run(folder).config["config"])
     if given not in (config, TrainConfig()):

@@ -12,7 +12,6 @@ from cvx.models.predict import logits_of
 from cvx.store import Store
 from cvx.store.checkpoint import Card
 from cvx.store.npz import read_frame
-from cvx.store.runs import Run
 from cvx.store.store import Samples
 
 KIND = "predictions"
@@ -39,8 +38,8 @@ def _recorded(store: Store, card: Card, samples: Samples) -> Float[np.ndarray, "
 
     Runs embed the logits of their best weights, in float32, as the demo would compute them.
     """
-    run = Run(store.root / "runs" / card.run)
-    path = run.folder / "embeddings" / "test.npz"
+    run = store.run(card.run)
+    path = run.final_embeddings
     if samples.fingerprint != card.samples and (not card.source or samples.source != card.source):
         return None
     if not card.run or card.role != "best" or not path.is_file():

@@ -244,7 +244,7 @@ def _read_film(run: RecordedRun, reduction: str) -> FilmFrames:
 
 
 def _read_points(run: RecordedRun) -> EmbeddingPoints:
-    path = run.stored.folder / "embeddings" / "test.npz"
+    path = run.stored.final_embeddings
     if not path.is_file():
         raise ValueError(f"{run.name} has no test logits yet: they are embedded when a run ends")
     stored = read_frame(path, ("ids", "labels", "logits", *METHODS))

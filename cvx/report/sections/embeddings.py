@@ -21,7 +21,7 @@ def embeddings(study: StoreSnapshot) -> list[Block]:
         first: dict[str, np.ndarray] = {}
         for name, past in _embedded(part):
             try:
-                arrays = read_frame(past.run.folder / "embeddings" / "test.npz", ("ids", "labels", "logits", *METHODS))
+                arrays = read_frame(past.run.final_embeddings, ("ids", "labels", "logits", *METHODS))
                 first = first or arrays
                 found += _planes(name, past, _aligned(arrays, first))
             except (ValueError, OSError) as error:
@@ -36,7 +36,7 @@ def embeddings(study: StoreSnapshot) -> list[Block]:
 
 
 def _embedded(part: DatasetResults) -> list[tuple[str, RunRecord]]:
-    return [(name, past) for name, past in part.judged() if (past.run.folder / "embeddings" / "test.npz").is_file()]
+    return [(name, past) for name, past in part.judged() if past.run.final_embeddings.is_file()]
 
 
 def _aligned(arrays: dict[str, np.ndarray], first: dict[str, np.ndarray]) -> dict[str, np.ndarray]:

@@ -71,7 +71,7 @@ def _calibrations(study: StoreSnapshot, part: DatasetResults) -> list[Block]:
     figures: list[Figure] = []
     problems: list[Block] = []
     for name, past in part.judged():
-        path = past.run.folder / "embeddings" / "test.npz"
+        path = past.run.final_embeddings
         if not path.is_file():
             continue
         try:

@@ -15,7 +15,7 @@ MAX_TRIALS = 12
 def sweeps(study: StoreSnapshot) -> list[Block]:
     """Show what the sweeps in the store found."""
     blocks: list[Block] = []
-    for file in sorted((study.store.root / "sweeps").glob("*/result.json")):
+    for file in sorted(study.store.sweeps_root.glob("*/result.json")):
         try:
             content = read_json(file)
             blocks += _sweep(content, file.parent)

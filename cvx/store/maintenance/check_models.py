@@ -25,7 +25,7 @@ _VERSION = re.compile(r"v\d+")
 
 def models(store: Store) -> Iterator[Finding]:
     """Check every version of every model, and the aliases."""
-    root = store.root / "models"
+    root = store.models_root
     yield from unexpected_files(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
     for folder in entries(root):
         if folder.is_dir() and NAME.fullmatch(folder.name):
@@ -81,7 +81,7 @@ def _aliases(store: Store, folder: Path) -> Iterator[Finding]:
 
 def samples(store: Store) -> Iterator[Finding]:
     """Check every version of every dataset's samples."""
-    root = store.root / "samples"
+    root = store.samples_root
     yield from unexpected_files(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
     for folder in entries(root):
         yield from unexpected_files(

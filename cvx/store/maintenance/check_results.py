@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 from cvx.files import read_json
+from cvx.store.layout import StoreLayout
 from cvx.store.maintenance.check_outputs import drawn
 from cvx.store.maintenance.finding import (
     PRUNE,
@@ -25,7 +26,7 @@ _ANEW = "delete it; it is computed anew when asked for"
 
 def measures(root: Path) -> Iterator[Finding]:
     """Check every kept result of `compare`."""
-    for folder in entries(root / "measures"):
+    for folder in entries(StoreLayout(root).measures_root):
         yield from unexpected_files(folder, lambda path: path.suffix == ".npz", root)
         for path in entries(folder):
             if path.suffix == ".npz" and not is_temporary(path):
@@ -46,7 +47,7 @@ def facts_of(path: Path) -> dict[str, object]:
 
 def sweeps(root: Path) -> Iterator[Finding]:
     """Check every sweep's ledger."""
-    for folder in entries(root / "sweeps"):
+    for folder in entries(StoreLayout(root).sweeps_root):
         yield from unexpected_files(folder, lambda path: path.name in _SWEEP or path.suffix == ".png", root)
         lost = "restore it from a copy, or start the sweep anew under another --name; its runs stay"
         for path in (folder / "sweep.json", folder / "result.json"):

@@ -32,7 +32,7 @@ _RESTORE = "restore it from a copy; without it delete the run's folder"
 
 def runs(store: Store) -> Iterator[Finding]:
     """Check every run's folder."""
-    root = store.root / "runs"
+    root = store.runs_root
     yield from unexpected_files(root, lambda path: path.is_dir() and bool(NAME.fullmatch(path.name)), store.root)
     for folder in entries(root):
         if folder.is_dir() and NAME.fullmatch(folder.name):
@@ -94,8 +94,8 @@ def _optional(path: Path, advice: str) -> Iterator[Finding]:
 
 def _ended(store: Store, run: Run) -> Iterator[Finding]:
     yield from check_read(run.folder / "summary.json", lambda: _check_summary(run), _RESTORE)
-    if entries(run.folder / "state"):
-        yield note(run.folder / "state", "is no longer needed: the run is done", "`python -m cvx prune` clears it")
+    if entries(run.state):
+        yield note(run.state, "is no longer needed: the run is done", "`python -m cvx prune` clears it")
     yield from _models(store, run)
 
 

@@ -12,6 +12,7 @@ from pathlib import Path
 from filelock import FileLock, Timeout
 
 from cvx.store import Store
+from cvx.store.layout import StoreLayout
 from cvx.store.maintenance.check_results import facts_of
 from cvx.store.maintenance.finding import beneath, entries, is_empty_run, is_held, is_idle, is_temporary
 from cvx.store.runs import list_runs
@@ -80,14 +81,14 @@ def _leftovers(root: Path) -> Iterator[Item]:
             if is_temporary(path) and not path.is_symlink() and is_idle(path):
                 yield Item(path, why, _size(path))
         names[:] = sorted(name for name in names if not is_temporary(Path(name)))
-    for folder in entries(root / "runs"):
+    for folder in entries(StoreLayout(root).runs_root):
         if not folder.is_symlink() and is_empty_run(folder) and is_idle(folder):
             yield Item(folder, "a run that was killed before it recorded anything", 0)
     for run in list_runs(root):
-        if (run.folder / "summary.json").is_file() and not is_held(run.folder / ".lock"):
-            for path in entries(run.folder / "state"):
+        if run.done and not is_held(run.folder / ".lock"):
+            for path in entries(run.state):
                 yield Item(path, "the state of a run that is done", _size(path), run.folder / ".lock")
-    for folder in entries(root / "sweeps"):
+    for folder in entries(StoreLayout(root).sweeps_root):
         for path in entries(folder / "owners"):
             if not is_held(path) and is_idle(path):
                 yield Item(path, "the lock of a process that is gone", _size(path))
@@ -95,7 +96,7 @@ def _leftovers(root: Path) -> Iterator[Item]:
 
 def _results(store: Store, keep: Keep) -> Iterator[Item]:
     here = {entry.card.sha256 for entry in store.models() if entry.card}
-    for folder in entries(store.root / "measures"):
+    for folder in entries(store.measures_root):
         for path in entries(folder):
             if path.suffix == ".npz" and path.is_file() and not is_temporary(path):
                 why = _why(path, here)
