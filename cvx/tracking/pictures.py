@@ -12,6 +12,7 @@ from cvx.data.transforms import fit_image
 from cvx.metrics.classification import CalibrationBin, softmax
 from cvx.plotting.colors import INK, MUTED, class_colors, colorize, enlarge, gray_or_rgb, png_bytes
 from cvx.plotting.fonts import letters
+from cvx.plotting.labels import CLIP
 from cvx.plotting.panels import shorten
 
 TILE = 64
@@ -19,7 +20,6 @@ TILE = 64
 SIDE = 512
 NUM_NAMES = 20
 """Classes whose names fit beside a plot."""
-CLIP = 0.99
 
 
 def film_tiles(
