@@ -1,4 +1,4 @@
-"""What decides a run's result (`TrainConfig`) and where it happens (`Place`): flags and preset files become one."""
+"""Flags and preset files: what decides a run's result (`TrainConfig`), where and how it happens (`RunOptions`)."""
 
 import contextlib
 import dataclasses
@@ -153,11 +153,11 @@ class RunOptions:
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class _Flags:
     result: TrainConfig
-    place: RunOptions
+    run: RunOptions
 
 
 def parse(argv: Sequence[str], prog: str = f"{PROGRAM} train") -> tuple[TrainConfig, RunOptions]:
-    """Turn flags and the preset files they name into a config and a place.
+    """Turn flags and the preset files they name into a config and the options of a run.
 
     A preset becomes flags in front of those given, so a flag wins wherever it stands; of two presets the later wins.
 
@@ -175,7 +175,7 @@ def parse(argv: Sequence[str], prog: str = f"{PROGRAM} train") -> tuple[TrainCon
         config=_TYRO,
         use_underscores=True,
     )
-    return parsed.result, parsed.place
+    return parsed.result, parsed.run
 
 
 _TYRO = (tyro.conf.OmitArgPrefixes, tyro.conf.FlagConversionOff)

@@ -54,7 +54,7 @@ class Ranks:
         return values or []
 
     @contextlib.contextmanager
-    def as_one(self) -> Iterator[None]:
+    def raise_on_all_ranks(self) -> Iterator[None]:
         """Fail on every rank if the block fails on any: who waited for a rank that gave up would wait forever.
 
         Raises:
@@ -95,7 +95,7 @@ def pick_device(name: str) -> torch.device:
 
 
 @contextlib.contextmanager
-def ranks(device: str = "auto") -> Iterator[Ranks]:
+def open_ranks(device: str = "auto") -> Iterator[Ranks]:
     """Join the job that torchrun started, or be its only process."""
     chosen = pick_device(device)
     if "RANK" not in os.environ or "WORLD_SIZE" not in os.environ:

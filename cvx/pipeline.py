@@ -27,7 +27,7 @@ class PresetOutcome:
 def run_preset(
     file: Path,
     flags: list[str],
-    place: RunOptions,
+    options: RunOptions,
     then: Callable[[str], object] | None = None,
     once: Once | None = None,
 ) -> PresetOutcome:
@@ -41,8 +41,8 @@ def run_preset(
     """
     try:
         config = parse([f"--config={file}", *flags])[0]
-        known = finished(config, place)
-        summary = known or _train(config, _resumable(config, place), once or Once())
+        known = finished(config, options)
+        summary = known or _train(config, _resumable(config, options), once or Once())
         if then is not None and "best" in summary:
             then(summary["best"])
     except InterruptedTraining as stop:
@@ -53,9 +53,9 @@ def run_preset(
     return PresetOutcome(file.stem, "already done" if known else "trained", summary)
 
 
-def _train(config: TrainConfig, place: RunOptions, once: Once) -> dict[str, Any]:
-    with wandb_sinks(place.wandb, place.project, page_of, once) as sinks:
-        return train(config, place, sinks)
+def _train(config: TrainConfig, options: RunOptions, once: Once) -> dict[str, Any]:
+    with wandb_sinks(options.wandb, options.project, page_of, once) as sinks:
+        return train(config, options, sinks)
 
 
 def page_of(folder: Path) -> bytes:
@@ -65,38 +65,38 @@ def page_of(folder: Path) -> bytes:
     return run_page(Store(runs.Run(folder).store_root), runs.Run(folder), dataclasses.asdict(TrainConfig()))
 
 
-def finished(config: TrainConfig, place: RunOptions) -> dict[str, Any] | None:
+def finished(config: TrainConfig, options: RunOptions) -> dict[str, Any] | None:
     """Return the summary of a finished run of exactly this config and data whose model is still stored, or None."""
-    for run in reversed(runs.list_runs(place.artifacts)):
+    for run in reversed(runs.list_runs(options.artifacts)):
         try:
             summary = run.summary
-            if summary and summary["key"] == config.key and _is_its_data(run, config, place):
-                Store(place.artifacts).resolve(summary["best"])
+            if summary and summary["key"] == config.key and _is_its_data(run, config, options):
+                Store(options.artifacts).resolve(summary["best"])
                 return summary
         except (ValueError, KeyError):
             continue
     return None
 
 
-def _resumable(config: TrainConfig, place: RunOptions) -> RunOptions:
+def _resumable(config: TrainConfig, options: RunOptions) -> RunOptions:
     """Continue an unfinished run of exactly this config where there is one with a saved state."""
-    for run in reversed(runs.list_runs(place.artifacts)):
+    for run in reversed(runs.list_runs(options.artifacts)):
         try:
-            unfinished = run.summary is None and run.config["key"] == config.key and _is_its_data(run, config, place)
+            unfinished = run.summary is None and run.config["key"] == config.key and _is_its_data(run, config, options)
         except (ValueError, KeyError):
             continue
         if unfinished and any(run.state.glob("state.*")):
-            return dataclasses.replace(place, resume=run.name)
-    return place
+            return dataclasses.replace(options, resume=run.name)
+    return options
 
 
-def _is_its_data(run: runs.Run, config: TrainConfig, place: RunOptions) -> bool:
+def _is_its_data(run: runs.Run, config: TrainConfig, options: RunOptions) -> bool:
     """Tell whether a folder holds what a run was trained on: one path may lead to others. What has a name is itself."""
     known = run.config.get("source")
     if not known or not config.dataset.startswith("folder:"):
         return True
     try:
-        return bool(data.load(config.dataset, place.data, config.image_size, config.val_fraction).source == known)
+        return bool(data.load(config.dataset, options.data, config.image_size, config.val_fraction).source == known)
     except (ValueError, OSError):  # it is not here any more: what was trained on it is
         return True
 

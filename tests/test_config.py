@@ -113,11 +113,11 @@ def test_the_key_is_the_same_for_the_same_config_and_differs_for_every_field():
     assert TrainConfig().key == base.key
 
 
-def test_place_is_no_part_of_the_key(tmp_path):
+def test_run_options_are_no_part_of_the_key(tmp_path):
     a, _ = parse(["--artifacts=a"])
-    b, place = parse([f"--artifacts={tmp_path}", "--tags", "x", "y", "--notes=why"])
+    b, options = parse([f"--artifacts={tmp_path}", "--tags", "x", "y", "--notes=why"])
     assert a.key == b.key
-    assert (place.artifacts, place.tags, place.notes) == (tmp_path, ("x", "y"), "why")
+    assert (options.artifacts, options.tags, options.notes) == (tmp_path, ("x", "y"), "why")
 
 
 def test_the_environment_sets_the_default_folders(monkeypatch):

@@ -14,7 +14,7 @@ import pytest
 import torch
 from explained_store import add, splits_of
 
-from cvx.distributed import Ranks, pick_device, ranks
+from cvx.distributed import Ranks, open_ranks, pick_device
 from cvx.store import Store
 
 ONE = [sys.executable]
@@ -31,12 +31,12 @@ def run(command, code=0):
 
 
 def test_one_process_is_rank_0_of_1():
-    with ranks("cpu") as here:
-        assert here == Ranks(0, 1, torch.device("cpu")) and here.is_main
-        assert here.any(True) and not here.any(False)
-        assert float(here.mean(torch.tensor(3.0))) == 3.0
-        assert here.gather("own") == ["own"]
-        with pytest.raises(OSError, match="disk"), here.as_one():
+    with open_ranks("cpu") as ranks:
+        assert ranks == Ranks(0, 1, torch.device("cpu")) and ranks.is_main
+        assert ranks.any(True) and not ranks.any(False)
+        assert float(ranks.mean(torch.tensor(3.0))) == 3.0
+        assert ranks.gather("own") == ["own"]
+        with pytest.raises(OSError, match="disk"), ranks.raise_on_all_ranks():
             raise OSError("no disk")
 
 
@@ -93,17 +93,17 @@ def test_what_fails_on_one_rank_fails_on_all_and_what_they_found_reaches_the_fir
     script = tmp_path / "job.py"
     script.write_text(
         "import json, pathlib, sys\n"
-        "from cvx.distributed import ranks\n"
-        "with ranks('cpu') as here:\n"
-        "    found = here.gather(f'of {here.rank}')\n"
+        "from cvx.distributed import open_ranks\n"
+        "with open_ranks('cpu') as ranks:\n"
+        "    found = ranks.gather(f'of {ranks.rank}')\n"
         "    try:\n"
-        "        with here.as_one():\n"
-        "            if here.rank == 1:\n"
+        "        with ranks.raise_on_all_ranks():\n"
+        "            if ranks.rank == 1:\n"
         "                raise OSError(28, 'no room')\n"
         "        said = 'nothing'\n"
         "    except (ValueError, OSError) as error:\n"
         "        said = str(error)\n"
-        "    pathlib.Path(sys.argv[1], f'{here.rank}.json').write_text(json.dumps([found, said]))\n"
+        "    pathlib.Path(sys.argv[1], f'{ranks.rank}.json').write_text(json.dumps([found, said]))\n"
     )
     run([*TWO, str(script), str(tmp_path)])
     first, second = (json.loads((tmp_path / f"{rank}.json").read_text()) for rank in range(2))

@@ -52,17 +52,17 @@ def main(argv: list[str]) -> int:
 
 def _maps(flags: AttributeFlags) -> int:
     """Draw the maps of one target per image."""
-    from cvx.distributed import ranks
+    from cvx.distributed import open_ranks
     from cvx.maps.map_folder import explain, side_by_side
     from cvx.store import Store
     from cvx.tracking import log_command
 
     store, question = Store(flags.root), flags.question()
     with log_command("attribute", flags.wandb, flags.project, store) as findings:
-        with ranks(flags.device) as here:
+        with open_ranks(flags.device) as ranks:
 
             def draw(references: Sequence[str]) -> list["MapFolder"]:
-                return explain(store, references, question, data_root=flags.data_root, here=here, show_progress=True)
+                return explain(store, references, question, data_root=flags.data_root, ranks=ranks, show_progress=True)
 
             answers, failures = _each(store, flags, draw)
         for warning in (warning for answer in answers for warning in answer.warnings):
@@ -70,27 +70,27 @@ def _maps(flags: AttributeFlags) -> int:
         if answers:
             _print(answers, side_by_side(answers), flags.artifacts)
         _gather(findings, store, answers)
-    return _ended(failures, here)
+    return _ended(failures, ranks)
 
 
 def _sheets(flags: AttributeFlags) -> int:
     """Draw all classes of a few images: little work, so the first rank does it alone."""
-    from cvx.distributed import ranks
+    from cvx.distributed import open_ranks
     from cvx.maps.all_classes import draw_every_class
     from cvx.store import Store
 
     if flags.wandb == "on":
         raise ValueError("targets=all stays in the store: W&B gets no sheets; leave --wandb=on out")
     store, question = Store(flags.root), flags.question()
-    with ranks(flags.device) as here:
+    with open_ranks(flags.device) as ranks:
 
         def draw(references: Sequence[str]) -> list[tuple[Path, int]]:
-            return [draw_every_class(store, reference, question, here.device) for reference in references]
+            return [draw_every_class(store, reference, question, ranks.device) for reference in references]
 
-        drawn, failures = _each(store, flags, draw) if here.is_main else ([], [])
+        drawn, failures = _each(store, flags, draw) if ranks.is_main else ([], [])
     for folder, num in drawn:
         print(f"maps of every class:  {folder}  ({num} images)")
-    return _ended(failures, here)
+    return _ended(failures, ranks)
 
 
 def _each(
@@ -111,8 +111,8 @@ def _each(
     return drawn, failures
 
 
-def _ended(failures: Sequence[str], here: "Ranks") -> int:
-    for failure in failures if here.is_main else ():
+def _ended(failures: Sequence[str], ranks: "Ranks") -> int:
+    for failure in failures if ranks.is_main else ():
         print(f"failed: {failure}", file=sys.stderr)
     return 1 if failures else 0
 

@@ -37,16 +37,16 @@ TOLERANCE = 1e-3
 def main(argv: list[str]) -> int:
     """Print the numbers beside the recorded ones; exit code 1 if they differ on the same data."""
     flags = cvx.cli.parse(EvaluateFlags, argv, "evaluate")
-    from cvx.distributed import ranks
+    from cvx.distributed import open_ranks
     from cvx.store import Store
     from cvx.tracking import log_command
 
     store = Store(flags.root)
-    with log_command("evaluate", flags.wandb, flags.project, store) as findings, ranks(flags.device) as here:
-        return _evaluate(flags, store, findings, here)
+    with log_command("evaluate", flags.wandb, flags.project, store) as findings, open_ranks(flags.device) as ranks:
+        return _evaluate(flags, store, findings, ranks)
 
 
-def _evaluate(flags: EvaluateFlags, store: "Store", findings: "Findings", here: "Ranks") -> int:
+def _evaluate(flags: EvaluateFlags, store: "Store", findings: "Findings", ranks: "Ranks") -> int:
     """Score the split with all ranks; the first alone prints and judges."""
     from cvx.metrics import classification
     from cvx.models.predict import logits_of
@@ -54,9 +54,9 @@ def _evaluate(flags: EvaluateFlags, store: "Store", findings: "Findings", here: 
     entry = store.resolve(flags.model)
     classifier, card = entry.load()
     split, splits = _named(flags, store, card) if flags.samples else _own(flags, entry.reference, card)
-    classifier = classifier.to(here.device).of(*split.images.shape[2:])
-    logits = logits_of(classifier, split, device=here.device, rank=here.rank, world=here.world)
-    if not here.is_main:
+    classifier = classifier.to(ranks.device).of(*split.images.shape[2:])
+    logits = logits_of(classifier, split, device=ranks.device, rank=ranks.rank, world=ranks.world)
+    if not ranks.is_main:
         return 0
     same = splits is not None and _is_its_data(flags, entry.reference, card, splits)
     part = "samples" if splits is None else flags.split

@@ -32,31 +32,31 @@ def main(argv: list[str]) -> int:
     from cvx import config, pipeline
     from cvx.tracking import Once
 
-    _, place = config.parse(flags, prog=f"{PROGRAM} pipeline FILE")
-    if place.resume:
+    _, options = config.parse(flags, prog=f"{PROGRAM} pipeline FILE")
+    if options.resume:
         raise ValueError("a pipeline finds by itself which runs to continue: leave --resume out, or give it to `train`")
-    then = _attribute(place)
+    then = _attribute(options)
     once = Once()
-    outcomes = [pipeline.run_preset(file, flags, place, then, once) for file in files]
+    outcomes = [pipeline.run_preset(file, flags, options, then, once) for file in files]
     print_outcomes(outcomes)
     failed = [one for one in outcomes if one.status == "failed"]
     for one in failed:
         print(f"failed: {one.label}: {one.error}", file=sys.stderr)
     if len(failed) < len(outcomes):
-        _report(place)
+        _report(options)
     return 1 if failed else 0
 
 
-def _report(place: "RunOptions") -> None:
+def _report(options: "RunOptions") -> None:
     from cvx.cli import report
 
-    report.main([f"--artifacts={place.artifacts}", f"--device={place.device}"])
+    report.main([f"--artifacts={options.artifacts}", f"--device={options.device}"])
 
 
-def _attribute(place: "RunOptions") -> Callable[[str], object]:
+def _attribute(options: "RunOptions") -> Callable[[str], object]:
     from cvx.cli import attribute
 
-    flags = [f"--{name}={getattr(place, name)}" for name in ("artifacts", "wandb", "project", "device")]
+    flags = [f"--{name}={getattr(options, name)}" for name in ("artifacts", "wandb", "project", "device")]
     return lambda reference: attribute.main([reference, *flags])
 
 

@@ -39,34 +39,36 @@ def main(argv: list[str]) -> int:
     if flags.seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {flags.seeds}")
     roots = [f"--{name}={getattr(flags, name)}" for name in ("artifacts", "data") if getattr(flags, name)]
-    _, place = config.parse([*roots, "--wandb=off"])
+    _, options = config.parse([*roots, "--wandb=off"])
     todo = [(name, seed) for seed in range(flags.seeds) for name in PRESETS]
-    if flags.if_empty and Store(place.artifacts).models():
-        todo = left(place.artifacts)
+    if flags.if_empty and Store(options.artifacts).models():
+        todo = left(options.artifacts)
         if not todo:
             return 0
         print("an earlier training of the starter models was interrupted; this goes on with it", file=sys.stderr)
-    place.artifacts.mkdir(parents=True, exist_ok=True)
+    options.artifacts.mkdir(parents=True, exist_ok=True)
     try:
-        with FileLock(place.artifacts / f"{LEFT}.lock", timeout=0):
-            return _train(todo, place)
+        with FileLock(options.artifacts / f"{LEFT}.lock", timeout=0):
+            return _train(todo, options)
     except Timeout:
-        print(f"another process is training the starter models into {place.artifacts}", file=sys.stderr)
+        print(f"another process is training the starter models into {options.artifacts}", file=sys.stderr)
         return 0 if flags.if_empty else 1
 
 
-def _train(todo: Sequence[tuple[str, int]], place: "RunOptions") -> int:
+def _train(todo: Sequence[tuple[str, int]], options: "RunOptions") -> int:
     """Train model after model; what is left stands in a file all the while, for the call after an interrupted one."""
     from cvx import pipeline
     from cvx.files import write_json
 
     files = dict(zip(PRESETS, presets(), strict=True))
-    print(f"training the starter models into {place.artifacts} (a few minutes; done ones are skipped)", file=sys.stderr)
+    print(
+        f"training the starter models into {options.artifacts} (a few minutes; done ones are skipped)", file=sys.stderr
+    )
     outcomes = []
     for i, (name, seed) in enumerate(todo):
-        write_json(place.artifacts / LEFT, {"left": todo[i:]})
-        outcomes.append(pipeline.run_preset(files[name], [f"--seed={seed}"], place))
-    (place.artifacts / LEFT).unlink(missing_ok=True)
+        write_json(options.artifacts / LEFT, {"left": todo[i:]})
+        outcomes.append(pipeline.run_preset(files[name], [f"--seed={seed}"], options))
+    (options.artifacts / LEFT).unlink(missing_ok=True)
     print_spread(outcomes)
     return 1 if any(one.status == "failed" for one in outcomes) else 0
 

@@ -5,15 +5,15 @@ def main(argv: list[str]) -> int:
     """Parse flags and presets, train, and print what came out and where it lies."""
     from cvx import config
 
-    given, place = config.parse(argv)
+    given, options = config.parse(argv)
     from cvx.pipeline import page_of
     from cvx.tracking import wandb_sinks
     from cvx.training.loop import train
 
-    with wandb_sinks(place.wandb, place.project, page_of) as sinks:
-        summary = train(given, place, sinks)
+    with wandb_sinks(options.wandb, options.project, page_of) as sinks:
+        summary = train(given, options, sinks)
     if summary:
-        print_summary(summary, place.artifacts)
+        print_summary(summary, options.artifacts)
     return 0
 
 

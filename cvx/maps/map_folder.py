@@ -54,7 +54,7 @@ def explain(
     question: Question | None = None,
     *,
     data_root: Path | None = None,
-    here: Ranks | None = None,
+    ranks: Ranks | None = None,
     show_progress: bool = False,
 ) -> list[MapFolder]:
     """Draw the maps of each model into `attributions/<dataset>/<model>/`, the dataset being that of the images.
@@ -67,7 +67,7 @@ def explain(
     Args:
         question: Its `samples` are what all models are asked about; without them each gets its own.
         data_root: Where datasets are found; the split `samples` needs none.
-        here: This process among those that share the work, and its device; None is the only one, on the CPU.
+        ranks: This process among those that share the work, and its device; None is the only one, on the CPU.
             Classes are dealt to the ranks in turn, so that each is looked at in the batches that one process
             would take. Rank 0 alone writes.
 
@@ -85,19 +85,21 @@ def explain(
             raise ValueError(entry.error)
         if question.targets not in TARGETS:
             class_index(entry.card, question.targets)
-    answers = [_answer(store, entry, question, data_root, here or Ranks(), show_progress) for entry in entries.values()]
+    answers = [
+        _answer(store, entry, question, data_root, ranks or Ranks(), show_progress) for entry in entries.values()
+    ]
     return [answer for answer in answers if answer is not None]
 
 
 def _answer(
-    store: Store, entry: ModelEntry, question: Question, data_root: Path | None, here: Ranks, show_progress: bool
+    store: Store, entry: ModelEntry, question: Question, data_root: Path | None, ranks: Ranks, show_progress: bool
 ) -> MapFolder | None:
     classifier, card = entry.load()
     images = images_of(store, card, question.split, question.samples, question.num, data_root)
     if question.targets == "label":
         images.check_labels(card)
     question = replace(question, samples=images.name)  # `NAME` means the newest today, `NAME:vK` always the same
-    classifier.to(here.device)
+    classifier.to(ranks.device)
     final = store.attributions_root / slug(images.dataset) / folder_name(entry, question)
 
     def ask(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
@@ -105,11 +107,11 @@ def _answer(
         asked = (question.targets, labels, images.classes, question.score, question.method, question.precision)
         return _sheet(explain_images(entry.reference, classifier, card, pixels, *asked), label, rows, question, images)
 
-    where: AbstractContextManager[Path | None] = whole_folder(final.parent) if here.is_main else nullcontext()
+    where: AbstractContextManager[Path | None] = whole_folder(final.parent) if ranks.is_main else nullcontext()
     with where as folder:
         atlas = _Atlas(folder)
-        _fill(atlas, ask, here, _turns(images.split, here, entry.reference, show_progress))
-        with here.as_one():
+        _fill(atlas, ask, ranks, _turns(images.split, ranks, entry.reference, show_progress))
+        with ranks.raise_on_all_ranks():
             if folder is None:
                 return None
             num_figures = atlas.save_maps()
@@ -123,15 +125,15 @@ def _answer(
 def _fill(
     atlas: "_Atlas",
     ask: "Callable[[int, Int64[np.ndarray, 'n']], _Sheet]",
-    here: Ranks,
+    ranks: Ranks,
     turns: Iterator[tuple[int, Int64[np.ndarray, "n"]] | None],
 ) -> None:
     """Draw the classes, one for each rank at a time, and let the atlas keep what all ranks drew."""
     for own in turns:
-        with here.as_one():
+        with ranks.raise_on_all_ranks():
             sheet = ask(*own) if own is not None else None
-        sheets = here.gather(sheet)
-        with here.as_one():
+        sheets = ranks.gather(sheet)
+        with ranks.raise_on_all_ranks():
             atlas.keep(sheets)
 
 
@@ -159,7 +161,7 @@ def _typical(values: Float64[np.ndarray, "n"], name: str = "cosine") -> str:
 
 
 def _turns(
-    split: Split, here: Ranks, title: str, show_progress: bool
+    split: Split, ranks: Ranks, title: str, show_progress: bool
 ) -> Iterator[tuple[int, Int64[np.ndarray, "n"]] | None]:
     """Go through the classes that have images, one for each rank at a time; give this rank's class and its rows.
 
@@ -171,10 +173,10 @@ def _turns(
     labels = np.asarray(split.labels)
     present = np.unique(labels).tolist()
     console = Console(stderr=True)
-    hidden = not (show_progress and here.is_main and console.is_terminal)
-    starts = range(0, len(present), here.world)
+    hidden = not (show_progress and ranks.is_main and console.is_terminal)
+    starts = range(0, len(present), ranks.world)
     for start in track(starts, title, console=console, transient=True, disable=hidden):
-        own = present[start + here.rank : start + here.rank + 1]
+        own = present[start + ranks.rank : start + ranks.rank + 1]
         yield (own[0], np.flatnonzero(labels == own[0]).astype(np.int64)) if own else None
 
 

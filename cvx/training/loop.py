@@ -16,7 +16,7 @@ from cvx.comparison.map_convergence import frame_numbers
 from cvx.config import RunOptions, TrainConfig
 from cvx.data.batches import to_inputs
 from cvx.data.splits import NUM_GALLERY, Split
-from cvx.distributed import ranks
+from cvx.distributed import open_ranks
 from cvx.metrics import classification, embedding
 from cvx.models.predict import logits_of
 from cvx.store import provenance, runs
@@ -41,7 +41,7 @@ class DivergedError(ValueError):
     """The loss is no longer a number."""
 
 
-def train(config: TrainConfig, place: RunOptions, sinks: Sequence[Sink] = ()) -> dict[str, Any]:
+def train(config: TrainConfig, options: RunOptions, sinks: Sequence[Sink] = ()) -> dict[str, Any]:
     """Train one model from data to test; return the run's summary (empty on every rank but the first).
 
     Raises:
@@ -49,10 +49,10 @@ def train(config: TrainConfig, place: RunOptions, sinks: Sequence[Sink] = ()) ->
         DivergedError: If the loss is not finite; the last good state is kept.
         InterruptedTraining: If SIGINT or SIGTERM asked for a stop; the state is saved.
     """
-    with ranks(place.device) as here, open_session(config, place, here, sinks) as session:
+    with open_ranks(options.device) as ranks, open_session(config, options, ranks, sinks) as session:
         with stop_on_signals(session):
             run_epochs(session)
-        return finish(session) if here.is_main else {}
+        return finish(session) if ranks.is_main else {}
 
 
 def run_epochs(session: Session) -> None:
@@ -78,12 +78,12 @@ def run_epochs(session: Session) -> None:
 
 def record(session: Session, window: list[tuple[Tensor, Tensor]], seconds: float) -> None:
     """Record the steps since the last row; a loss that is not finite ends the run."""
-    learner, here = session.learner, session.here
-    losses, hits = (here.mean(torch.stack(values)) for values in zip(*window, strict=True))
+    learner, ranks = session.learner, session.ranks
+    losses, hits = (ranks.mean(torch.stack(values)) for values in zip(*window, strict=True))
     if not bool(torch.isfinite(losses).all()):
         bad = learner.step - len(window) + 1 + int((~torch.isfinite(losses)).nonzero()[0])
         raise DivergedError(_diverged(session, bad))
-    if here.is_main:
+    if ranks.is_main:
         row = {
             "train/loss": float(losses.mean()),
             "train/acc1": float(hits.mean()),
@@ -108,24 +108,24 @@ def evaluate_and_record(session: Session, epoch: int) -> None:
 
     Best is the highest accuracy; of equals, which are many where val is small, the one with the lower loss.
     """
-    model, writer, here = session.learner.judged, session.writer, session.here
+    model, writer, ranks = session.learner.eval_model, session.writer, session.ranks
     precision = session.learner.precision  # as steps compute; float32 takes longer, and has the last word in `finish`
     logits = logits_of(
-        model, session.splits.val, device=here.device, rank=here.rank, world=here.world, autocast_dtype=precision
+        model, session.splits.val, device=ranks.device, rank=ranks.rank, world=ranks.world, autocast_dtype=precision
     )
     numbers = classification.summarize(logits, session.splits.val.labels)
     if epoch and (numbers["acc1"], -numbers["loss"]) > (session.best_acc1, -session.best_loss):
         session.best_epoch, session.best_acc1, session.best_loss = epoch, numbers["acc1"], numbers["loss"]
-        if here.is_main:
+        if ranks.is_main:
             write_tensors(session.state / "best.safetensors", model.state_dict())
-    if not here.is_main:
+    if not ranks.is_main:
         return
     row = {f"val/{name}": value for name, value in numbers.items()}
     if epoch not in runs.frame_epochs(session.config.epochs):
         session.bar.row(writer.log(session.learner.step, epoch, row))
         return
     film = session.film
-    found, attribution = maps_of(model, film, here.device)
+    found, attribution = maps_of(model, film, ranks.device)
     row |= frame_numbers(runs.Run(writer.folder), epoch, attribution, film.masks)
     session.bar.row(writer.log(session.learner.step, epoch, row))
     writer.film(epoch, film.labels, found, attribution)
@@ -144,12 +144,12 @@ def maps_of(model: models.Classifier, film: Split, device: torch.device) -> tupl
 
 def finish(session: Session) -> dict[str, Any]:
     """Test the best-on-val weights once, project their logits, store the models and write the summary."""
-    learner, here, writer, splits = session.learner, session.here, session.writer, session.splits
-    last = {key: value.clone() for key, value in learner.judged.state_dict().items()}
-    best = learner.judged
+    learner, ranks, writer, splits = session.learner, session.ranks, session.writer, session.splits
+    last = {key: value.clone() for key, value in learner.eval_model.state_dict().items()}
+    best = learner.eval_model
     best.load_state_dict(load_file(session.state / "best.safetensors"))
-    val = classification.summarize(logits_of(best, splits.val, device=here.device), splits.val.labels)
-    logits = logits_of(best, splits.test, device=here.device)
+    val = classification.summarize(logits_of(best, splits.val, device=ranks.device), splits.val.labels)
+    logits = logits_of(best, splits.test, device=ranks.device)
     test = classification.summarize(logits, splits.test.labels)
     points, shown = splits.samples, logits[: len(splits.samples)]
     layouts = {method: embedding.project(shown, method) for method in embedding.METHODS}
@@ -183,15 +183,15 @@ def finish(session: Session) -> dict[str, Any]:
 
 def store_models(session: Session, numbers: dict[str, float], last: dict[str, Tensor]) -> dict[str, str]:
     """Put the best weights, and the last where they differ, into the store; return their references by role."""
-    if session.place.save == "none":
+    if session.options.save == "none":
         return {}
-    model = session.learner.judged
+    model = session.learner.eval_model
     best = session.store.add_model(model, card_of(session, "best", session.best_epoch, numbers))
     stored = {"best": best.reference}
-    if session.place.save == "best_last" and session.best_epoch < session.config.epochs:
+    if session.options.save == "best_last" and session.best_epoch < session.config.epochs:
         model.load_state_dict(last)
         val = session.splits.val
-        final = classification.summarize(logits_of(model, val, device=session.here.device), val.labels)
+        final = classification.summarize(logits_of(model, val, device=session.ranks.device), val.labels)
         final = {f"val/{name}": value for name, value in final.items()}
         card = card_of(session, "last", session.config.epochs, final)
         stored["last"] = session.store.add_model(model, card).reference
@@ -219,7 +219,7 @@ def card_of(session: Session, role: str, epoch: int, numbers: dict[str, float]) 
 
 def save(session: Session) -> None:
     """Save what a resume needs; between epochs and at recorded steps nothing else is in flight."""
-    if session.here.is_main:
+    if session.ranks.is_main:
         numbers = {
             "step": session.learner.step,
             "best_epoch": session.best_epoch,
@@ -233,7 +233,7 @@ def save(session: Session) -> None:
 def stop_if_asked(session: Session) -> None:
     """Save and stop if a signal came to any rank, unless the run is through anyway."""
     done = session.learner.step == session.config.epochs * session.batches.steps_per_epoch
-    if session.here.any(bool(session.stop_signal)) and not done:
+    if session.ranks.any(bool(session.stop_signal)) and not done:
         save(session)
-        session.here.barrier()
+        session.ranks.barrier()
         raise InterruptedTraining(session.run, session.learner.step, session.stop_signal)

@@ -31,8 +31,8 @@ class Session:
     """One run at work: what it reads, what it changes, where it writes."""
 
     config: TrainConfig
-    place: RunOptions
-    here: Ranks
+    options: RunOptions
+    ranks: Ranks
     splits: Splits
     film: Split
     """The first samples, at the dataset's own size: their maps are kept through training."""
@@ -88,12 +88,12 @@ def stop_on_signals(session: Session) -> Iterator[None]:
 
 
 @contextlib.contextmanager
-def open_session(config: TrainConfig, place: RunOptions, here: Ranks, sinks: Sequence[Sink]) -> Iterator[Session]:
+def open_session(config: TrainConfig, options: RunOptions, ranks: Ranks, sinks: Sequence[Sink]) -> Iterator[Session]:
     """Load the data, build the model, open or reopen the run's folder, and bring back a saved state."""
-    store = Store(place.artifacts)
-    if place.resume:
-        config = stored_config(store, place.resume, config)
-    splits = data.load(config.dataset, place.data, config.image_size, config.val_fraction)
+    store = Store(options.artifacts)
+    if options.resume:
+        config = stored_config(store, options.resume, config)
+    splits = data.load(config.dataset, options.data, config.image_size, config.val_fraction)
     torch.manual_seed(config.seed)
     classifier = models.build(
         config.model,
@@ -113,22 +113,24 @@ def open_session(config: TrainConfig, place: RunOptions, here: Ranks, sinks: Seq
         _augmentation(config, splits),
         splits.num_classes,
         seed=config.seed,
-        device=here.device,
-        rank=here.rank,
-        world=here.world,
+        device=ranks.device,
+        rank=ranks.rank,
+        world=ranks.world,
     )
-    learner = make_learner(config, classifier, here, batches.steps_per_epoch)
+    learner = make_learner(config, classifier, ranks, batches.steps_per_epoch)
     film = splits.samples.head(NUM_FILM)
-    if here.is_main:
+    if ranks.is_main:
         stored = store.add_samples(splits)
-        if not place.resume or "samples" in store.run(place.resume).config:
+        if not options.resume or "samples" in store.run(options.resume).config:
             film = stored.split.head(NUM_FILM)  # an older run's film goes on at the size that it began with
-    folder = store.runs_root / (place.resume or runs.new_run_name(collection(config.dataset, config.model), place.name))
-    with _open_writer(folder, config, place, learner, splits, here, sinks) as (writer, numbers):
+    folder = store.runs_root / (
+        options.resume or runs.new_run_name(collection(config.dataset, config.model), options.name)
+    )
+    with _open_writer(folder, config, options, learner, splits, ranks, sinks) as (writer, numbers):
         total = config.epochs * batches.steps_per_epoch
-        with training_bar(f"{config.dataset} {config.model}", total, learner.step, here.is_main) as bar:
+        with training_bar(f"{config.dataset} {config.model}", total, learner.step, ranks.is_main) as bar:
             best = {name: numbers[name] for name in ("best_epoch", "best_acc1", "best_loss") if name in numbers}
-            yield Session(config, place, here, splits, film, batches, learner, store, writer, bar, **best)
+            yield Session(config, options, ranks, splits, film, batches, learner, store, writer, bar, **best)
 
 
 def _augmentation(config: TrainConfig, splits: Splits) -> Augmentation:
@@ -145,10 +147,10 @@ def _augmentation(config: TrainConfig, splits: Splits) -> Augmentation:
 def _open_writer(
     folder: Path,
     config: TrainConfig,
-    place: RunOptions,
+    options: RunOptions,
     learner: Learner,
     splits: Splits,
-    here: Ranks,
+    ranks: Ranks,
     sinks: Sequence[Sink],
 ) -> Iterator[tuple[RunWriter, dict[str, Any]]]:
     """Create the run's folder or reopen it at its saved state; one process at a time owns a run."""
@@ -156,12 +158,12 @@ def _open_writer(
     if (folder / "state" / FILE).is_file():
         numbers = load_state(folder / "state" / FILE, learner.modules(), learner.optimizer)
         learner.resume_at(numbers["step"])
-    here.barrier()
-    if not here.is_main:
+    ranks.barrier()
+    if not ranks.is_main:
         yield RunWriter(folder), numbers
         return
-    if not place.resume:
-        RunWriter.create(folder, _content(config, place, learner, splits))
+    if not options.resume:
+        RunWriter.create(folder, _content(config, options, learner, splits))
     try:
         with FileLock(folder / ".lock", timeout=0):
             yield (
@@ -172,9 +174,9 @@ def _open_writer(
         raise ValueError(f"another process is training run {folder.name}; wait for it or stop it") from None
 
 
-def _content(config: TrainConfig, place: RunOptions, learner: Learner, splits: Splits) -> dict[str, Any]:
+def _content(config: TrainConfig, options: RunOptions, learner: Learner, splits: Splits) -> dict[str, Any]:
     where = {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(place).items()
+        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()
     }
     return {
         "config": dataclasses.asdict(config),

@@ -32,7 +32,7 @@ class Learner:
     _norm: Tensor | None = None
 
     @property
-    def judged(self) -> Classifier:
+    def eval_model(self) -> Classifier:
         """Return the weights that are evaluated, mapped and stored: the moving average where it is on."""
         return self.ema.module if self.ema else self.classifier
 
@@ -71,12 +71,12 @@ class Learner:
         return float(nn.utils.get_total_norm(grads))
 
 
-def make_learner(config: TrainConfig, classifier: Classifier, here: Ranks, steps_per_epoch: int) -> Learner:
+def make_learner(config: TrainConfig, classifier: Classifier, ranks: Ranks, steps_per_epoch: int) -> Learner:
     """Set a model up for training on this rank."""
     from timm.optim import create_optimizer_v2
     from timm.utils import ModelEmaV3
 
-    classifier.to(here.device)
+    classifier.to(ranks.device)
     if config.channels_last:
         classifier.to(memory_format=torch.channels_last)
     classifier.train()
@@ -87,14 +87,14 @@ def make_learner(config: TrainConfig, classifier: Classifier, here: Ranks, steps
             lr=config.lr,
             weight_decay=config.weight_decay,
             momentum=config.momentum,
-            **_fused(config.optimizer, here.device),
+            **_fused(config.optimizer, ranks.device),
         )
     except (ValueError, AssertionError, TypeError) as error:
         raise ValueError(_unknown_optimizer(config.optimizer, error)) from None
     schedule = _schedule(config, optimizer, steps_per_epoch)
     ema = ModelEmaV3(classifier, decay=config.ema, use_warmup=True) if config.ema else None
-    forward = _wrap(classifier, config, here)
-    precision = pick_precision(config.precision, classifier, here.device)
+    forward = _wrap(classifier, config, ranks)
+    precision = pick_precision(config.precision, classifier, ranks.device)
     return Learner(config, classifier, forward, ema, optimizer, schedule, precision)
 
 
@@ -142,10 +142,10 @@ def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_e
     return schedule
 
 
-def _wrap(classifier: Classifier, config: TrainConfig, here: Ranks) -> nn.Module:
+def _wrap(classifier: Classifier, config: TrainConfig, ranks: Ranks) -> nn.Module:
     forward: nn.Module = classifier
-    if here.world > 1:
-        if here.device.type == "cuda":
+    if ranks.world > 1:
+        if ranks.device.type == "cuda":
             forward = nn.SyncBatchNorm.convert_sync_batchnorm(forward)
         forward = nn.parallel.DistributedDataParallel(forward)
     return torch.compile(forward) if config.compile else forward  # type: ignore[return-value]

@@ -78,7 +78,7 @@ class Watch:
         """Pass a row on, and test if it is a look at val."""
         self._bar.row(row)
         if "val/acc1" in row:
-            model, test = self._session.learner.judged, self._session.splits.test
+            model, test = self._session.learner.eval_model, self._session.splits.test
             self.curve.append(_point(row["epoch"], self._clock, row["val/acc1"], model, test))
 
 

@@ -241,7 +241,7 @@ def _timm(name: str, steps: int) -> float:
 def _recording(name: str, session: Session) -> Iterator[Row]:
     """Time everything that is done once an epoch: evaluation, maps, the picture of the logits, the saved state."""
     session.bar = session.bar._bar
-    model, val = session.learner.judged, session.splits.val
+    model, val = session.learner.eval_model, session.splits.val
     film = session.splits.samples.head(NUM_FILM)
     with contextlib.redirect_stderr(io.StringIO()):
         whole = _seconds(lambda: (evaluate_and_record(session, 1), save(session)))

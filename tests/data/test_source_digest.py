@@ -175,14 +175,14 @@ def test_a_readers_own_digest_is_taken_as_it_is(tmp_path):
 def test_a_finished_run_on_a_folder_does_not_count_for_other_images_in_its_place(tmp_path):
     fill(tmp_path / "two")
     config = TrainConfig(dataset=f"folder:{tmp_path / 'two'}", model="test_resnet", val_fraction=0.25)
-    place = RunOptions(artifacts=tmp_path / "store", data=tmp_path / "data")
-    splits = data.load(config.dataset, place.data, val_fraction=0.25)
-    run = place.artifacts / "runs" / "a"
+    options = RunOptions(artifacts=tmp_path / "store", data=tmp_path / "data")
+    splits = data.load(config.dataset, options.data, val_fraction=0.25)
+    run = options.artifacts / "runs" / "a"
     RunWriter.create(run, {"config": dataclasses.asdict(config), "key": config.key, "source": splits.source})
-    store = Store(place.artifacts)
+    store = Store(options.artifacts)
     write_json(run / "summary.json", {"key": config.key, "best": add_model(store, splits, "test_resnet").reference})
-    assert pipeline.finished(config, place)
+    assert pipeline.finished(config, options)
     shutil.rmtree(tmp_path / "two")
-    assert pipeline.finished(config, place)  # the folder is gone, the model is not
+    assert pipeline.finished(config, options)  # the folder is gone, the model is not
     fill(tmp_path / "two", seed=1)
-    assert not pipeline.finished(config, place)
+    assert not pipeline.finished(config, options)

@@ -26,7 +26,7 @@ CONFIG = TrainConfig(dataset="digits", model="test_resnet", epochs=3, batch_size
 
 
 @pytest.fixture
-def place(tmp_path, data_root):
+def options(tmp_path, data_root):
     return RunOptions(artifacts=tmp_path / "store", data=data_root, device="cpu")
 
 
@@ -60,41 +60,41 @@ def by_frequency(split):
     return np.bincount(split.labels).argsort(kind="stable").tolist()
 
 
-def test_the_moving_average_is_what_is_judged_kept_tested_and_stored(place, splits):
+def test_the_moving_average_is_what_is_judged_kept_tested_and_stored(options, splits):
     config = TrainConfig(**{**vars(CONFIG), "ema": 0.9, "epochs": 1, "warmup_epochs": 0.0})
-    with open_session(config, place, Ranks(), ()) as session:
+    with open_session(config, options, Ranks(), ()) as session:
         say_always(session.learner.classifier, 3)
         say_always(session.learner.ema.module, 7)
         evaluate_and_record(session, 1)
         summary = finish(session)
-    (row,) = Run(place.artifacts / "runs" / summary["run"]).rows()
+    (row,) = Run(options.artifacts / "runs" / summary["run"]).rows()
     assert row["val/acc1"] == share(splits.val, 7) and row["val/loss"] == loss(row["val/acc1"], 1.0)
     assert summary["metrics"]["test/acc1"] == share(splits.test, 7)
-    assert said(Store(place.artifacts).resolve(summary["best"]).load()[0]) == 7
+    assert said(Store(options.artifacts).resolve(summary["best"]).load()[0]) == 7
 
 
-def test_the_weights_that_were_best_on_val_are_tested_and_stored_not_the_last(place, splits):
+def test_the_weights_that_were_best_on_val_are_tested_and_stored_not_the_last(options, splits):
     rare, *_, common = by_frequency(splits.val)
-    with open_session(CONFIG, place, Ranks(), ()) as session:
+    with open_session(CONFIG, options, Ranks(), ()) as session:
         for epoch, label in ((1, rare), (2, common), (3, rare)):
-            say_always(session.learner.judged, label)
+            say_always(session.learner.eval_model, label)
             evaluate_and_record(session, epoch)
         summary = finish(session)
     assert (splits.val.labels == rare).sum() < (splits.val.labels == common).sum(), "else nothing is best"
     assert summary["best_epoch"] == 2
     assert summary["metrics"]["val/acc1"] == share(splits.val, common)
     assert summary["metrics"]["test/acc1"] == share(splits.test, common)
-    store = Store(place.artifacts)
+    store = Store(options.artifacts)
     best, last = (store.resolve(summary[role]) for role in ("best", "last"))
     assert (said(best.load()[0]), said(last.load()[0])) == (common, rare)
     assert last.card.metrics["val/acc1"] == share(splits.val, rare)
 
 
 @pytest.mark.parametrize(("sureness", "best"), [((1, 2, 3), 1), ((2, 1, 3), 2), ((3, 2, 1), 3), ((2, 2, 2), 1)])
-def test_of_equal_accuracies_the_lower_loss_is_best_and_of_equal_losses_the_first(place, sureness, best):
-    with open_session(CONFIG, place, Ranks(), ()) as session:
+def test_of_equal_accuracies_the_lower_loss_is_best_and_of_equal_losses_the_first(options, sureness, best):
+    with open_session(CONFIG, options, Ranks(), ()) as session:
         for epoch, one in enumerate(sureness, start=1):  # right one time in ten: the surer, the higher the loss
-            say_always(session.learner.judged, 0, float(one))
+            say_always(session.learner.eval_model, 0, float(one))
             evaluate_and_record(session, epoch)
         assert session.best_epoch == best
         losses = [row["val/loss"] for row in session.writer.rows()]
@@ -102,11 +102,11 @@ def test_of_equal_accuracies_the_lower_loss_is_best_and_of_equal_losses_the_firs
     assert losses == [loss(accuracy, one) for one in sureness] and session.best_loss == min(losses)
 
 
-def test_a_higher_accuracy_is_better_however_high_its_loss(place, splits):
+def test_a_higher_accuracy_is_better_however_high_its_loss(options, splits):
     rare, *_, common = by_frequency(splits.val)
-    with open_session(CONFIG, place, Ranks(), ()) as session:
+    with open_session(CONFIG, options, Ranks(), ()) as session:
         for epoch, (label, sureness) in enumerate(((rare, 1.0), (common, 30.0), (rare, 1.0)), start=1):
-            say_always(session.learner.judged, label, sureness)
+            say_always(session.learner.eval_model, label, sureness)
             evaluate_and_record(session, epoch)
         assert session.best_epoch == 2
 
@@ -132,12 +132,12 @@ def share_of_mirrored(session):
     return len(others) / len(seen)
 
 
-def test_digits_are_cropped_and_never_mirrored(place):
-    with open_session(CONFIG, place, Ranks(), ()) as session:
+def test_digits_are_cropped_and_never_mirrored(options):
+    with open_session(CONFIG, options, Ranks(), ()) as session:
         assert session.config.augment and share_of_mirrored(session) == 0
 
 
-def test_images_whose_classes_survive_it_are_mirrored_half_of_the_time_unless_augmentation_is_off(place, tmp_path):
+def test_images_whose_classes_survive_it_are_mirrored_half_of_the_time_unless_augmentation_is_off(options, tmp_path):
     random = np.random.default_rng(0)
     for i in range(200):
         file = tmp_path / "noise" / f"{'ab'[i % 2]}" / f"{i}.png"
@@ -146,7 +146,7 @@ def test_images_whose_classes_survive_it_are_mirrored_half_of_the_time_unless_au
     mirrored = {}
     for augment in (True, False):
         changes = {"dataset": f"folder:{tmp_path / 'noise'}", "augment": augment, "batch_size": 10}
-        with open_session(TrainConfig(**{**vars(CONFIG), **changes}), place, Ranks(), ()) as session:
+        with open_session(TrainConfig(**{**vars(CONFIG), **changes}), options, Ranks(), ()) as session:
             mirrored[augment] = share_of_mirrored(session)
     assert 0.3 < mirrored[True] < 0.7 and mirrored[False] == 0
 
@@ -157,8 +157,8 @@ DROPPING = TrainConfig(
 )  # fmt: skip
 
 
-def test_the_rate_of_stochastic_depth_reaches_the_model_and_its_card(place):
-    with open_session(DROPPING, place, Ranks(), ()) as session:
+def test_the_rate_of_stochastic_depth_reaches_the_model_and_its_card(options):
+    with open_session(DROPPING, options, Ranks(), ()) as session:
         modules = session.learner.classifier.modules()
         assert max(one.drop_prob for one in modules if isinstance(one, DropPath)) == pytest.approx(0.5)
         assert session.learner.classifier.build_args["drop_path"] == 0.5
@@ -176,19 +176,19 @@ def test_the_random_state_goes_on_where_it_was_saved(tmp_path):
     assert torch.equal(torch.rand(5), expected)
 
 
-def test_a_resumed_run_drops_the_paths_that_it_would_have_dropped_without_the_stop(place):
+def test_a_resumed_run_drops_the_paths_that_it_would_have_dropped_without_the_stop(options):
     def weights(session):
         return torch.cat([weight.detach().flatten() for weight in session.learner.classifier.parameters()])
 
-    with open_session(DROPPING, place, Ranks(), ()) as session:
+    with open_session(DROPPING, options, Ranks(), ()) as session:
         run_epochs(session)
         expected = weights(session)
-    with open_session(DROPPING, place, Ranks(), ()) as session:
+    with open_session(DROPPING, options, Ranks(), ()) as session:
         session.stop_signal = signal.SIGTERM
         with pytest.raises(InterruptedTraining) as caught:
             run_epochs(session)
     assert caught.value.step == 1
-    again = RunOptions(**{**vars(place), "resume": caught.value.run})
+    again = RunOptions(**{**vars(options), "resume": caught.value.run})
     with open_session(TrainConfig(), again, Ranks(), ()) as session:
         run_epochs(session)
         assert torch.equal(weights(session), expected)

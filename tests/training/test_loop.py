@@ -26,7 +26,7 @@ QUICK = TrainConfig(
 
 
 @pytest.fixture
-def place(tmp_path, data_root):
+def options(tmp_path, data_root):
     return RunOptions(artifacts=tmp_path / "store", data=data_root, device="cpu")
 
 
@@ -72,13 +72,13 @@ def assert_same_records(a, b):
 @pytest.fixture(scope="module")
 def finished(tmp_path_factory, data_root):
     """One run of QUICK, trained once for the tests that only read it."""
-    place = RunOptions(artifacts=tmp_path_factory.mktemp("store"), data=data_root, device="cpu")
-    return train(QUICK, place), place
+    options = RunOptions(artifacts=tmp_path_factory.mktemp("store"), data=data_root, device="cpu")
+    return train(QUICK, options), options
 
 
 def test_a_run_ends_with_a_stored_model_that_scores_what_the_summary_says(finished, data_root):
-    summary, place = finished
-    classifier, card = Store(place.artifacts).resolve("digits-resnet10t").load()
+    summary, options = finished
+    classifier, card = Store(options.artifacts).resolve("digits-resnet10t").load()
     test = data.load("digits", data_root).test
     inputs = torch.tensor(test.images).permute(0, 3, 1, 2) / 255
     with torch.no_grad():
@@ -89,8 +89,8 @@ def test_a_run_ends_with_a_stored_model_that_scores_what_the_summary_says(finish
 
 
 def test_every_row_and_frame_that_readers_expect_is_there(finished):
-    summary, place = finished
-    run = Run(place.artifacts / "runs" / summary["run"])
+    summary, options = finished
+    run = Run(options.artifacts / "runs" / summary["run"])
     rows = run.rows()
     steps = [row["step"] for row in rows]
     assert steps == sorted(steps)
@@ -107,7 +107,7 @@ def test_every_row_and_frame_that_readers_expect_is_there(finished):
         assert {"ids", "labels", "logits", "pca", "tsne", "umap"} <= set(last.files)
         assert last["umap"].shape == (len(last["ids"]), 2) and np.isfinite(last["umap"]).all()
     assert {"silhouette", "knn", "trustworthiness"} == {key.split("/")[1] for key in summary["separability"]}
-    assert np.sum(summary["confusion"]) == len(data.load("digits", place.data).test)
+    assert np.sum(summary["confusion"]) == len(data.load("digits", options.data).test)
     assert len(summary["per_class_accuracy"]) == 10
 
 
@@ -115,8 +115,8 @@ def test_a_row_says_how_much_the_films_maps_are_those_of_the_frame_before(finish
     from scipy.stats import spearmanr
     from skimage.metrics import structural_similarity
 
-    summary, place = finished
-    run = Run(place.artifacts / "runs" / summary["run"])
+    summary, options = finished
+    run = Run(options.artifacts / "runs" / summary["run"])
     rows = [row for row in run.rows() if "val/acc1" in row]
     films = [
         np.abs(np.load(path)["attribution"]).max(axis=1).astype(np.float64) for path in run.frames("film").values()
@@ -132,12 +132,12 @@ def test_a_row_says_how_much_the_films_maps_are_those_of_the_frame_before(finish
 
 
 @pytest.mark.slow
-def test_where_masks_are_known_every_frame_says_how_much_lies_on_them(place):
+def test_where_masks_are_known_every_frame_says_how_much_lies_on_them(options):
     small = {"model": "vit_mini", "patch_size": 16, "epochs": 1, "batch_size": 1000, "warmup_epochs": 0.0}
-    summary = train(TrainConfig(dataset="shapes32", **small), dataclasses.replace(place, save="none"))
-    rows = [row for row in Run(place.artifacts / "runs" / summary["run"]).rows() if "val/acc1" in row]
-    masks = Store(place.artifacts).samples("shapes32").split.head(32).masks
-    for row, path in zip(rows, Run(place.artifacts / "runs" / summary["run"]).frames("film").values(), strict=True):
+    summary = train(TrainConfig(dataset="shapes32", **small), dataclasses.replace(options, save="none"))
+    rows = [row for row in Run(options.artifacts / "runs" / summary["run"]).rows() if "val/acc1" in row]
+    masks = Store(options.artifacts).samples("shapes32").split.head(32).masks
+    for row, path in zip(rows, Run(options.artifacts / "runs" / summary["run"]).frames("film").values(), strict=True):
         maps = np.abs(np.load(path)["attribution"]).max(axis=1)
         by_hand = [one[mask].sum() / one.sum() for one, mask in zip(maps, masks, strict=True)]
         strongest = [mask.ravel()[one.argmax()] for one, mask in zip(maps, masks, strict=True)]
@@ -147,44 +147,44 @@ def test_where_masks_are_known_every_frame_says_how_much_lies_on_them(place):
 
 
 def test_the_run_folder_says_by_what_it_was_made(finished):
-    summary, place = finished
-    content = json.loads((place.artifacts / "runs" / summary["run"] / "config.json").read_text())
+    summary, options = finished
+    content = json.loads((options.artifacts / "runs" / summary["run"] / "config.json").read_text())
     assert content["format"] == 1 and content["key"] == QUICK.key
     assert TrainConfig(**content["config"]) == QUICK
     assert {"torch", "timm", "python"} <= content["versions"].keys()
 
 
 def test_best_and_last_are_kept_and_nothing_else(finished):
-    summary, place = finished
-    entries = Store(place.artifacts).models()
+    summary, options = finished
+    entries = Store(options.artifacts).models()
     roles = [entry.card.role for entry in entries]
     assert roles == (["best"] if summary["best_epoch"] == 2 else ["best", "last"])
-    assert not list((place.artifacts / "runs" / summary["run"] / "state").iterdir())
+    assert not list((options.artifacts / "runs" / summary["run"] / "state").iterdir())
 
 
-def test_of_two_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_best(place):
+def test_of_two_epochs_with_the_same_accuracy_the_one_with_the_lower_loss_is_best(options):
     hardly = dataclasses.replace(QUICK, model="vit_mini", patch_size=4, optimizer="sgd", lr=1e-6, ema=0.0, mixup=0.0)
-    summary = train(hardly, dataclasses.replace(place, save="none"))
+    summary = train(hardly, dataclasses.replace(options, save="none"))
     rows = [
-        row for row in Run(place.artifacts / "runs" / summary["run"]).rows() if row.get("val/acc1") and row["epoch"]
+        row for row in Run(options.artifacts / "runs" / summary["run"]).rows() if row.get("val/acc1") and row["epoch"]
     ]
     assert len({row["val/acc1"] for row in rows}) == 1 and rows[1]["val/loss"] < rows[0]["val/loss"]
     assert summary["best_epoch"] == 2
 
 
 def test_the_film_shows_the_stored_samples(finished):
-    summary, place = finished
-    samples = Store(place.artifacts).samples("digits").split.head(32)
-    with np.load(place.artifacts / "runs" / summary["run"] / "film" / "0002.npz") as frame:
+    summary, options = finished
+    samples = Store(options.artifacts).samples("digits").split.head(32)
+    with np.load(options.artifacts / "runs" / summary["run"] / "film" / "0002.npz") as frame:
         np.testing.assert_array_equal(frame["targets"], samples.labels)
 
 
 @pytest.mark.slow
-def test_a_run_at_another_size_films_the_datasets_own_pixels(place):
-    summary = train(dataclasses.replace(QUICK, image_size=16, epochs=1), place)
-    store, run = Store(place.artifacts), Run(place.artifacts / "runs" / summary["run"])
+def test_a_run_at_another_size_films_the_datasets_own_pixels(options):
+    summary = train(dataclasses.replace(QUICK, image_size=16, epochs=1), options)
+    store, run = Store(options.artifacts), Run(options.artifacts / "runs" / summary["run"])
     entry, (samples,) = store.resolve(summary["best"]), map(store.find_samples, store.sample_sets())
-    splits = data.load("digits", place.data)
+    splits = data.load("digits", options.data)
     assert entry.card.image_size == 16 and entry.card.source == run.config["source"] == splits.source
     assert entry.card.samples == run.config["samples"] == samples.fingerprint == splits.fingerprint
     np.testing.assert_array_equal(samples.split.images, splits.test.images)
@@ -193,44 +193,44 @@ def test_a_run_at_another_size_films_the_datasets_own_pixels(place):
 
 
 @pytest.mark.slow
-def test_a_run_from_before_samples_had_their_own_size_goes_on_with_its_film(place):
+def test_a_run_from_before_samples_had_their_own_size_goes_on_with_its_film(options):
     config = dataclasses.replace(QUICK, image_size=16)
     with pytest.raises(InterruptedTraining) as caught:
-        train(config, place, [StopAt(2)])
-    folder = place.artifacts / "runs" / caught.value.run
+        train(config, options, [StopAt(2)])
+    folder = options.artifacts / "runs" / caught.value.run
     kept = {name: one for name, one in read_json(folder / "config.json").items() if name not in ("samples", "source")}
     write_json(folder / "config.json", {name: one for name, one in kept.items() if name != "format"})
     first = folder / "film" / "0000.npz"
     with np.load(first) as frame:
         arrays = dict(frame)
     np.savez(first, **{**arrays, "attribution": np.kron(arrays["attribution"], np.ones((1, 1, 2, 2), np.float32))})
-    train(TrainConfig(), dataclasses.replace(place, resume=caught.value.run))
+    train(TrainConfig(), dataclasses.replace(options, resume=caught.value.run))
     assert {np.load(path)["attribution"].shape for path in folder.glob("film/*.npz")} == {(32, 1, 16, 16)}
 
 
 @pytest.mark.slow
-def test_the_same_config_gives_the_same_records(finished, place):
+def test_the_same_config_gives_the_same_records(finished, options):
     summary, other = finished
-    again = train(QUICK, place)
-    assert_same_records(other.artifacts / "runs" / summary["run"], place.artifacts / "runs" / again["run"])
+    again = train(QUICK, options)
+    assert_same_records(other.artifacts / "runs" / summary["run"], options.artifacts / "runs" / again["run"])
 
 
 @pytest.mark.slow
 @pytest.mark.parametrize("step", [2, 20, 29])
-def test_stopping_and_resuming_ends_bit_identical(finished, place, step):
+def test_stopping_and_resuming_ends_bit_identical(finished, options, step):
     straight, other = finished
     with pytest.raises(InterruptedTraining, match=r"--resume=") as caught:
-        train(QUICK, place, [StopAt(step)])
+        train(QUICK, options, [StopAt(step)])
     assert caught.value.step == step
-    resumed = train(TrainConfig(), dataclasses.replace(place, resume=caught.value.run))
+    resumed = train(TrainConfig(), dataclasses.replace(options, resume=caught.value.run))
     assert resumed["metrics"] == straight["metrics"]
-    assert_same_records(other.artifacts / "runs" / straight["run"], place.artifacts / "runs" / resumed["run"])
-    ours, theirs = (Store(where.artifacts).resolve("digits-resnet10t").card for where in (place, other))
+    assert_same_records(other.artifacts / "runs" / straight["run"], options.artifacts / "runs" / resumed["run"])
+    ours, theirs = (Store(where.artifacts).resolve("digits-resnet10t").card for where in (options, other))
     assert ours.sha256 == theirs.sha256
 
 
 @pytest.mark.slow
-def test_a_killed_run_resumes_bit_identical(place):
+def test_a_killed_run_resumes_bit_identical(options):
     config = dataclasses.replace(QUICK, epochs=12)
     flags = [f"--{key}={value}" for key, value in dataclasses.asdict(config).items()]
     command = [
@@ -239,60 +239,62 @@ def test_a_killed_run_resumes_bit_identical(place):
         "cvx",
         "train",
         *flags,
-        f"--artifacts={place.artifacts}",
-        f"--data={place.data}",
+        f"--artifacts={options.artifacts}",
+        f"--data={options.data}",
         "--device=cpu",
     ]
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.STDOUT)
     deadline = time.monotonic() + 120
-    while not list(place.artifacts.glob("runs/*/state/state.safetensors")):
+    while not list(options.artifacts.glob("runs/*/state/state.safetensors")):
         assert time.monotonic() < deadline and child.poll() is None, child.stdout.read()
         time.sleep(0.01)
     child.kill()
     child.communicate()
-    (run,) = list_runs(place.artifacts)
+    (run,) = list_runs(options.artifacts)
     assert run.summary is None
-    resumed = train(TrainConfig(), dataclasses.replace(place, resume=run.name))
-    straight_place = dataclasses.replace(place, artifacts=place.artifacts.parent / "straight")
-    straight = train(config, straight_place)
-    assert_same_records(place.artifacts / "runs" / resumed["run"], straight_place.artifacts / "runs" / straight["run"])
+    resumed = train(TrainConfig(), dataclasses.replace(options, resume=run.name))
+    straight_options = dataclasses.replace(options, artifacts=options.artifacts.parent / "straight")
+    straight = train(config, straight_options)
+    assert_same_records(
+        options.artifacts / "runs" / resumed["run"], straight_options.artifacts / "runs" / straight["run"]
+    )
 
 
-def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(place):
+def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_step(options):
     config = dataclasses.replace(QUICK, optimizer="sgd", lr=1e20, warmup_epochs=0, ema=0, epochs=3)
     with pytest.raises(DivergedError, match=r"not finite at step \d+ .*lower lr"):
-        train(config, place)
-    (run,) = list_runs(place.artifacts)
-    assert run.summary is None and Store(place.artifacts).models() == []
+        train(config, options)
+    (run,) = list_runs(options.artifacts)
+    assert run.summary is None and Store(options.artifacts).models() == []
     assert all(np.isfinite(row.get("train/loss", 0)) for row in run.rows())
 
 
 def test_resuming_what_is_done_unknown_or_contradicted_is_refused(finished):
-    summary, place = finished
+    summary, options = finished
     with pytest.raises(ValueError, match="is done"):
-        train(TrainConfig(), dataclasses.replace(place, resume=summary["run"]))
+        train(TrainConfig(), dataclasses.replace(options, resume=summary["run"]))
     with pytest.raises(ValueError, match="no run 'nobody'.*unfinished runs: none"):
-        train(TrainConfig(), dataclasses.replace(place, resume="nobody"))
+        train(TrainConfig(), dataclasses.replace(options, resume="nobody"))
     with pytest.raises(ValueError, match="no run"):
-        train(TrainConfig(), dataclasses.replace(place, resume="../runs"))
+        train(TrainConfig(), dataclasses.replace(options, resume="../runs"))
 
 
-def test_a_resumed_run_keeps_its_own_config(place):
+def test_a_resumed_run_keeps_its_own_config(options):
     with pytest.raises(InterruptedTraining) as caught:
-        train(QUICK, place, [StopAt(2)])
+        train(QUICK, options, [StopAt(2)])
     with pytest.raises(ValueError, match="keeps its own config"):
-        train(dataclasses.replace(QUICK, lr=1.0), dataclasses.replace(place, resume=caught.value.run))
+        train(dataclasses.replace(QUICK, lr=1.0), dataclasses.replace(options, resume=caught.value.run))
 
 
 @pytest.mark.slow
-def test_two_processes_cannot_train_one_run(place):
+def test_two_processes_cannot_train_one_run(options):
     from filelock import FileLock
 
     with pytest.raises(InterruptedTraining) as caught:
-        train(QUICK, place, [StopAt(2)])
-    with FileLock(place.artifacts / "runs" / caught.value.run / ".lock"):
+        train(QUICK, options, [StopAt(2)])
+    with FileLock(options.artifacts / "runs" / caught.value.run / ".lock"):
         script = "import sys; from cvx.__main__ import main; sys.exit(main(sys.argv[1:]))"
-        flags = ["train", f"--resume={caught.value.run}", f"--artifacts={place.artifacts}", f"--data={place.data}"]
+        flags = ["train", f"--resume={caught.value.run}", f"--artifacts={options.artifacts}", f"--data={options.data}"]
         answer = subprocess.run([sys.executable, "-c", script, *flags], capture_output=True, text=True)
     assert answer.returncode == 2 and "another process is training" in answer.stderr
 
@@ -308,14 +310,14 @@ def test_two_processes_cannot_train_one_run(place):
         ({"val_fraction": 0.001}, "val_fraction"),
     ],
 )
-def test_what_does_not_fit_together_is_said_and_leaves_no_run(place, changes, said):
+def test_what_does_not_fit_together_is_said_and_leaves_no_run(options, changes, said):
     with pytest.raises(ValueError, match=said):
-        train(dataclasses.replace(QUICK, **changes), place)
-    assert list_runs(place.artifacts) == []
+        train(dataclasses.replace(QUICK, **changes), options)
+    assert list_runs(options.artifacts) == []
 
 
 @pytest.mark.slow
-def test_saving_nothing_still_records_the_run(place):
-    summary = train(dataclasses.replace(QUICK, epochs=1), dataclasses.replace(place, save="none"))
-    assert "best" not in summary and Store(place.artifacts).models() == []
-    assert list_runs(place.artifacts)[0].summary["metrics"]["test/acc1"] > 0
+def test_saving_nothing_still_records_the_run(options):
+    summary = train(dataclasses.replace(QUICK, epochs=1), dataclasses.replace(options, save="none"))
+    assert "best" not in summary and Store(options.artifacts).models() == []
+    assert list_runs(options.artifacts)[0].summary["metrics"]["test/acc1"] > 0

@@ -103,11 +103,11 @@ def test_the_moving_average_follows_the_weights_by_a_decay_that_warms_up(decay):
         learner.train_step(GRAY, first_class(2))
         keep = min(decay, 1 - step ** (-2 / 3))  # 0 at the first step, 3/4 at the eighth
         expected = keep * expected + (1 - keep) * float(layer.bias.detach()[0])
-        assert float(learner.judged.net[1].bias.detach()[0]) == pytest.approx(expected, rel=1e-5), step
+        assert float(learner.eval_model.net[1].bias.detach()[0]) == pytest.approx(expected, rel=1e-5), step
     assert not np.isclose(float(layer.bias.detach()[0]), expected, rtol=1e-2)
-    assert learner.judged is not learner.classifier and not learner.judged.training
+    assert learner.eval_model is not learner.classifier and not learner.eval_model.training
 
 
 def test_without_a_moving_average_the_weights_themselves_are_judged():
     learner, _ = make_linear(2)
-    assert learner.judged is learner.classifier
+    assert learner.eval_model is learner.classifier
