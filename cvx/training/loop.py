@@ -1,4 +1,4 @@
-"""The loop: data and a model in, a stored model and a recorded run out."""
+"""Train a model: run its epochs, record and save along the way, test the best weights and store them."""
 
 import dataclasses
 import time
@@ -27,6 +27,7 @@ from cvx.training.saved_state import FILE, save_state
 from cvx.training.session import Session, open_session, stop_on_signals
 
 LOGS_PER_EPOCH = 20
+"""Rows of training numbers that an epoch is recorded in, about."""
 
 
 class InterruptedTraining(KeyboardInterrupt):
@@ -34,7 +35,9 @@ class InterruptedTraining(KeyboardInterrupt):
 
     def __init__(self, run: str, step: int, signum: int):
         super().__init__(f"stopped after step {step}; continue with: python -m cvx train --resume={run}")
-        self.run, self.step, self.signum = run, step, signum
+        self.run = run
+        self.step = step
+        self.signum = signum
 
 
 class DivergedError(ValueError):
@@ -56,21 +59,39 @@ def train(config: TrainConfig, options: RunOptions, sinks: Sequence[Sink] = ()) 
 
 
 def run_epochs(session: Session) -> None:
-    """Run every epoch still to do; look at the model after each, and save the state."""
-    learner, per_epoch = session.learner, session.batches.steps_per_epoch
-    log_every = max(1, per_epoch // LOGS_PER_EPOCH)
+    """Run every epoch still to do; after each, evaluate the model and save the state."""
+    learner = session.learner
+    steps_per_epoch = session.batches.steps_per_epoch
+    log_every = max(1, steps_per_epoch // LOGS_PER_EPOCH)
+
+    # Evaluate the untrained model: what learning starts from
     if learner.step == 0:
         evaluate_and_record(session, epoch=0)
-    while learner.step < session.config.epochs * per_epoch:
-        epoch, window, begun = learner.step // per_epoch, [], time.perf_counter()
-        for inputs, targets in session.batches.epoch(epoch, start=learner.step % per_epoch):
+
+    while learner.step < session.config.epochs * steps_per_epoch:
+        epoch = learner.step // steps_per_epoch
+        start = learner.step % steps_per_epoch  # a resumed run may begin within an epoch
+        window: list[tuple[Tensor, Tensor]] = []
+        window_start = time.perf_counter()
+
+        for inputs, targets in session.batches.epoch(epoch, start):
+            # Train one step
             window.append(learner.train_step(inputs, targets))
             session.bar.step()
-            if learner.step % per_epoch % log_every == 0:
-                record(session, window, time.perf_counter() - begun)
-                window, begun = [], time.perf_counter()
-                if learner.step % per_epoch:
-                    stop_if_asked(session)
+            step_in_epoch = learner.step % steps_per_epoch  # 0 after the epoch's last step
+            if step_in_epoch % log_every != 0:
+                continue
+
+            # Record the steps since the last row
+            record(session, window, time.perf_counter() - window_start)
+            window = []
+            window_start = time.perf_counter()
+
+            # Stop within the epoch if a signal came; at its end the model is evaluated first
+            if step_in_epoch > 0:
+                stop_if_asked(session)
+
+        # Evaluate, save, and stop between epochs if a signal came
         evaluate_and_record(session, epoch + 1)
         save(session)
         stop_if_asked(session)
@@ -78,15 +99,24 @@ def run_epochs(session: Session) -> None:
 
 def record(session: Session, window: list[tuple[Tensor, Tensor]], seconds: float) -> None:
     """Record the steps since the last row; a loss that is not finite ends the run."""
-    learner, ranks = session.learner, session.ranks
-    losses, hits = (ranks.mean(torch.stack(values)) for values in zip(*window, strict=True))
-    if not bool(torch.isfinite(losses).all()):
-        bad = learner.step - len(window) + 1 + int((~torch.isfinite(losses)).nonzero()[0])
-        raise DivergedError(_diverged(session, bad))
+    learner = session.learner
+    ranks = session.ranks
+
+    # Average over the ranks: what a step returned is its loss and accuracy on this rank's images
+    losses = ranks.mean(torch.stack([loss for loss, _ in window]))
+    accuracies = ranks.mean(torch.stack([accuracy for _, accuracy in window]))
+
+    # End the run at the first loss that is no number
+    is_bad = ~torch.isfinite(losses)
+    if bool(is_bad.any()):
+        first_step = learner.step - len(window) + 1
+        raise DivergedError(_diverged(session, first_step + int(is_bad.nonzero()[0])))
+
+    # Write the row
     if ranks.is_main:
         row = {
             "train/loss": float(losses.mean()),
-            "train/acc1": float(hits.mean()),
+            "train/acc1": float(accuracies.mean()),
             "train/grad_norm": learner.grad_norm(),
             "lr": learner.optimizer.param_groups[0]["lr"],
             "time/images_per_s": len(window) * session.config.batch_size / seconds,
@@ -104,96 +134,139 @@ def _diverged(session: Session, step: int) -> str:
 
 
 def evaluate_and_record(session: Session, epoch: int) -> None:
-    """Evaluate on val; record maps of the film samples, numbers of them and a picture of the logits; keep the best.
+    """Evaluate on val; keep the best weights; record the numbers, maps of the film samples and a picture of the logits.
 
     Best is the highest accuracy; of equals, which are many where val is small, the one with the lower loss.
     """
-    model, writer, ranks = session.learner.eval_model, session.writer, session.ranks
-    precision = session.learner.precision  # as steps compute; float32 takes longer, and has the last word in `finish`
-    logits = logits_of(
-        model, session.splits.val, device=ranks.device, rank=ranks.rank, world=ranks.world, autocast_dtype=precision
-    )
-    numbers = classification.summarize(logits, session.splits.val.labels)
-    if epoch and (numbers["acc1"], -numbers["loss"]) > (session.best_acc1, -session.best_loss):
-        session.best_epoch, session.best_acc1, session.best_loss = epoch, numbers["acc1"], numbers["loss"]
+    model = session.learner.eval_model
+    ranks = session.ranks
+    val = session.splits.val
+
+    # Score val as steps compute; float32 takes longer, and has the last word in `finish`
+    precision = session.learner.precision
+    logits = logits_of(model, val, device=ranks.device, rank=ranks.rank, world=ranks.world, autocast_dtype=precision)
+    numbers = classification.summarize(logits, val.labels)
+
+    # Keep the best weights; the untrained ones are not among them
+    is_best = (numbers["acc1"], -numbers["loss"]) > (session.best_acc1, -session.best_loss)
+    if epoch > 0 and is_best:
+        session.best_epoch = epoch
+        session.best_acc1 = numbers["acc1"]
+        session.best_loss = numbers["loss"]
         if ranks.is_main:
             write_tensors(session.state / "best.safetensors", model.state_dict())
-    if not ranks.is_main:
-        return
-    row = {f"val/{name}": value for name, value in numbers.items()}
-    if epoch not in runs.frame_epochs(session.config.epochs):
-        session.bar.row(writer.log(session.learner.step, epoch, row))
-        return
+
+    # Record; on epochs of the film with its frame
+    if ranks.is_main:
+        row = {f"val/{name}": value for name, value in numbers.items()}
+        if epoch in runs.frame_epochs(session.config.epochs):
+            record_frame(session, epoch, row, logits)
+        else:
+            session.bar.row(session.writer.log(session.learner.step, epoch, row))
+
+
+def record_frame(session: Session, epoch: int, row: dict[str, float], logits: np.ndarray) -> None:
+    """Record a row of val's numbers with those of the film samples' maps, the maps, and val's logits in the plane."""
+    writer = session.writer
     film = session.film
-    found, attribution = maps_of(model, film, ranks.device)
-    row |= frame_numbers(runs.Run(writer.folder), epoch, attribution, film.masks)
+
+    # Draw the film samples' maps and measure them
+    film_logits, attribution = maps_of(session.learner.eval_model, film, session.ranks.device)
+    row = row | frame_numbers(runs.Run(writer.folder), epoch, attribution, film.masks)
     session.bar.row(writer.log(session.learner.step, epoch, row))
-    writer.film(epoch, film.labels, found, attribution)
-    points, shown = session.splits.val.head(NUM_GALLERY), logits[:NUM_GALLERY]
-    arrays = {"ids": points.ids, "labels": points.labels, "logits": shown}
-    writer.embeddings(f"{epoch:04d}", epoch, **arrays, pca=embedding.project(shown, "pca"))
+    writer.film(epoch, film.labels, film_logits, attribution)
+
+    # Project the gallery's logits to the plane
+    gallery = session.splits.val.head(NUM_GALLERY)
+    gallery_logits = logits[:NUM_GALLERY]
+    writer.embeddings(
+        f"{epoch:04d}",
+        epoch,
+        ids=gallery.ids,
+        labels=gallery.labels,
+        logits=gallery_logits,
+        pca=embedding.project(gallery_logits, "pca"),
+    )
 
 
 def maps_of(model: models.Classifier, film: Split, device: torch.device) -> tuple[np.ndarray, np.ndarray]:
     """Return the logits of a few images and the gradient maps of their labels, on the images' own pixels."""
     inputs = to_inputs(torch.tensor(film.images, device=device))
-    own = model.of(*film.images.shape[2:])
-    logits, attribution = attribute(own, inputs, torch.tensor(film.labels).to(device))
+    on_pixels = model.of(*film.images.shape[2:])
+    logits, attribution = attribute(on_pixels, inputs, torch.tensor(film.labels).to(device))
     return logits.cpu().numpy(), attribution.cpu().numpy()
 
 
 def finish(session: Session) -> dict[str, Any]:
     """Test the best-on-val weights once, project their logits, store the models and write the summary."""
-    learner, ranks, writer, splits = session.learner, session.ranks, session.writer, session.splits
-    last = {key: value.clone() for key, value in learner.eval_model.state_dict().items()}
-    best = learner.eval_model
-    best.load_state_dict(load_file(session.state / "best.safetensors"))
-    val = classification.summarize(logits_of(best, splits.val, device=ranks.device), splits.val.labels)
-    logits = logits_of(best, splits.test, device=ranks.device)
-    test = classification.summarize(logits, splits.test.labels)
-    points, shown = splits.samples, logits[: len(splits.samples)]
-    layouts = {method: embedding.project(shown, method) for method in embedding.METHODS}
-    arrays = {"ids": points.ids, "labels": points.labels, "logits": shown, **layouts}
-    writer.embeddings("test", session.config.epochs, **arrays)
-    separability = {
-        f"{method}/{name}": value
-        for method, layout in layouts.items()
-        for name, value in embedding.separability(shown, layout, points.labels).items()
-    }
-    numbers = {f"val/{k}": v for k, v in val.items()} | {f"test/{k}": v for k, v in test.items()}
-    stored = store_models(session, numbers, last)
-    per_class = classification.per_class_accuracy(logits, splits.test.labels)
+    config = session.config
+    splits = session.splits
+    model = session.learner.eval_model
+    device = session.ranks.device
+
+    # Take the best weights; the last ones are kept aside, to be stored too
+    last_weights = {key: value.clone() for key, value in model.state_dict().items()}
+    model.load_state_dict(load_file(session.state / "best.safetensors"))
+
+    # Score them in float32: val again, test for the first and only time
+    val = classification.summarize(logits_of(model, splits.val, device=device), splits.val.labels)
+    test_logits = logits_of(model, splits.test, device=device)
+    test = classification.summarize(test_logits, splits.test.labels)
+    metrics = _named("val", val) | _named("test", test)
+
+    # Project the samples' logits to the plane, store the models
+    separability = record_layouts(session, test_logits[: len(splits.samples)])
+    stored = store_models(session, metrics, last_weights)
+
+    # Write the summary; the run is done and needs no saved state any more
+    per_class = classification.per_class_accuracy(test_logits, splits.test.labels)
     summary = {
         "run": session.run,
-        "key": session.config.key,
+        "key": config.key,
         **stored,
-        "epochs": session.config.epochs,
+        "epochs": config.epochs,
         "best_epoch": session.best_epoch,
-        "metrics": numbers,
+        "metrics": metrics,
         "per_class_accuracy": dict(zip(splits.classes, per_class.tolist(), strict=True)),
-        "confusion": classification.confusion(logits, splits.test.labels).tolist(),
+        "confusion": classification.confusion(test_logits, splits.test.labels).tolist(),
         "separability": separability,
-        "time_s": round(writer.elapsed_s(), 2),
+        "time_s": round(session.writer.elapsed_s(), 2),
     }
-    writer.finish(summary)
+    session.writer.finish(summary)
     for file in session.state.glob("*"):
         file.unlink()
     return summary
 
 
-def store_models(session: Session, numbers: dict[str, float], last: dict[str, Tensor]) -> dict[str, str]:
+def _named(part: str, numbers: dict[str, float]) -> dict[str, float]:
+    return {f"{part}/{name}": value for name, value in numbers.items()}
+
+
+def record_layouts(session: Session, logits: np.ndarray) -> dict[str, float]:
+    """Project the samples' logits to the plane by every method; return how well each keeps the classes apart."""
+    samples = session.splits.samples
+    layouts = {method: embedding.project(logits, method) for method in embedding.METHODS}
+    session.writer.embeddings(
+        "test", session.config.epochs, ids=samples.ids, labels=samples.labels, logits=logits, **layouts
+    )
+    separability: dict[str, float] = {}
+    for method, layout in layouts.items():
+        separability |= _named(method, embedding.separability(logits, layout, samples.labels))
+    return separability
+
+
+def store_models(session: Session, metrics: dict[str, float], last_weights: dict[str, Tensor]) -> dict[str, str]:
     """Put the best weights, and the last where they differ, into the store; return their references by role."""
     if session.options.save == "none":
         return {}
     model = session.learner.eval_model
-    best = session.store.add_model(model, card_of(session, "best", session.best_epoch, numbers))
+    best = session.store.add_model(model, card_of(session, "best", session.best_epoch, metrics))
     stored = {"best": best.reference}
     if session.options.save == "best_last" and session.best_epoch < session.config.epochs:
-        model.load_state_dict(last)
+        model.load_state_dict(last_weights)
         val = session.splits.val
-        final = classification.summarize(logits_of(model, val, device=session.ranks.device), val.labels)
-        final = {f"val/{name}": value for name, value in final.items()}
-        card = card_of(session, "last", session.config.epochs, final)
+        numbers = classification.summarize(logits_of(model, val, device=session.ranks.device), val.labels)
+        card = card_of(session, "last", session.config.epochs, _named("val", numbers))
         stored["last"] = session.store.add_model(model, card).reference
     return stored
 
@@ -232,8 +305,9 @@ def save(session: Session) -> None:
 
 def stop_if_asked(session: Session) -> None:
     """Save and stop if a signal came to any rank, unless the run is through anyway."""
-    done = session.learner.step == session.config.epochs * session.batches.steps_per_epoch
-    if session.ranks.any(bool(session.stop_signal)) and not done:
+    is_done = session.learner.step == session.config.epochs * session.batches.steps_per_epoch
+    is_asked = session.ranks.any(bool(session.stop_signal))
+    if is_asked and not is_done:
         save(session)
         session.ranks.barrier()
         raise InterruptedTraining(session.run, session.learner.step, session.stop_signal)

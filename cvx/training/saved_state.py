@@ -1,4 +1,4 @@
-"""A training run's state in one file: tensors and numbers only, never a pickle."""
+"""Save and load a training run's state: one file of tensors and numbers, never a pickle."""
 
 import json
 from pathlib import Path
@@ -18,12 +18,19 @@ def save_state(
     path: Path, modules: dict[str, nn.Module], optimizer: torch.optim.Optimizer, numbers: dict[str, Any]
 ) -> None:
     """Write modules, optimizer, random generators and plain numbers, whole or not at all."""
+    # Weights
     tensors = {f"{name}/{key}": value for name, module in modules.items() for key, value in module.state_dict().items()}
+
+    # Optimizer
     moments, scalars = _flatten(optimizer)
     tensors |= moments
+
+    # Random generators
     tensors["rng/cpu"] = torch.get_rng_state()
     if torch.cuda.is_available():
         tensors["rng/cuda"] = torch.cuda.get_rng_state()
+
+    # Numbers, in the file's header
     content = {"format": FORMAT, "numbers": numbers, "optimizer": scalars}
     write_tensors(path, tensors, {"json": json.dumps(content)})
 
@@ -57,7 +64,8 @@ def load_state(path: Path, modules: dict[str, nn.Module], optimizer: torch.optim
 
 
 def _flatten(optimizer: torch.optim.Optimizer) -> tuple[dict[str, Tensor], dict[str, Any]]:
-    tensors, scalars = {}, {}
+    tensors: dict[str, Tensor] = {}
+    scalars: dict[str, Any] = {}
     for index, values in optimizer.state_dict()["state"].items():
         for name, value in values.items():
             if isinstance(value, Tensor):

@@ -1,4 +1,4 @@
-"""One run at work: its data, its model and its folder, opened or brought back."""
+"""Open a run: load its data, build its model, create its folder or go on from its saved state."""
 
 import contextlib
 import dataclasses
@@ -66,18 +66,18 @@ def stop_on_signals(session: Session) -> Iterator[None]:
     """Let the first SIGINT or SIGTERM ask for a stop at the next recorded step; the second acts at once."""
     signals = (signal.SIGINT, signal.SIGTERM)
     try:
-        before = {one: signal.getsignal(one) for one in signals}
+        handlers = {signum: signal.getsignal(signum) for signum in signals}
 
         def ask(signum: int, _frame: object) -> None:
             session.stop_signal = signum
             restore()
 
         def restore() -> None:
-            for one, handler in before.items():
-                signal.signal(one, handler)
+            for signum, handler in handlers.items():
+                signal.signal(signum, handler)
 
-        for one in signals:
-            signal.signal(one, ask)
+        for signum in signals:
+            signal.signal(signum, ask)
     except ValueError:  # signals belong to the main thread; elsewhere the caller stops the run
         yield
         return
@@ -90,10 +90,15 @@ def stop_on_signals(session: Session) -> Iterator[None]:
 @contextlib.contextmanager
 def open_session(config: TrainConfig, options: RunOptions, ranks: Ranks, sinks: Sequence[Sink]) -> Iterator[Session]:
     """Load the data, build the model, open or reopen the run's folder, and bring back a saved state."""
+    # Take up the config of the run that is continued
     store = Store(options.artifacts)
     if options.resume:
         config = stored_config(store, options.resume, config)
+
+    # Load the data
     splits = data.load(config.dataset, options.data, config.image_size, config.val_fraction)
+
+    # Build the model, from the seed alone
     torch.manual_seed(config.seed)
     classifier = models.build(
         config.model,
@@ -107,6 +112,8 @@ def open_session(config: TrainConfig, options: RunOptions, ranks: Ranks, sinks: 
         drop_path=config.drop_path,
         pretrained=config.pretrained,
     )
+
+    # Set up its training on this rank
     batches = Batches(
         splits.train,
         config.batch_size,
@@ -118,17 +125,21 @@ def open_session(config: TrainConfig, options: RunOptions, ranks: Ranks, sinks: 
         world=ranks.world,
     )
     learner = make_learner(config, classifier, ranks, batches.steps_per_epoch)
+
+    # Put the samples into the store; an older run's film goes on at the size that it began with
     film = splits.samples.head(NUM_FILM)
     if ranks.is_main:
-        stored = store.add_samples(splits)
+        samples = store.add_samples(splits)
         if not options.resume or "samples" in store.run(options.resume).config:
-            film = stored.split.head(NUM_FILM)  # an older run's film goes on at the size that it began with
-    folder = store.runs_root / (
-        options.resume or runs.new_run_name(collection(config.dataset, config.model), options.name)
-    )
+            film = samples.split.head(NUM_FILM)
+
+    # Create the run's folder or reopen it, and train
+    name = options.resume or runs.new_run_name(collection(config.dataset, config.model), options.name)
+    folder = store.runs_root / name
+    title = f"{config.dataset} {config.model}"
+    num_steps = config.epochs * batches.steps_per_epoch
     with _open_writer(folder, config, options, learner, splits, ranks, sinks) as (writer, numbers):
-        total = config.epochs * batches.steps_per_epoch
-        with training_bar(f"{config.dataset} {config.model}", total, learner.step, ranks.is_main) as bar:
+        with training_bar(title, num_steps, learner.step, ranks.is_main) as bar:
             best = {name: numbers[name] for name in ("best_epoch", "best_acc1", "best_loss") if name in numbers}
             yield Session(config, options, ranks, splits, film, batches, learner, store, writer, bar, **best)
 
@@ -154,34 +165,35 @@ def _open_writer(
     sinks: Sequence[Sink],
 ) -> Iterator[tuple[RunWriter, dict[str, Any]]]:
     """Create the run's folder or reopen it at its saved state; one process at a time owns a run."""
+    # Bring back the saved state, if there is one, on every rank
     numbers: dict[str, Any] = {}
-    if (folder / "state" / FILE).is_file():
-        numbers = load_state(folder / "state" / FILE, learner.modules(), learner.optimizer)
+    state = folder / "state" / FILE
+    if state.is_file():
+        numbers = load_state(state, learner.modules(), learner.optimizer)
         learner.resume_at(numbers["step"])
     ranks.barrier()
+
+    # Let the first rank alone write
     if not ranks.is_main:
         yield RunWriter(folder), numbers
         return
     if not options.resume:
         RunWriter.create(folder, _content(config, options, learner, splits))
+    step = learner.step if numbers else -1
     try:
         with FileLock(folder / ".lock", timeout=0):
-            yield (
-                RunWriter.reopen(folder, learner.step if numbers else -1, numbers.get("elapsed_s", 0.0), sinks),
-                numbers,
-            )
+            yield RunWriter.reopen(folder, step, numbers.get("elapsed_s", 0.0), sinks), numbers
     except Timeout:
         raise ValueError(f"another process is training run {folder.name}; wait for it or stop it") from None
 
 
 def _content(config: TrainConfig, options: RunOptions, learner: Learner, splits: Splits) -> dict[str, Any]:
-    where = {
-        name: str(value) if isinstance(value, Path) else value for name, value in dataclasses.asdict(options).items()
-    }
+    place = {name: str(value) if isinstance(value, Path) else value for name, value in vars(options).items()}
+    place["sweep"] = os.environ.get("WANDB_SWEEP_ID", "")  # W&B's agent tells its trials so
     return {
         "config": dataclasses.asdict(config),
         "key": config.key,
-        "place": where | {"sweep": os.environ.get("WANDB_SWEEP_ID", "")},  # W&B's agent tells its trials so
+        "place": place,
         "precision": str(learner.precision).removeprefix("torch."),
         "source": splits.source,
         "samples": splits.samples_fingerprint,
@@ -197,7 +209,7 @@ def stored_config(store: Store, run: str, given: TrainConfig) -> TrainConfig:
     """
     folder = store.run(run).folder
     if Path(run).name != run or not store.run(run).exists:
-        unfinished = [one.name for one in runs.list_runs(store.root) if one.summary is None]
+        unfinished = [known.name for known in runs.list_runs(store.root) if known.summary is None]
         raise ValueError(f"no run {run!r} in {store.root}; unfinished runs: {', '.join(unfinished) or 'none'}")
     if store.run(run).done:
         raise ValueError(f"run {run} is done; start another with other flags")

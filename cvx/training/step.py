@@ -1,4 +1,4 @@
-"""What a training step changes: weights, their moving average, optimizer and schedule."""
+"""Take training steps: weights, their moving average, optimizer and schedule."""
 
 import dataclasses
 from typing import Any
@@ -38,25 +38,35 @@ class Learner:
 
     def modules(self) -> dict[str, nn.Module]:
         """Return the modules of a saved state by name."""
-        return {"model": self.classifier, **({"ema": self.ema.module} if self.ema else {})}
+        modules: dict[str, nn.Module] = {"model": self.classifier}
+        if self.ema:
+            modules["ema"] = self.ema.module
+        return modules
 
     def train_step(
         self, inputs: Float[Tensor, "n c h w"], targets: Float[Tensor, "n k"]
     ) -> tuple[Float[Tensor, ""], Float[Tensor, ""]]:
         """Take one optimizer step and return loss and accuracy of the batch, without waiting for the device."""
+        # Forward: the loss in float32, whatever the arithmetic of the model
         with arithmetic(inputs.device.type, self.precision, compiled=self.config.compile):
             logits = self.forward(inputs)
         loss = F.cross_entropy(logits.float(), targets, label_smoothing=self.config.label_smoothing)
+
+        # Backward
         self.optimizer.zero_grad(set_to_none=True)
         loss.backward()
         if self.config.max_grad_norm:
             self._norm = nn.utils.clip_grad_norm_(self.classifier.parameters(), self.config.max_grad_norm)
+
+        # Step: weights, learning rate, moving average
         self.optimizer.step()
         self.step += 1
         self.schedule.step_update(self.step)
         if self.ema:
             self.ema.update(self.classifier, step=self.step)
-        return loss.detach(), (logits.detach().argmax(1) == targets.argmax(1)).float().mean()
+
+        accuracy = (logits.detach().argmax(1) == targets.argmax(1)).float().mean()
+        return loss.detach(), accuracy
 
     def resume_at(self, step: int) -> None:
         """Take up the schedule where a saved state left off."""
@@ -115,7 +125,7 @@ def _unknown_optimizer(name: str, error: Exception) -> str:
 
     from timm.optim import list_optimizers
 
-    known = [str(one) for one in list_optimizers()]
+    known = [str(optimizer) for optimizer in list_optimizers()]
     if name in known:
         return f"optimizer {name!r} cannot be set up: {error}"
     near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "sgd, adamw"
