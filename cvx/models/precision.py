@@ -1,4 +1,4 @@
-"""What numbers are computed in: bfloat16 or float32, in the way that is fast on this processor, and right."""
+"""Compute in bfloat16 or float32, in the way that is fast on this processor, and right."""
 
 import contextlib
 import functools
@@ -232,11 +232,11 @@ def pick_precision(name: str, classifier: Classifier, device: torch.device) -> t
     Raises:
         ValueError: If bf16 is asked for where it would give wrong gradients.
     """
-    wrong = device.type == "cpu" and strides_over_a_point(classifier)
+    wrong = device.type == "cpu" and strides_past_the_map(classifier)
     if name == "bf16" and wrong:
         raise ValueError(
-            "precision=bf16 gives wrong gradients on a CPU where a strided convolution sees a single pixel, as it does"
-            " here; use precision=fp32, a larger image_size or stem=auto"
+            "precision=bf16 gives wrong gradients on a CPU where a padded convolution sees a map narrower than its"
+            " stride, as one does here; use precision=fp32, a larger image_size or stem=auto"
         )
     if name == "auto":
         return torch.bfloat16 if _has_bf16(device) and not wrong else torch.float32
@@ -244,16 +244,18 @@ def pick_precision(name: str, classifier: Classifier, device: torch.device) -> t
 
 
 @torch.no_grad()
-def strides_over_a_point(classifier: Classifier) -> bool:
-    """Tell whether some convolution takes more than one step over a map of 1 x 1.
+def strides_past_the_map(classifier: Classifier) -> bool:
+    """Tell whether some padded convolution meets a map that is narrower than its stride.
 
-    oneDNN's gradient of its weights is memory that nobody wrote (torch 2.14, bfloat16, 3 x 3, stride 2): up to 1e37
-    where 1 was right, in weights that do not act, until their sum is no number.
+    Columns of its weights that see padding only get a gradient from oneDNN that nobody wrote (torch 2.14, bfloat16,
+    dense, grouped and depthwise, any height): whatever lay in memory, up to 1e38, where 0 was right, until the sum of
+    the weights is no number. `tests/training/test_precision.py` scans for it.
     """
     seen = []
 
     def note(conv: nn.Conv2d, args: tuple[Tensor, ...]) -> None:
-        seen.append(max(conv.stride) > 1 and args[0].shape[-2:] == (1, 1))
+        is_narrow = args[0].shape[-1] < conv.stride[1]
+        seen.append(is_narrow and conv.padding not in ((0, 0), "valid"))
 
     hooks = [module.register_forward_pre_hook(note) for module in classifier.modules() if isinstance(module, nn.Conv2d)]
     training, size = classifier.training, classifier.build_args["image_size"]

@@ -1,6 +1,7 @@
 """Training steps: the arithmetic that is right for model and processor, and what optimizers keep."""
 
 import copy
+import itertools
 
 import pytest
 import torch
@@ -9,7 +10,7 @@ import torch.nn.functional as F
 from cvx import models
 from cvx.config import TrainConfig
 from cvx.distributed import Ranks
-from cvx.models.precision import arithmetic, pick_precision, strides_over_a_point
+from cvx.models.precision import arithmetic, pick_precision, strides_past_the_map
 from cvx.training.saved_state import load_state, save_state
 from cvx.training.step import make_learner
 
@@ -20,10 +21,47 @@ CPU = torch.device("cpu")
     ("model", "size", "stem", "expected"),
     [("resnet10t", 8, "timm", True), ("resnet18", 8, "auto", False), ("resnet18", 32, "timm", False), ("vit_mini", 8, "auto", False)],
 )  # fmt: skip
-def test_strides_over_a_single_pixel_are_found(model, size, stem, expected):
+def test_strides_past_a_map_that_is_narrower_are_found(model, size, stem, expected):
     classifier = models.build(model, 10, size, 1, stem=stem).train()
-    assert strides_over_a_point(classifier) is expected
+    assert strides_past_the_map(classifier) is expected
     assert classifier.training and not any(module._forward_pre_hooks for module in classifier.modules())
+
+
+def one_convolution(kernel, stride, side, groups, padding):
+    net = torch.nn.Conv2d(16, 16, kernel, stride, padding, groups=groups, bias=False)
+    net.build_args = {"image_size": side, "in_chans": 16}
+    return net.to(memory_format=torch.channels_last)
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+@pytest.mark.parametrize(
+    ("kernel", "stride", "side", "padding", "expected"),
+    [(3, 2, 1, 1, True), (3, 2, 2, 1, False), (3, 3, 2, 1, True), (7, 4, 3, 3, True), (7, 4, 4, 3, False), (2, 4, 3, 0, False)],
+)  # fmt: skip
+def test_what_onednn_leaves_unwritten_is_found_by_stride_and_width(kernel, stride, side, groups, padding, expected):
+    assert strides_past_the_map(one_convolution(kernel, stride, side, groups, padding)) is expected
+
+
+@pytest.mark.parametrize("groups", [1, 4, 16])
+def test_strided_convolutions_that_may_be_bfloat16_have_the_gradients_of_float64_but_for_rounding(groups):
+    torch.manual_seed(0)
+    refused = []
+    for kernel, stride, side in itertools.product((2, 3, 5), (1, 2, 3, 4), (1, 2, 3, 4)):
+        net = one_convolution(kernel, stride, side, groups, kernel // 2)
+        if strides_past_the_map(net):
+            refused.append((stride, side))
+            continue
+        for height in (1, 3, side):
+            inputs = torch.randn(2, 16, height, side).contiguous(memory_format=torch.channels_last)
+            with arithmetic("cpu", torch.bfloat16):
+                found = net(inputs)
+            weights = torch.randn(found.shape)
+            (rounded,) = torch.autograd.grad((found.float() * weights).sum(), net.weight)
+            wide = net.weight.detach().double().requires_grad_()
+            output = F.conv2d(inputs.double(), wide, None, stride, kernel // 2, 1, groups)
+            (exact,) = torch.autograd.grad((output * weights).sum(), wide)
+            assert (rounded - exact).norm() < 0.02 * exact.norm() + 1e-6, (kernel, stride, height, side)
+    assert set(refused) == {(stride, side) for stride in (2, 3, 4) for side in range(1, stride)}
 
 
 def test_auto_takes_float32_where_bfloat16_would_give_wrong_gradients():
