@@ -41,8 +41,16 @@ class AttributeFlags(Question, OnDevice, WithData, ToWandb):
 
 
 def main(argv: list[str]) -> int:
-    """Draw the maps and print a table of what they say and where they lie; exit code 1 if a model failed."""
-    flags = cvx.cli.parse(AttributeFlags, argv, "attribute")
+    """Parse flags, draw the maps and print a table of them; exit code 1 if a model failed."""
+    return draw_maps(cvx.cli.parse(AttributeFlags, argv, "attribute"))
+
+
+def draw_maps(flags: AttributeFlags) -> int:
+    """Draw the maps and print a table of what they say and where they lie; return 1 if a model failed.
+
+    Raises:
+        ValueError: If no model is named, or models and --all are.
+    """
     if bool(flags.models) == flags.all:
         got = f", not both: got {' '.join(flags.models)} and --all" if flags.all else ""
         example = "python -m cvx attribute digits-resnet18"

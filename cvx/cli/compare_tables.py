@@ -1,4 +1,4 @@
-"""What `python -m cvx compare` prints and writes."""
+"""Print and write the tables and figures of `python -m cvx compare`."""
 
 import dataclasses
 import math

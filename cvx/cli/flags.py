@@ -1,4 +1,4 @@
-"""What several commands ask in the same words."""
+"""Define the flags that several commands share."""
 
 import dataclasses
 import shlex
@@ -10,7 +10,7 @@ from cvx import config
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class InStore:
-    """Which store."""
+    """The flag that names the store."""
 
     artifacts: str = ""
     """The store; default: CVX_ARTIFACTS or artifacts."""
@@ -23,7 +23,7 @@ class InStore:
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class OnDevice(InStore):
-    """Which store, and what its models compute on."""
+    """The flags that name the store and the device that its models compute on."""
 
     device: str = "auto"
     """auto, cpu, cuda, cuda:1, mps."""
@@ -31,7 +31,7 @@ class OnDevice(InStore):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class WithData(InStore):
-    """Which store, and where datasets lie."""
+    """The flags that name the store and the folder of datasets."""
 
     data: str = ""
     """The data root; the split samples needs none; default: CVX_DATA or ~/.cache/cvx."""
@@ -44,7 +44,7 @@ class WithData(InStore):
 
 @dataclasses.dataclass(frozen=True, kw_only=True)
 class ToWandb:
-    """Whether W&B hears of what is found, and where."""
+    """The flags that say whether results go to W&B, and to which project."""
 
     wandb: Literal["auto", "on", "off"] = "auto"
     """Log what is found to W&B, as a run that uses the models' artifacts: where there is an account, always, never."""

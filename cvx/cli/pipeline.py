@@ -1,5 +1,6 @@
 """Take many presets through training, evaluation, maps and embeddings to one report; skips what is done."""
 
+import dataclasses
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -39,25 +40,27 @@ def main(argv: list[str]) -> int:
     once = Once()
     outcomes = [pipeline.run_preset(file, flags, options, then, once) for file in files]
     print_outcomes(outcomes)
-    failed = [one for one in outcomes if one.status == "failed"]
-    for one in failed:
-        print(f"failed: {one.label}: {one.error}", file=sys.stderr)
+    failed = [outcome for outcome in outcomes if outcome.status == "failed"]
+    for outcome in failed:
+        print(f"failed: {outcome.label}: {outcome.error}", file=sys.stderr)
     if len(failed) < len(outcomes):
         _report(options)
     return 1 if failed else 0
 
 
 def _report(options: "RunOptions") -> None:
-    from cvx.cli import report
+    from cvx.cli.report import ReportFlags, write_report
 
-    report.main([f"--artifacts={options.artifacts}", f"--device={options.device}"])
+    write_report(ReportFlags(artifacts=str(options.artifacts), device=options.device))
 
 
 def _attribute(options: "RunOptions") -> Callable[[str], object]:
-    from cvx.cli import attribute
+    from cvx.cli.attribute import AttributeFlags, draw_maps
 
-    flags = [f"--{name}={getattr(options, name)}" for name in ("artifacts", "wandb", "project", "device")]
-    return lambda reference: attribute.main([reference, *flags])
+    flags = AttributeFlags(
+        artifacts=str(options.artifacts), device=options.device, wandb=options.wandb, project=options.project
+    )
+    return lambda reference: draw_maps(dataclasses.replace(flags, models=(reference,)))
 
 
 def print_outcomes(outcomes: list) -> None:

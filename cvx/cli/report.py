@@ -38,8 +38,12 @@ class ReportFlags(OnDevice):
 
 
 def main(argv: list[str]) -> int:
-    """Write the report, and print where it is."""
-    flags = cvx.cli.parse(ReportFlags, argv, "report")
+    """Parse flags, write the report, and print where it is."""
+    return write_report(cvx.cli.parse(ReportFlags, argv, "report"))
+
+
+def write_report(flags: ReportFlags) -> int:
+    """Write the page of a store or of a run, and what W&B gets of it; print where they are."""
     from cvx import config
     from cvx.store import Store
 

@@ -38,8 +38,7 @@ def main(argv: list[str]) -> int:
 
     if flags.seeds < 1:
         raise ValueError(f"seeds must be at least 1, got {flags.seeds}")
-    roots = [f"--{name}={getattr(flags, name)}" for name in ("artifacts", "data") if getattr(flags, name)]
-    _, options = config.parse([*roots, "--wandb=off"])
+    options = config.RunOptions(artifacts=flags.root, data=flags.data_root, wandb="off")
     todo = [(name, seed) for seed in range(flags.seeds) for name in PRESETS]
     if flags.if_empty and Store(options.artifacts).models():
         todo = left(options.artifacts)
