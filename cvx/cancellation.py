@@ -1,4 +1,4 @@
-"""A long computation ends early when nobody waits for its result any more."""
+"""Cancel a long computation whose result nobody waits for any more."""
 
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -6,7 +6,7 @@ from contextvars import ContextVar
 
 
 def _go_on() -> None:
-    """Stop nothing."""
+    """Cancel nothing: the default where no caller set a check."""
 
 
 _check: ContextVar[Callable[[], None]] = ContextVar("check", default=_go_on)
@@ -14,7 +14,7 @@ _check: ContextVar[Callable[[], None]] = ContextVar("check", default=_go_on)
 
 @contextmanager
 def stopped_by(check: Callable[[], None]) -> Iterator[None]:
-    """Let every computation within call this between its parts; what it raises ends the computation."""
+    """Have every computation within the block call this between its parts; raise in it to cancel the computation."""
     token = _check.set(check)
     try:
         yield
@@ -23,5 +23,5 @@ def stopped_by(check: Callable[[], None]) -> Iterator[None]:
 
 
 def check() -> None:
-    """Raise what whoever waits for this computation wants it to end with, if anything; called between parts."""
+    """Raise if the caller cancelled this computation; to be called between parts."""
     _check.get()()

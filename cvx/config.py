@@ -228,12 +228,12 @@ def _preset_flag(file: Path, key: object, value: object) -> str:
 
 def _check_values(file: Path, flags: list[str]) -> None:
     """Let the parser judge one file's values alone, so that its complaint can name the file."""
-    heard = io.StringIO()
+    output = io.StringIO()
     try:
-        with contextlib.redirect_stderr(heard), contextlib.redirect_stdout(heard):
+        with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
             tyro.cli(TrainConfig, args=flags, config=_TYRO, use_underscores=True)
     except SystemExit:
-        raise ValueError(f"{file}: {_reason(heard.getvalue())}") from None
+        raise ValueError(f"{file}: {_reason(output.getvalue())}") from None
     except ValueError as error:
         raise ValueError(f"{file}: {error}") from None
 

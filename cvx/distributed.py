@@ -1,4 +1,4 @@
-"""The ranks of one job: alone, or under torchrun."""
+"""Share one job among the ranks that torchrun started, or do it alone."""
 
 import contextlib
 import dataclasses
@@ -38,12 +38,12 @@ class Ranks:
         return value
 
     def any(self, flag: bool) -> bool:
-        """Tell whether any rank says so: all ranks stop at the same step."""
+        """Tell whether the flag is true on any rank."""
         if self.world == 1:
             return flag
-        heard = torch.tensor(int(flag), device=self.device)
-        dist.all_reduce(heard)
-        return bool(heard.item())
+        num_true = torch.tensor(int(flag), device=self.device)
+        dist.all_reduce(num_true)
+        return bool(num_true.item())
 
     def gather(self, value: T) -> list[T]:
         """Hand rank 0 the values of all ranks, in their order; the others get an empty list."""
@@ -55,7 +55,7 @@ class Ranks:
 
     @contextlib.contextmanager
     def raise_on_all_ranks(self) -> Iterator[None]:
-        """Fail on every rank if the block fails on any: who waited for a rank that gave up would wait forever.
+        """Fail on every rank if the block fails on any: otherwise the other ranks would deadlock.
 
         Raises:
             ValueError, OSError: What the block raised here, or in the words of the first rank that failed.

@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all."""
+"""Write files and folders whole or not at all; read JSON and YAML that may be damaged."""
 
 import contextlib
 import errno
@@ -88,8 +88,8 @@ def _finite(value: Any) -> Any:
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, dict):
-        return {key: _finite(one) for key, one in value.items()}
-    return [_finite(one) for one in value] if isinstance(value, list | tuple) else value
+        return {key: _finite(item) for key, item in value.items()}
+    return [_finite(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def read_json(path: Path) -> dict[str, Any]:
@@ -121,8 +121,8 @@ def _sound(value: Any) -> Any:
     if isinstance(value, str):
         return sound_text(value)
     if isinstance(value, dict):
-        return {_sound(key): _sound(one) for key, one in value.items()}
-    return [_sound(one) for one in value] if isinstance(value, list) else value
+        return {_sound(key): _sound(item) for key, item in value.items()}
+    return [_sound(item) for item in value] if isinstance(value, list) else value
 
 
 def check_format(content: Any, path: Path) -> dict[str, Any]:
@@ -155,7 +155,7 @@ def _written_out(node: yaml.Node, known: dict[int, int | None]) -> int:
         known[id(node)] = None
         pairs = itertools.chain.from_iterable(node.value) if isinstance(node, yaml.MappingNode) else node.value
         scalar = isinstance(node, yaml.ScalarNode)
-        known[id(node)] = 1 + (len(node.value) if scalar else sum(_written_out(one, known) for one in pairs))
+        known[id(node)] = 1 + (len(node.value) if scalar else sum(_written_out(child, known) for child in pairs))
     length = known[id(node)]
     if length is None:
         raise yaml.YAMLError("an alias stands for a value that it is a part of")

@@ -1,4 +1,4 @@
-"""Many presets through everything: train, test, embed, attribute; what is done is skipped."""
+"""Take presets through training, testing and maps; skip what is done, continue what was interrupted."""
 
 import dataclasses
 from collections.abc import Callable
@@ -15,7 +15,7 @@ from cvx.training.loop import InterruptedTraining, train
 
 @dataclasses.dataclass(frozen=True)
 class PresetOutcome:
-    """What became of one preset."""
+    """The outcome of one preset."""
 
     label: str
     status: str

@@ -1,4 +1,4 @@
-"""What a person sees while a run trains: a live bar on a terminal, plain lines elsewhere."""
+"""Show progress: a live bar on a terminal, plain lines or nothing elsewhere."""
 
 import sys
 from collections.abc import Iterator, Mapping
@@ -11,13 +11,13 @@ from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, T
 
 @runtime_checkable
 class Bar(Protocol):
-    """Hears of every step and of every recorded row."""
+    """A progress display, told of every step and of every recorded row."""
 
     def step(self) -> None:
-        """Hear that one optimizer step is done."""
+        """Count one optimizer step."""
 
     def row(self, row: Mapping[str, float]) -> None:
-        """Hear the newest numbers."""
+        """Show the newest numbers."""
 
 
 @contextmanager
@@ -90,7 +90,7 @@ class _Live(_Silent):
 
 
 class Ticks:
-    """Hears of every part that is done."""
+    """A progress bar of parts; without a display it does nothing."""
 
     def __init__(self, progress: Progress | None = None, total: int = 0):
         self._progress = progress
