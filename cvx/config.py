@@ -159,17 +159,20 @@ class _Flags:
 def parse(argv: Sequence[str], prog: str = f"{PROGRAM} train") -> tuple[TrainConfig, RunOptions]:
     """Turn flags and the preset files they name into a config and the options of a run.
 
-    A preset becomes flags in front of those given, so a flag wins wherever it stands; of two presets the later wins.
+    Presets give the values that flags change, so a flag wins wherever it stands; of two presets the later wins.
 
     Raises:
         ValueError: If a preset or a value is wrong; the message names the file or field.
         SystemExit: If a flag is wrong (tyro prints which, and the flags that were perhaps meant), or for --help.
     """
     files, flags = _split_presets(argv)
-    preset_flags = [flag for file in files for flag in preset(file)]
+    config = TrainConfig()
+    for file in files:
+        config = preset(file, config)
     parsed = tyro.cli(
         _Flags,
-        args=[*preset_flags, *flags],
+        args=flags,
+        default=_Flags(result=config, run=RunOptions()),
         prog=prog,
         description="--config=FILE  a preset such as configs/cifar10_resnet18.yaml; repeatable, flags win.",
         config=_TYRO,
@@ -197,8 +200,8 @@ def _split_presets(argv: Sequence[str]) -> tuple[list[Path], list[str]]:
     return files, flags
 
 
-def preset(file: Path) -> list[str]:
-    """Read a preset file as the flags it stands for.
+def preset(file: Path, base: TrainConfig | None = None) -> TrainConfig:
+    """Return a config with the values of a preset file; fields that it leaves out are those of the base.
 
     Raises:
         ValueError: If it is no YAML mapping of TrainConfig's fields to plain values; the message names the file.
@@ -211,8 +214,7 @@ def preset(file: Path) -> list[str]:
     if not isinstance(content, dict):
         raise ValueError(f"{file}: expected lines `field: value`, got {type(content).__name__}")
     flags = [_preset_flag(file, key, value) for key, value in content.items()]
-    _check_values(file, flags)
-    return flags
+    return _parse_preset(file, flags, base or TrainConfig())
 
 
 def _preset_flag(file: Path, key: object, value: object) -> str:
@@ -226,12 +228,12 @@ def _preset_flag(file: Path, key: object, value: object) -> str:
     return f"--{key}={value}"
 
 
-def _check_values(file: Path, flags: list[str]) -> None:
-    """Let the parser judge one file's values alone, so that its complaint can name the file."""
+def _parse_preset(file: Path, flags: list[str], base: TrainConfig) -> TrainConfig:
+    """Parse one file's values alone, so that a complaint can name the file."""
     output = io.StringIO()
     try:
         with contextlib.redirect_stderr(output), contextlib.redirect_stdout(output):
-            tyro.cli(TrainConfig, args=flags, config=_TYRO, use_underscores=True)
+            return tyro.cli(TrainConfig, args=flags, default=base, config=_TYRO, use_underscores=True)
     except SystemExit:
         raise ValueError(f"{file}: {_reason(output.getvalue())}") from None
     except ValueError as error:
