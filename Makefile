@@ -56,7 +56,7 @@ test-oldest: ## the quick tests on the oldest versions that requirements.txt adm
 	.venv-oldest/bin/uv pip install --python .venv-oldest/bin/python --resolution lowest-direct -e '.[dev]'
 	.venv-oldest/bin/python -m pytest -m 'not slow and not browser' --numprocesses=auto --maxprocesses=4 --dist=loadfile --no-loadscope-reorder
 
-bench: $(STAMP) ## measure speed on this machine and write BENCHMARKS.md (TOPIC=maps for one topic; accuracy takes 40 minutes and runs only so)
+bench: $(STAMP) ## measure speed on this machine and write docs/benchmarks.md (TOPIC=maps for one topic; accuracy takes 40 minutes and runs only so)
 	$(BIN)/python tests/benchmarks/run.py $(TOPIC)
 
 check: $(STAMP) ## lint, format, types, import contracts

@@ -1,8 +1,8 @@
-"""The lines of BENCHMARKS.md that the README shows, between two marks."""
+"""Pick the lines of the benchmarks page that stand at its top, in short."""
 
 from collections.abc import Iterable
 
-START, END = "<!-- written by `make bench` -->\n", "<!-- end of what `make bench` writes -->"
+TITLE = "In short"
 SHOWN = (
     ("resnet18: whole loop", "bare step"),
     ("resnet18: arithmetic of the bare step", "bfloat16 product"),
@@ -24,21 +24,17 @@ SHOWN = (
 
 
 def excerpt(sections: Iterable[str]) -> str:
-    """Return the machine and the table; a line that was not measured is left out."""
-    machines, rows = {}, {}
+    """Return the section at the top: the machine and the table; a line that was not measured is left out."""
+    machines: dict[str, None] = {}
+    rows: dict[tuple[str, str], list[str]] = {}
     for section in sections:
         facts = section.splitlines()[2].rpartition("; measured in")[0]
         for line in section.splitlines():
             cells = [cell.strip() for cell in line.strip("|").split("|")]
             for what, against in SHOWN:
                 if cells[0] == what and cells[2].startswith(against):
-                    machines[facts], rows[what, against] = None, cells[:4]
+                    machines[facts] = None
+                    rows[what, against] = cells[:4]
     head = ["| what | result | held against | ratio |", "|---|---|---|---|"]
-    lines = [f"| {' | '.join(rows[one])} |" for one in SHOWN if one in rows]
-    return "\n".join([*machines, "", *head, *lines]) + "\n"
-
-
-def replaced(text: str, sections: Iterable[str]) -> str:
-    """Return the README's text with the lines between the marks as they are now."""
-    before, _, rest = text.partition(START)
-    return f"{before}{START}\n{excerpt(sections)}\n{END}" + rest.partition(END)[2]
+    lines = [f"| {' | '.join(rows[shown])} |" for shown in SHOWN if shown in rows]
+    return "\n".join([f"## {TITLE}", "", *machines, "", *head, *lines]) + "\n"

@@ -1,4 +1,4 @@
-"""Measure how fast cvx is on this machine and write BENCHMARKS.md and what the README shows of it: `python tests/benchmarks/run.py [TOPIC …]`."""
+"""Measure how fast cvx is on this machine and write docs/benchmarks.md: `python tests/benchmarks/run.py [TOPIC …]`."""
 
 import argparse
 import datetime
@@ -7,13 +7,14 @@ import json
 import subprocess
 import sys
 import time
+from collections.abc import Mapping
 from pathlib import Path
 
-from excerpt import replaced
+from excerpt import excerpt
 from measuring import Row, machine
 
 ROOT = Path(__file__).parents[2]
-OUTPUT, README = ROOT / "BENCHMARKS.md", ROOT / "README.md"
+OUTPUT = ROOT / "docs" / "benchmarks.md"
 TOPICS = {
     "loop": "Training: the whole loop against the bare step",
     "beside": "Trainings at once, by how torch's threads wait",
@@ -28,9 +29,16 @@ TOPICS = {
 }
 LONG = ("accuracy",)
 """Topics of half an hour and more: measured when they are named."""
-HEAD = """# Benchmarks
+HEAD = """# Benchmarks: how fast cvx is
 
-Written by `make bench`; every ratio is of figures taken in turns within one run, so it says more than they do.
+What to expect of training, maps, start-up and the page on two cores, and what each is held against. To measure it on your machine:
+
+```sh
+make bench               # all but the last topic; writes this page
+make bench TOPIC=maps    # one topic; the others stay as they are here
+```
+
+Every ratio is of figures taken in turns within one run, so it says more than they do.
 `make bench TOPIC=accuracy` takes forty minutes, so it runs only when it is named; its curves stay beside its script in
 accuracy.jsonl, and those that are there already are not drawn again. An exponent of growth is the slope of log time
 over log size: 1 is linear, 0 is constant. The last column was written before the figure was known, and stands as it was
@@ -42,7 +50,7 @@ def main() -> None:
     """Measure the topics named, or all but the long; topics that were not measured keep what the file has of them."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("topics", nargs="*", metavar="TOPIC", help=", ".join(TOPICS))
-    parser.add_argument("--output", type=Path, default=OUTPUT, help="default: BENCHMARKS.md")
+    parser.add_argument("--output", type=Path, default=OUTPUT, help="default: docs/benchmarks.md")
     parser.add_argument("--topic-as-json", action="store_true", help=argparse.SUPPRESS)
     given = parser.parse_args()
     if unknown := [topic for topic in given.topics if topic not in TOPICS]:
@@ -55,10 +63,13 @@ def main() -> None:
     for topic in given.topics or [topic for topic in TOPICS if topic not in LONG]:
         sections[topic] = _section(topic)
         print(sections[topic], flush=True)
-        ordered = [sections[name] for name in TOPICS if name in sections]
-        given.output.write_text("\n".join([HEAD, *ordered]), encoding="utf-8")
-        if given.output == OUTPUT:
-            README.write_text(replaced(README.read_text(encoding="utf-8"), ordered), encoding="utf-8")
+        given.output.write_text(_page(sections), encoding="utf-8")
+
+
+def _page(sections: Mapping[str, str]) -> str:
+    """Return the page: its head, what it comes to in short, and the sections in the topics' order."""
+    ordered = [sections[name] for name in TOPICS if name in sections]
+    return "\n".join([HEAD, excerpt(ordered), *ordered])
 
 
 def _kept(file: Path) -> dict[str, str]:

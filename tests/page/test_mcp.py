@@ -13,8 +13,8 @@ pytestmark = pytest.mark.slow
 
 
 def told():
-    """Return the address that the README gives to a client of the protocol."""
-    block = re.search(r"```json\n(.*?)```", (ROOT / "README.md").read_text(encoding="utf-8"), re.DOTALL)[1]
+    """Return the address that the demo's page gives to a client of the protocol."""
+    block = re.search(r"```json\n(.*?)```", (ROOT / "docs" / "demo.md").read_text(encoding="utf-8"), re.DOTALL)[1]
     return json.loads(block)["mcpServers"]["cvx"]["url"]
 
 

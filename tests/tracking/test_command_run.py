@@ -85,7 +85,7 @@ def test_numbers_are_a_run_that_uses_the_model_that_training_sent(wandb_server, 
     assert [name for name, _ in table["data"]] == list(card.classes)
     check_page(wandb_server, trained)
     check_code(wandb_server, trained)
-    check_readme(wandb_server, trained, run)
+    check_documented(wandb_server, trained, run)
 
 
 def check_page(server, run):
@@ -105,10 +105,10 @@ def check_code(server, run):
     assert facts.get("git", {}).get("commit", "") == provenance()["git_commit"].removesuffix("-dirty")
 
 
-def check_readme(server, trained, evaluated):
-    """Every key that the README's tables name is logged, and every key that is logged stands in them."""
-    text = (ROOT / "README.md").read_text(encoding="utf-8")
-    lines = [line for line in text.split("## With W&B")[1].split("## Without")[0].splitlines() if line.startswith("| ")]
+def check_documented(server, trained, evaluated):
+    """Every key that the tables of docs/wandb.md name is logged, and every key that is logged stands in them."""
+    text = (ROOT / "docs" / "wandb.md").read_text(encoding="utf-8")
+    lines = [line for line in text.splitlines() if line.startswith("| ")]
     promised = [
         key for line in lines for key in re.findall(r"`([^`]+)`", line.split(" | ")[0]) if "artifact" not in line
     ]
@@ -123,7 +123,7 @@ def check_readme(server, trained, evaluated):
 
 
 def fits(written, key):
-    """Tell whether a key is what the README writes, `<any>` standing for one part of it."""
+    """Tell whether a key is what the page writes, `<any>` standing for one part of it."""
     return re.fullmatch("[^/]+".join(re.escape(part) for part in re.split(r"<[^>]+>", written)), key)
 
 
