@@ -3,7 +3,6 @@
 import ast
 import contextlib
 import functools
-import importlib
 import io
 import re
 import shlex
@@ -11,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from cvx.__main__ import COMMANDS, _module
+from cvx.__main__ import COMMANDS, main
 from cvx.config import parse
 from cvx.data import DATASETS
 
@@ -80,7 +79,7 @@ def said_by_help(command):
     """Return what `python -m cvx COMMAND --help` prints."""
     said = io.StringIO()
     with contextlib.redirect_stdout(said), contextlib.suppress(SystemExit):
-        importlib.import_module(f"cvx.cli.{_module(command)}").main(["--help"])
+        main([command, "--help"])
     return said.getvalue()
 
 
