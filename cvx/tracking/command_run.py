@@ -27,6 +27,7 @@ from cvx.tracking.artifacts import use_model
 from cvx.tracking.best_alias import update_best_alias
 from cvx.tracking.run_link import scratch_folder, settings, start
 from cvx.tracking.wait_for_upload import drain
+from cvx.tracking.wandb_process import finishing
 
 NUM_PICTURES = 108
 """Pictures of one key that W&B shows at most."""
@@ -81,13 +82,10 @@ def _send(
     question = {**findings.question, "models": [entry.reference for entry in findings.models]}
     with scratch_folder() as scratch:
         run = _open(command, where, question, scratch, patience, began)
-        with as_oserror("what was found did not arrive"):
-            try:
-                unknown = use_models(run, store, findings.models)
-                run.log(_row(command, findings), step=0, commit=True)
-                drain(run, patience)
-            finally:
-                run.finish()
+        with as_oserror("what was found did not arrive"), finishing(run):
+            unknown = use_models(run, store, findings.models)
+            run.log(_row(command, findings), step=0, commit=True)
+            drain(run, patience)
     said = f"{command} is at {run.url}"
     if unknown:
         said += f"; not linked to {', '.join(unknown)}, which W&B has not got (python -m cvx publish sends runs)"
@@ -131,11 +129,9 @@ def tell_use(command: str, where: Target, artifacts: Sequence[Any], patience: Ti
             if not fresh:
                 return
             run = _open(command, where, {"models": [one.qualified_name for one in fresh]}, scratch, patience)
-            try:
+            with finishing(run):
                 for one in fresh:
                     run.use_artifact(one.qualified_name, type=one.type)
-            finally:
-                run.finish()
     except OSError as error:
         print(f"W&B: not told that the {command} uses these models: {one_line(error)}", file=sys.stderr)
 

@@ -2,6 +2,7 @@
 
 import contextlib
 import dataclasses
+import functools
 import sys
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -18,6 +19,7 @@ from cvx.tracking.run_link import RunLink
 from cvx.tracking.upload import Upload, draw_all
 from cvx.tracking.verify import TABLE_FILE, arrived, recorded_steps, send_pictures
 from cvx.tracking.wait_for_upload import drain
+from cvx.tracking.wandb_process import finishing
 
 Page = Callable[[Path], bytes]
 """Draws a finished run's own page, a self-contained HTML file, from its folder."""
@@ -26,15 +28,11 @@ Page = Callable[[Path], bytes]
 @contextlib.contextmanager
 def ending(upload: Upload, run: Any, link: RunLink, exit_code: Callable[[], int]) -> Iterator[None]:
     """Bring the run on W&B to its end whatever happens in the block, and note what was sent."""
-    try:
-        with as_oserror("wandb stopped working", also=()):
-            yield
-    finally:
+    with as_oserror("wandb stopped working", also=()), finishing(run, exit_code):
         try:
-            link.save(upload.folder)
+            yield
         finally:
-            with as_oserror("the run could not be ended on W&B"):
-                run.finish(exit_code=exit_code())
+            link.save(upload.folder)
 
 
 def send_samples(upload: Upload, run: Any, link: RunLink, patience: Timeouts = PATIENT) -> None:

@@ -13,6 +13,7 @@ from typing import Any
 from cvx.files import read_json, write_json
 from cvx.processes import ROOT
 from cvx.store.runs import Run
+from cvx.tracking import wandb_process
 from cvx.tracking.account import PATIENT, Target, Timeouts, api, as_oserror, client
 from cvx.tracking.artifact_names import LONGEST, TAG, next_id, run_id
 
@@ -197,15 +198,8 @@ def start(scratch: Path, **options: Any) -> Any:
         except Exception as error:
             if IN_USE not in str(error):
                 raise
-            _forget_failed_starts()
+            wandb_process.restart()  # it would refuse the id of a run that failed to start for as long as it lives
             return client().init(**options)
-
-
-def _forget_failed_starts() -> None:
-    """End wandb's own process, which would refuse the id of a run that failed to start; a new one begins afresh."""
-    with contextlib.suppress(SystemExit):
-        client().teardown()
-    os.environ.pop("WANDB_SERVICE", None)  # one that an agent shares with its programs is not ours to end
 
 
 def _identity(link: RunLink, new: bool) -> dict[str, Any]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx.store.runs import Run, Sink
+from cvx.tracking import wandb_process
 from cvx.tracking.account import PATIENT, Target, Timeouts, one_line, reason_not_online, target
 from cvx.tracking.finish import Page
 from cvx.tracking.publish import AtWork, Published, Say, send, tell
@@ -36,7 +37,7 @@ class WandbSink:
         self._patience = patience
         self._page = page
         self._say = say
-        self._news, self._closed = threading.Event(), threading.Event()
+        self._news, self._closed, self._abandoned = threading.Event(), threading.Event(), threading.Event()
         self._thread: threading.Thread | None = None
         self._exit_code = 1  # until the run has ended well
         self._folder: Path | None = None
@@ -66,7 +67,9 @@ class WandbSink:
         self._news.set()
         try:
             self._thread.join()
-        except KeyboardInterrupt:
+        except (KeyboardInterrupt, SystemExit):  # asked a second time to stop: not even wandb's own end is waited for
+            self._abandoned.set()
+            wandb_process.kill()
             self._say(f"W&B: not waited for. {self._advice()}")
             raise
 
@@ -83,6 +86,8 @@ class WandbSink:
                 problem, in_vain = done.missing, was_over  # what a stream lost on its way, another one sends
             except Exception as error:  # noqa: BLE001 - no failure of W&B may reach training
                 problem, in_vain = one_line(error), self._closed.is_set()
+            if self._abandoned.is_set():
+                return
             if in_vain:
                 self._say(f"W&B: {problem}. {self._advice()}")
                 return
