@@ -7,7 +7,7 @@ import re
 import secrets
 import time
 from collections.abc import Mapping, Sequence
-from datetime import datetime
+from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Protocol, runtime_checkable
 
@@ -21,6 +21,8 @@ CONFIG, METRICS, SUMMARY = "config.json", "metrics.jsonl", "summary.json"
 """Files of a run's folder: what was asked for, a row for each recorded step, the final numbers."""
 FINAL = "test"
 """The frame of embeddings that is of the test images, drawn with the best weights."""
+STAMP, STAMP_LENGTH = "%Y%m%d-%H%M%S", 15
+"""The time that a run's name begins with."""
 MAX_FRAMES = 60
 """Frames of the film, and of the embeddings, that one run keeps at most."""
 
@@ -57,13 +59,26 @@ def new_run_name(collection: str, name: str = "") -> str:
     Raises:
         ValueError: If that name or id cannot be part of a folder's name.
     """
-    stamp = datetime.now().strftime("%Y%m%d-%H%M%S")
+    stamp = datetime.now().strftime(STAMP)
     given = os.environ.get("WANDB_RUN_ID", "")
     for what, word in (("--name", name), ("WANDB_RUN_ID", given)):
         if word and not re.fullmatch(r"[A-Za-z0-9_.-]+", word):
             raise ValueError(f"{what} must be letters, digits, `_`, `.` and `-`, got {word!r}")
     own = [part for part in (name, given) if part] or [secrets.token_hex(2)]
     return "-".join([stamp, collection, *own])
+
+
+def _a_second_later(name: str) -> str:
+    """Return a run's name with the next second in it.
+
+    Raises:
+        FileExistsError: If it does not begin with a time, and so cannot be changed.
+    """
+    stamp, rest = name[:STAMP_LENGTH], name[STAMP_LENGTH:]
+    try:
+        return (datetime.strptime(stamp, STAMP) + timedelta(seconds=1)).strftime(STAMP) + rest
+    except ValueError:
+        raise FileExistsError(f"there is a run {name} already; name the new one differently") from None
 
 
 class RunWriter:
@@ -76,8 +91,17 @@ class RunWriter:
 
     @classmethod
     def create(cls, folder: Path, config: Mapping[str, Any], sinks: Sequence[Sink] = ()) -> "RunWriter":
-        """Start a new run's folder with its config."""
-        folder.mkdir(parents=True, exist_ok=False)
+        """Start a new run's folder with its config.
+
+        Runs that begin in one second may have one name, where `--name` or WANDB_RUN_ID stays the same: the second of
+        them is named by the second that follows.
+        """
+        while True:
+            try:
+                folder.mkdir(parents=True, exist_ok=False)
+                break
+            except FileExistsError:
+                folder = folder.with_name(_a_second_later(folder.name))
         write_json(folder / CONFIG, dict(config))
         return cls(folder, sinks)
 

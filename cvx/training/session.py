@@ -168,7 +168,7 @@ def _open_writer(
     # Bring back the saved state, if there is one, on every rank
     numbers: dict[str, Any] = {}
     state = folder / "state" / FILE
-    if state.is_file():
+    if options.resume and state.is_file():
         numbers = load_state(state, learner.modules(), learner.optimizer)
         learner.resume_at(numbers["step"])
     ranks.barrier()
@@ -178,7 +178,7 @@ def _open_writer(
         yield RunWriter(folder), numbers
         return
     if not options.resume:
-        RunWriter.create(folder, _content(config, options, learner, splits))
+        folder = RunWriter.create(folder, _content(config, options, learner, splits)).folder
     step = learner.step if numbers else -1
     try:
         with FileLock(folder / ".lock", timeout=0):

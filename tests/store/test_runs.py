@@ -40,6 +40,23 @@ def test_a_sink_hears_the_very_rows_that_the_file_holds(tmp_path):
     assert sink.summary == {"run": "run"}
 
 
+def test_of_two_runs_that_begin_in_one_second_with_one_name_each_gets_a_folder(tmp_path):
+    name = "20251231-235959-digits-resnet18-mine"
+    folders = [RunWriter.create(tmp_path / name, {"number": number}).folder for number in range(3)]
+    assert [folder.name for folder in folders] == [
+        name,
+        "20260101-000000-digits-resnet18-mine",
+        "20260101-000001-digits-resnet18-mine",
+    ]
+    assert [Run(folder).config["number"] for folder in folders] == [0, 1, 2]
+
+
+def test_a_run_of_a_name_of_its_own_that_is_taken_is_refused(tmp_path):
+    RunWriter.create(tmp_path / "run", {})
+    with pytest.raises(FileExistsError, match="there is a run run already"):
+        RunWriter.create(tmp_path / "run", {})
+
+
 def test_a_frame_is_read_back_as_it_was_written(tmp_path):
     writer = RunWriter.create(tmp_path / "run", {})
     maps = np.random.default_rng(0).normal(size=(2, 3, 4, 4)).astype(np.float32)
