@@ -252,7 +252,7 @@ sys.path.insert(0, sys.argv[2])
 from small_store import add_model, make_splits
 from sweeping import PROGRAM, write
 from cvx.store import Store
-from cvx.upkeep import examine, rest
+from cvx.store.maintenance import check_results, examine
 store = Store(Path(sys.argv[1]) / "store")
 splits = make_splits("tiles", 40, 16, 3, True)
 store.add_samples(splits)

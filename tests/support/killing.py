@@ -45,7 +45,7 @@ for seed in range(10_000):
 STATE = """
 import sys, torch
 from pathlib import Path
-from cvx.resume import save_state
+from cvx.training.saved_state import save_state
 model = torch.nn.Linear(300, 300)
 optimizer = torch.optim.AdamW(model.parameters())
 model(torch.ones(1, 300)).sum().backward()
