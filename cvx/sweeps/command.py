@@ -1,4 +1,4 @@
-"""A sweep's command: the macros that stand for program, interpreter and parameters."""
+"""Build a trial's command line from the macros for program, interpreter and parameters."""
 
 import itertools
 import json
@@ -101,7 +101,7 @@ def _with_environment(part: str, environ: Mapping[str, str]) -> str:
     for name in ENVIRONMENT.findall(part):
         if name not in environ:
             raise ValueError(f"command: the environment variable {name} is not set; set it or take it out of {part!r}")
-    return ENVIRONMENT.sub(lambda found: environ[found[1]], part)
+    return ENVIRONMENT.sub(lambda match: environ[match[1]], part)
 
 
 def trains(parts: Sequence[str], program: str) -> bool:

@@ -1,4 +1,4 @@
-"""What a person sees of a sweep: a live table on a terminal, plain lines elsewhere, a table at the end."""
+"""Show a sweep: a live table on a terminal, plain lines elsewhere, a table at the end."""
 
 import contextlib
 import dataclasses
@@ -27,7 +27,11 @@ def text(value: Any) -> str:
 
 def point(sweep: Sweep, trial: Trial) -> str:
     """Write what tells a trial from the others."""
-    return "  ".join(f"{one.name}={text(trial.values[one.name])}" for one in sweep.varied if one.name in trial.values)
+    return "  ".join(
+        f"{parameter.name}={text(trial.values[parameter.name])}"
+        for parameter in sweep.varied
+        if parameter.name in trial.values
+    )
 
 
 def score(sweep: Sweep, trial: Trial) -> float | None:
@@ -38,13 +42,13 @@ def score(sweep: Sweep, trial: Trial) -> float | None:
 def ranked(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
     """Order trials from best to worst; those without a value stand last."""
     sign = -1 if sweep.metric and sweep.metric.maximize else 1
-    scored = [(score(sweep, one), one) for one in trials]
-    return [one for _, one in sorted(scored, key=lambda pair: (pair[0] is None, sign * (pair[0] or 0.0)))]
+    scored = [(score(sweep, trial), trial) for trial in trials]
+    return [trial for _, trial in sorted(scored, key=lambda pair: (pair[0] is None, sign * (pair[0] or 0.0)))]
 
 
 def best(sweep: Sweep, trials: Sequence[Trial]) -> Trial | None:
     """Return the best of the trials that were run to their end."""
-    done = [one for one in ranked(sweep, trials) if one.status == "finished" and score(sweep, one) is not None]
+    done = [trial for trial in ranked(sweep, trials) if trial.status == "finished" and score(sweep, trial) is not None]
     return done[0] if done else None
 
 
@@ -52,8 +56,8 @@ def table(sweep: Sweep, trials: Sequence[Trial], epochs: Mapping[int, float], ti
     """Draw trials as a table."""
     grid = Table(title=title or None, title_justify="left")
     grid.add_column("trial", justify="right")
-    for one in sweep.varied:
-        grid.add_column(one.name, justify="right", overflow="fold")
+    for parameter in sweep.varied:
+        grid.add_column(parameter.name, justify="right", overflow="fold")
     grid.add_column("status")
     if sweep.metric:
         grid.add_column(sweep.metric.name, justify="right")
@@ -72,7 +76,7 @@ def _cells(sweep: Sweep, trial: Trial, epochs: Mapping[int, float]) -> list[str]
     value = score(sweep, trial)
     return [
         str(trial.number),
-        *(text(trial.values.get(one.name, "")) for one in sweep.varied),
+        *(text(trial.values.get(parameter.name, "")) for parameter in sweep.varied),
         status,
         *([text(value) if value is not None else ""] if sweep.metric else []),
         f"{seconds:.0f} s",
@@ -131,12 +135,12 @@ class _Table:
 
 def shown(sweep: Sweep, trials: Sequence[Trial]) -> list[Trial]:
     """Choose the trials that fit a screen: running, best and newest ones, best first."""
-    running = [one for one in trials if one.status == "running"]
+    running = [trial for trial in trials if trial.status == "running"]
     wanted = [*running, *ranked(sweep, trials)[: MAX_ROWS // 2], *reversed(trials)]
-    keys = set(list(dict.fromkeys(one.key for one in wanted))[:MAX_ROWS])
-    return [one for one in ranked(sweep, trials) if one.key in keys]
+    keys = set(list(dict.fromkeys(trial.key for trial in wanted))[:MAX_ROWS])
+    return [trial for trial in ranked(sweep, trials) if trial.key in keys]
 
 
 def _title(trials: Sequence[Trial]) -> str:
-    counts = {status: sum(one.status == status for one in trials) for status in COLORS}
+    counts = {status: sum(trial.status == status for trial in trials) for status in COLORS}
     return ", ".join(f"{count} {status}" for status, count in counts.items() if count)

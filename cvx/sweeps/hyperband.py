@@ -1,4 +1,4 @@
-"""When a trial is not worth going on with: W&B's Hyperband, by the keys of `early_terminate`."""
+"""Stop trials early by W&B's Hyperband, with the keys of `early_terminate`."""
 
 import bisect
 import dataclasses

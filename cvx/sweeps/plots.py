@@ -1,4 +1,4 @@
-"""A sweep as two pictures: every trial as a line over its parameters, and how much each parameter mattered."""
+"""Plot a sweep: every trial as a line over its parameters, and how much each parameter mattered."""
 
 import dataclasses
 import io
@@ -59,10 +59,10 @@ def _ends(parameter: Parameter, values: Sequence[float], logarithmic: bool) -> t
 
 
 def _choices(parameter: Parameter, values: Sequence[Any]) -> Axis:
-    known = [_text(one) for one in parameter.choices or ()]
+    known = [_text(value) for value in parameter.choices or ()]
     places = np.linspace(0, 1, len(known)) if len(known) > 1 else np.array([0.5])
-    positions = np.array([places[known.index(_text(one))] for one in values], np.float64)
-    numeric = all(isinstance(one, int | float) and not isinstance(one, bool) for one in parameter.choices or ())
+    positions = np.array([places[known.index(_text(value))] for value in values], np.float64)
+    numeric = all(isinstance(value, int | float) and not isinstance(value, bool) for value in parameter.choices or ())
     rising = numeric and list(parameter.choices or ()) == sorted(parameter.choices or ())
     return Axis(parameter.name, positions, tuple(zip(places.tolist(), known, strict=True)), ordered=rising)
 
@@ -95,7 +95,7 @@ def parallel_coordinates(
     best = _best(scores, full, metric)
     for i in np.argsort(quality):
         color, width = (INK, 2.6) if i == best else (colormaps["viridis"](quality[i] * 0.9), 1.3)
-        curve = _curve([one.positions[i] for one in columns])
+        curve = _curve([axis.positions[i] for axis in columns])
         dashes = "-" if full[i] else (0, (4, 2))
         panel.plot(*curve, color=color, lw=width, ls=dashes, alpha=0.9, zorder=5 if i == best else 2)
     _draw_axes(panel, columns)
@@ -131,10 +131,10 @@ def _curve(heights: Sequence[float]) -> tuple[np.ndarray, np.ndarray]:
 
 
 def _draw_axes(panel: Any, columns: Sequence[Axis]) -> None:
-    for x, one in enumerate(columns):
+    for x, axis in enumerate(columns):
         panel.plot([x, x], [0, 1], color=MUTED, lw=1, zorder=1)
         side = "right" if x < len(columns) - 1 else "left"
-        for height, label in one.ticks:
+        for height, label in axis.ticks:
             offset = -0.04 if side == "right" else 0.04
             panel.text(
                 x + offset,
@@ -147,7 +147,7 @@ def _draw_axes(panel: Any, columns: Sequence[Axis]) -> None:
                 zorder=9,
                 bbox={"facecolor": "white", "edgecolor": "none", "alpha": 0.75, "pad": 0.8},
             )
-    panel.set_xticks(range(len(columns)), [one.name for one in columns], fontsize=10, color=INK)
+    panel.set_xticks(range(len(columns)), [axis.name for axis in columns], fontsize=10, color=INK)
     panel.set_yticks([])
     panel.set_xlim(-0.55, len(columns) - 0.5)
     panel.set_ylim(-0.05, 1.05)
@@ -173,18 +173,18 @@ def importance(axes: Sequence[Axis], scores: Float64[np.ndarray, "n"]) -> list[I
     Returns:
         None if there are too few trials, or all score the same.
     """
-    moved = [one for one in axes if len(set(one.positions.tolist())) > 1]
+    moved = [axis for axis in axes if len(set(axis.positions.tolist())) > 1]
     if len(scores) < MIN_FOR_IMPORTANCE or float(np.ptp(scores)) == 0 or not moved:
         return None
     from scipy.stats import spearmanr
 
     shares = _shares(moved, scores)
-    found = []
-    for one in axes:
-        varies = one in moved
-        correlation = float(spearmanr(one.positions, scores).statistic) if varies and one.ordered else None
-        found.append(Importance(one.name, shares.get(one.name, 0.0), correlation))
-    return sorted(found, key=lambda one: -one.share)
+    importances = []
+    for axis in axes:
+        varies = axis in moved
+        correlation = float(spearmanr(axis.positions, scores).statistic) if varies and axis.ordered else None
+        importances.append(Importance(axis.name, shares.get(axis.name, 0.0), correlation))
+    return sorted(importances, key=lambda importance: -importance.share)
 
 
 def _shares(axes: Sequence[Axis], scores: Float64[np.ndarray, "n"]) -> dict[str, float]:
@@ -194,13 +194,13 @@ def _shares(axes: Sequence[Axis], scores: Float64[np.ndarray, "n"]) -> dict[str,
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study()
     kinds: dict[str, BaseDistribution] = {
-        one.name: FloatDistribution(0.0, 1.0)
-        if one.ordered
-        else CategoricalDistribution(tuple(place for place, _ in one.ticks))
-        for one in axes
+        axis.name: FloatDistribution(0.0, 1.0)
+        if axis.ordered
+        else CategoricalDistribution(tuple(place for place, _ in axis.ticks))
+        for axis in axes
     }
     for i, score in enumerate(scores):
-        params = {one.name: float(one.positions[i]) for one in axes}
+        params = {axis.name: float(axis.positions[i]) for axis in axes}
         study.add_trial(optuna.create_trial(value=float(score), params=params, distributions=kinds))
     judge = optuna.importance.FanovaImportanceEvaluator(n_trees=NUM_TREES, seed=0)
     return {
@@ -208,7 +208,7 @@ def _shares(axes: Sequence[Axis], scores: Float64[np.ndarray, "n"]) -> dict[str,
     }
 
 
-def importance_figure(found: Sequence[Importance], num_trials: int, metric: str) -> bytes:
+def importance_figure(importances: Sequence[Importance], num_trials: int, metric: str) -> bytes:
     """Draw importances as bars, with the direction in which each parameter moves the score.
 
     Returns:
@@ -216,14 +216,16 @@ def importance_figure(found: Sequence[Importance], num_trials: int, metric: str)
     """
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(7.0, 1.3 + 0.42 * len(found)), dpi=120, layout="constrained")
+    figure = Figure(figsize=(7.0, 1.3 + 0.42 * len(importances)), dpi=120, layout="constrained")
     panel = figure.add_subplot()
-    rows = range(len(found))
-    panel.barh(rows, [one.share for one in found], color="#31688e", height=0.62)
-    for row, one in enumerate(found):
-        words = f"{one.share:.2f}" + (f"   ρ {one.correlation:+.2f}" if one.correlation is not None else "")
-        panel.text(one.share + 0.01, row, words, va="center", fontsize=9, color=INK)
-    panel.set_yticks(rows, [one.name for one in found], fontsize=10, color=INK)
+    rows = range(len(importances))
+    panel.barh(rows, [importance.share for importance in importances], color="#31688e", height=0.62)
+    for row, importance in enumerate(importances):
+        words = f"{importance.share:.2f}" + (
+            f"   ρ {importance.correlation:+.2f}" if importance.correlation is not None else ""
+        )
+        panel.text(importance.share + 0.01, row, words, va="center", fontsize=9, color=INK)
+    panel.set_yticks(rows, [importance.name for importance in importances], fontsize=10, color=INK)
     panel.invert_yaxis()
     panel.set_xlim(0, 1.25)
     panel.set_xticks(np.linspace(0, 1, 5))

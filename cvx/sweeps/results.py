@@ -1,4 +1,4 @@
-"""What came out of a sweep, in files: the numbers, two plots, and the command that gives the best trial again."""
+"""Write a sweep's results: the numbers, two plots, and the command that gives the best trial again."""
 
 import dataclasses
 import shlex
@@ -39,8 +39,8 @@ def write(sweep: Sweep, plan: Plan, trials: Sequence[Trial]) -> SweepResult:
         "file": str(sweep.file),
         "method": sweep.method,
         "metric": {"name": sweep.metric.name, "goal": _goal(sweep)} if sweep.metric else None,
-        "parameters": [one.name for one in sweep.varied],
-        "trials": [_fact(sweep, one) for one in trials],
+        "parameters": [parameter.name for parameter in sweep.varied],
+        "trials": [_fact(sweep, trial) for trial in trials],
         "best": best.run if best else "",
         "command": command,
     }
@@ -72,11 +72,11 @@ def again(sweep: Sweep, plan: Plan, trial: Trial) -> str:
 
 def draw(sweep: Sweep, folder: Path, trials: Sequence[Trial]) -> tuple[Path, ...]:
     """Draw the trials as parallel coordinates, and how much each parameter mattered, where that can be said."""
-    scored = [(one, display.score(sweep, one)) for one in trials if one.status in ("finished", "stopped")]
-    scored = [(one, value) for one, value in scored if value is not None]
+    scored = [(trial, display.score(sweep, trial)) for trial in trials if trial.status in ("finished", "stopped")]
+    scored = [(trial, value) for trial, value in scored if value is not None]
     if sweep.metric is None or not sweep.varied or len(scored) < MIN_TRIALS:
         return ()
-    axes = [plots.axis(one, [trial.values[one.name] for trial, _ in scored]) for one in sweep.varied]
+    axes = [plots.axis(parameter, [trial.values[parameter.name] for trial, _ in scored]) for parameter in sweep.varied]
     scores = np.array([value for _, value in scored], np.float64)
     full = np.array([trial.status == "finished" for trial, _ in scored])
     pictures = {"parallel_coordinates.png": plots.parallel_coordinates(axes, scores, full, sweep.metric)}

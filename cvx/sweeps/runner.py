@@ -1,4 +1,4 @@
-"""A sweep at work: trials side by side, watched, stopped early, and brought to an end on Ctrl-C."""
+"""Run a sweep's trials side by side: watch them, stop them early, and end them on Ctrl-C."""
 
 import contextlib
 import dataclasses
@@ -101,7 +101,9 @@ class _Runner:
     ):
         self.sweep, self.plan, self.ledger, self.view, self.most, self.heard = sweep, plan, ledger, view, most, heard
         self.jobs = [self._job(orphan) for orphan in ledger.adopt()]
-        self.retries = [one.key for one in ledger.trials() if one.status in ("failed", "killed")] if plan.resume else []
+        self.retries = (
+            [trial.key for trial in ledger.trials() if trial.status in ("failed", "killed")] if plan.resume else []
+        )
         self.failures = 0
 
     def run(self) -> list[Trial]:
@@ -149,17 +151,17 @@ class _Runner:
         metric = self.sweep.metric
         if metric is None or metric.target is None:
             return False
-        return any(metric.reached(metric.best(one.history)) for one in self.ledger.trials())
+        return any(metric.reached(metric.best(trial.history)) for trial in self.ledger.trials())
 
     def _watch(self) -> None:
         for job in self.jobs:
             known = len(job.history)
             if job.look():
                 self.ledger.report(job.trial, job.history, known)
-        histories = [one.history for one in self.ledger.trials()]
+        histories = [trial.history for trial in self.ledger.trials()]
         rule, metric = self.sweep.early_stop, self.sweep.metric
         for job in self.jobs:
-            if job.told_to_stop or (rule and metric and rule.stops(job.history, histories, metric.maximize)):
+            if job.stop_reason or (rule and metric and rule.stops(job.history, histories, metric.maximize)):
                 job.stop("stopped")
         self._show()
 
@@ -186,7 +188,7 @@ class _Runner:
         self.ledger.settle(job.trial, status, best, run.name if run else "", error)
         if status == "stopped":
             job.tidy()
-        ended = next(one for one in self.ledger.trials() if one.key == job.trial.key)
+        ended = next(trial for trial in self.ledger.trials() if trial.key == job.trial.key)
         self.failures = self.failures + 1 if ended.status == "failed" else 0 if ended.status in DONE else self.failures
         if job.adopted and self.plan.resume and status == "killed":
             self.retries.append(job.trial.key)
@@ -203,9 +205,9 @@ class _Runner:
             self._settle_ended()
         trials = self.ledger.trials()
         if not self.heard:
-            last = next(one for one in reversed(trials) if one.status == "failed")
+            last = next(trial for trial in reversed(trials) if trial.status == "failed")
             raise ValueError(f"{self.failures} trials failed in a row; the last: {last.error}")
-        done = sum(one.status in DONE for one in trials)
+        done = sum(trial.status in DONE for trial in trials)
         raise InterruptedSweep(f"stopped with {done} of {len(trials)} trials done", self.heard[0])
 
 
@@ -222,7 +224,8 @@ def _signals() -> Iterator[Sequence[int]]:
     heard: list[int] = []
     try:
         before = {
-            one: signal.signal(one, lambda signum, _: heard.append(signum)) for one in (signal.SIGINT, signal.SIGTERM)
+            signum: signal.signal(signum, lambda signum, _: heard.append(signum))
+            for signum in (signal.SIGINT, signal.SIGTERM)
         }
     except ValueError:  # signals belong to the main thread; elsewhere the caller stops the sweep
         yield heard
@@ -230,5 +233,5 @@ def _signals() -> Iterator[Sequence[int]]:
     try:
         yield heard
     finally:
-        for one, handler in before.items():
-            signal.signal(one, handler)
+        for signum, handler in before.items():
+            signal.signal(signum, handler)

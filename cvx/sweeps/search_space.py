@@ -1,4 +1,4 @@
-"""The distributions a sweep file can draw a parameter from: W&B's names, W&B's meanings.
+"""Distributions that a sweep file can draw a parameter from: W&B's names, W&B's meanings.
 
 Every continuous distribution is written as its quantile function. A search then sees a number in (0, 1), in which
 the file's distribution is the uniform one; so one sampler serves them all.
@@ -214,21 +214,23 @@ def parameter(name: str, given: object) -> Parameter:
     if missing := [key for key in kind.needs if key not in spec]:
         raise ValueError(f"{where}: {distribution} needs {' and '.join(missing)}")
     _check(where, distribution, spec)
-    found = Parameter(name, distribution, spec)
-    if found.choices is None:
-        _check_reach(where, found)
-    return found
+    parameter = Parameter(name, distribution, spec)
+    if parameter.choices is None:
+        _check_reach(where, parameter)
+    return parameter
 
 
-def _check_reach(where: str, found: Parameter) -> None:
+def _check_reach(where: str, parameter: Parameter) -> None:
     """Refuse a distribution whose outermost values are beyond what a float can hold."""
     try:
-        reach = [found.value(drawn) for drawn in (0.0, 1.0)]
+        reach = [parameter.value(drawn) for drawn in (0.0, 1.0)]
     except OverflowError:
         reach = [math.inf]
     if not all(map(is_number, reach)):
-        numbers = ", ".join(f"{key} {value}" for key, value in found.spec.items())
-        raise ValueError(f"{where}: {found.distribution} with {numbers} reaches beyond the largest number; take less")
+        numbers = ", ".join(f"{key} {value}" for key, value in parameter.spec.items())
+        raise ValueError(
+            f"{where}: {parameter.distribution} with {numbers} reaches beyond the largest number; take less"
+        )
 
 
 def _distribution(where: str, given: Mapping[str, Any]) -> str:
@@ -313,6 +315,6 @@ def _check_choices(where: str, spec: Spec) -> None:
     weights = spec["probabilities"]
     if not isinstance(weights, list) or len(weights) != len(values):
         raise ValueError(f"{where}: probabilities must be a list as long as values ({len(values)}), got {weights!r}")
-    fine = all(isinstance(one, int | float) and one >= 0 for one in weights)
+    fine = all(isinstance(weight, int | float) and weight >= 0 for weight in weights)
     if not fine or not math.isclose(sum(weights), 1, abs_tol=1e-6):
         raise ValueError(f"{where}: probabilities must be at least 0 and sum to 1, got {weights}")

@@ -1,4 +1,4 @@
-"""A W&B sweep file, read and checked: what is wrong is said before a trial starts."""
+"""Read and check a W&B sweep file: what is wrong is said before a trial starts."""
 
 import dataclasses
 import difflib
@@ -75,7 +75,9 @@ class Sweep:
     @property
     def varied(self) -> tuple[Parameter, ...]:
         """Return the parameters that can take more than one value."""
-        return tuple(one for one in self.parameters if one.choices is None or len(one.choices) > 1)
+        return tuple(
+            parameter for parameter in self.parameters if parameter.choices is None or len(parameter.choices) > 1
+        )
 
     @property
     def trains(self) -> bool:
@@ -89,7 +91,10 @@ class Sweep:
             "metric": dataclasses.astuple(self.metric)[:2] if self.metric else None,
             "program": self.program,
             "command": self.command,
-            **{f"parameters.{one.name}": [one.distribution, dict(one.spec)] for one in self.parameters},
+            **{
+                f"parameters.{parameter.name}": [parameter.distribution, dict(parameter.spec)]
+                for parameter in self.parameters
+            },
         }
         return {name: _digest(part) for name, part in parts.items()}
 
@@ -162,8 +167,8 @@ def _check_keys(content: Mapping[str, Any]) -> None:
 def near(word: object, known: Iterable[str]) -> str:
     """Say which known word was perhaps meant, and which there are."""
     known = list(known)
-    likeness = {one: difflib.SequenceMatcher(None, str(word), one).ratio() for one in known}
-    nearest = max(known, key=lambda one: likeness[one])
+    likeness = {candidate: difflib.SequenceMatcher(None, str(word), candidate).ratio() for candidate in known}
+    nearest = max(known, key=lambda candidate: likeness[candidate])
     hint = f"; did you mean {nearest!r}?" if likeness[nearest] >= 0.6 else ";"
     return f"{hint} known: {', '.join(known)}"
 
@@ -187,15 +192,15 @@ def _metric(given: object) -> Metric | None:
 def _parameters(given: object, method: str) -> tuple[Parameter, ...]:
     if not isinstance(given, dict) or not given:
         raise ValueError(f"parameters must name at least one field, got {given!r}")
-    found = tuple(search_space.parameter(str(name), one) for name, one in given.items())
-    for one in found:
+    parameters = tuple(search_space.parameter(str(name), spec) for name, spec in given.items())
+    for parameter in parameters:
         if method == "grid":
-            one.grid()
-        if method == "bayes" and "probabilities" in one.spec:
+            parameter.grid()
+        if method == "bayes" and "probabilities" in parameter.spec:
             raise ValueError(
-                f"parameters.{one.name}: probabilities hold for method random only; bayes weighs by itself"
+                f"parameters.{parameter.name}: probabilities hold for method random only; bayes weighs by itself"
             )
-    return found
+    return parameters
 
 
 def check(sweep: Sweep) -> None:
@@ -211,11 +216,11 @@ def check(sweep: Sweep) -> None:
     for flag in sweep.command:
         if flag.startswith("--") and (name := flag[2:].partition("=")[0]) not in (*_fields(), *PLACES):
             raise ValueError(f"command: {_refusal(name)}")
-    for one in sweep.parameters:
-        if one.name not in _fields() and one.name not in PLACES:
-            raise ValueError(f"parameters: {_refusal(one.name)}")
-        for value in one.extremes():
-            _check_value(one, value)
+    for parameter in sweep.parameters:
+        if parameter.name not in _fields() and parameter.name not in PLACES:
+            raise ValueError(f"parameters: {_refusal(parameter.name)}")
+        for value in parameter.extremes():
+            _check_value(parameter, value)
 
 
 def _unlogged(name: str) -> str:
@@ -238,25 +243,25 @@ _PLACE_TYPES = {field.name: field.type for field in dataclasses.fields(RunOption
 """Of the flags of a place that take few words; the others take one text."""
 
 
-def _check_value(one: Parameter, value: object) -> None:
-    where = f"parameters.{one.name}"
-    if one.name == "config":
+def _check_value(parameter: Parameter, value: object) -> None:
+    where = f"parameters.{parameter.name}"
+    if parameter.name == "config":
         try:
             config.preset(Path(str(value)))
         except OSError as error:
             raise ValueError(f"{where}: {error}") from None
         return
-    kind: Any = _fields().get(one.name) or _PLACE_TYPES.get(one.name, str)
+    kind: Any = _fields().get(parameter.name) or _PLACE_TYPES.get(parameter.name, str)
     if not _fits(value, kind):
         names = typing.get_args(kind)
         wanted = f"one of {', '.join(map(str, names))}" if names else f"of type {kind.__name__}"
         hint = "; write a decimal point, as in 1.0e-3" if isinstance(value, str) and kind is float else ""
         hint = "; take int_uniform, q_uniform or values" if kind is int and isinstance(value, float) else hint
         raise ValueError(f"{where}: a value must be {wanted}, got {value!r}{hint}")
-    if one.name in PLACES:
+    if parameter.name in PLACES:
         return
     try:
-        TrainConfig(**{one.name: value})  # type: ignore[arg-type]
+        TrainConfig(**{parameter.name: value})  # type: ignore[arg-type]
     except ValueError as error:
         raise ValueError(f"{where}: {error}") from None
 

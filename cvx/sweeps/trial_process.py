@@ -1,4 +1,4 @@
-"""One trial as a process: started, watched through its run's folder, ended."""
+"""Run one trial as a process: start it, watch it through its run's folder, end it."""
 
 import contextlib
 import os
@@ -33,7 +33,7 @@ class Job:
         self._pid = self.log.with_suffix(".pid")
         self.history: list[float] = list(trial.history)
         self.epoch = 0.0
-        self.told_to_stop = ""
+        self.stop_reason = ""
         self._resumes = False
         self._process: subprocess.Popen | None = None
         self._size = -1
@@ -87,10 +87,10 @@ class Job:
         """Return the run that the trial records, or None while there is none."""
         if self._resumes:
             return self._before
-        found = [path for path in StoreLayout(self.artifacts).runs_root.glob(f"*-{self.trial.id}") if path.is_dir()]
-        if not found and self.adopted and self.trial.resumes:
+        folders = [path for path in StoreLayout(self.artifacts).runs_root.glob(f"*-{self.trial.id}") if path.is_dir()]
+        if not folders and self.adopted and self.trial.resumes:
             return self._before
-        return runs.Run(found[0]) if found else None
+        return runs.Run(folders[0]) if folders else None
 
     def alive(self) -> bool:
         """Say whether the process still runs."""
@@ -116,8 +116,8 @@ class Job:
 
     def stop(self, why: str) -> None:
         """Ask the process to end: with SIGTERM, and after a while with SIGKILL."""
-        if not self.told_to_stop:
-            self.told_to_stop, self._deadline = why, time.monotonic() + GRACE_S
+        if not self.stop_reason:
+            self.stop_reason, self._deadline = why, time.monotonic() + GRACE_S
             self._send(signal.SIGTERM)
         elif time.monotonic() > self._deadline:
             self.kill()
@@ -141,11 +141,11 @@ class Job:
         self.look()
         run, code = self.run(), self._process.returncode if self._process is not None else None
         done = run is not None and run.summary is not None
-        if self.told_to_stop and not done:
-            return self.told_to_stop, ""
+        if self.stop_reason and not done:
+            return self.stop_reason, ""
         if code not in (0, None):
             killed = code < 0 or code in (130, 137, 143)
-            return ("killed" if killed else "failed"), self.last_words() or f"exit code {code}"
+            return ("killed" if killed else "failed"), self.last_log_line() or f"exit code {code}"
         if code is None and not done:
             return "killed", "its sweep was killed"
         return self._verdict(run)
@@ -158,7 +158,7 @@ class Job:
         logged = sorted({key for row in run.rows() for key in row} - {"step", "epoch", "time"})
         return "failed", f"it recorded no {self.sweep.metric.name}; it recorded {', '.join(logged) or 'nothing'}"
 
-    def last_words(self) -> str:
+    def last_log_line(self) -> str:
         """Return the last line that the process said."""
         try:
             lines = self.log.read_text(encoding="utf-8", errors="replace").strip().splitlines()

@@ -1,4 +1,4 @@
-"""Which trials there are and what became of them, kept where many processes can see it: Optuna's storage."""
+"""Keep a sweep's trials and their outcomes in Optuna's storage, which many processes share."""
 
 import contextlib
 import dataclasses
@@ -105,13 +105,13 @@ class Ledger:
 
     def trials(self) -> list[Trial]:
         """Return the newest attempt at every point, oldest first."""
-        newest = {one.key: one for one in self._attempts()}
-        return sorted(newest.values(), key=lambda one: one.number)
+        newest = {trial.key: trial for trial in self._attempts()}
+        return sorted(newest.values(), key=lambda trial: trial.number)
 
     def _attempts(self) -> Iterator[Trial]:
-        for one in self._study.get_trials(deepcopy=False):
-            if one.state.name != "WAITING" and "key" in one.user_attrs:
-                yield _trial(one)
+        for trial in self._study.get_trials(deepcopy=False):
+            if trial.state.name != "WAITING" and "key" in trial.user_attrs:
+                yield _trial(trial)
 
     def claim(self, limit: int | None, retries: Iterable[str] = ()) -> Trial | None:
         """Take the next point for this process to run, or None if there is none.
@@ -121,7 +121,7 @@ class Ledger:
             retries: Keys of failed and killed points, to be tried again first.
         """
         with self._lock:
-            known = {one.key: one for one in self.trials()}
+            known = {trial.key: trial for trial in self.trials()}
             for key in retries:
                 if key in known and known[key].status not in (*DONE, "running"):
                     return self._again(known[key])
@@ -134,9 +134,11 @@ class Ledger:
         return self._begin(frozen.params, before.run if before.status == "killed" else "")
 
     def _grid_point(self, known: Mapping[str, Trial]) -> Trial | None:
-        axes = [one.grid() for one in self.sweep.parameters]
+        axes = [parameter.grid() for parameter in self.sweep.parameters]
         for places in itertools.product(*(range(len(axis)) for axis in axes)):
-            values = {one.name: axis[i] for one, axis, i in zip(self.sweep.parameters, axes, places, strict=True)}
+            values = {
+                parameter.name: axis[i] for parameter, axis, i in zip(self.sweep.parameters, axes, places, strict=True)
+            }
             if key_of(values) not in known:
                 return self._begin(dict(zip(values, places, strict=True)))
         return None
@@ -158,9 +160,9 @@ class Ledger:
     def _random(self, number: int) -> dict[str, float]:
         """Draw a point that depends on seed and trial number alone, whichever process asks."""
         drawn = {}
-        for one in self.sweep.parameters:
-            u = random.Random(zlib.crc32(f"{self._seed}/{number}/{one.name}".encode())).random()
-            drawn[one.name] = one.at(u)
+        for parameter in self.sweep.parameters:
+            u = random.Random(zlib.crc32(f"{self._seed}/{number}/{parameter.name}".encode())).random()
+            drawn[parameter.name] = parameter.at(u)
         return drawn
 
     def _suggestion(self, number: int) -> "optuna.Trial":
@@ -177,24 +179,24 @@ class Ledger:
 
         grid = self.sweep.method == "grid"
         return {
-            one.name: CategoricalDistribution(range(len(one.grid() if grid else one.choices or ())))
-            if grid or one.choices is not None
+            parameter.name: CategoricalDistribution(range(len(parameter.grid() if grid else parameter.choices or ())))
+            if grid or parameter.choices is not None
             else FloatDistribution(0.0, 1.0)
-            for one in self.sweep.parameters
+            for parameter in self.sweep.parameters
         }
 
     def _values(self, drawn: Mapping[str, float]) -> dict[str, Any]:
         if self.sweep.method == "grid":
-            return {one.name: one.grid()[int(drawn[one.name])] for one in self.sweep.parameters}
-        return {one.name: one.value(drawn[one.name]) for one in self.sweep.parameters}
+            return {parameter.name: parameter.grid()[int(drawn[parameter.name])] for parameter in self.sweep.parameters}
+        return {parameter.name: parameter.value(drawn[parameter.name]) for parameter in self.sweep.parameters}
 
     def _begin(self, drawn: Mapping[str, float], resumes: str = "") -> Trial:
         self._study.enqueue_trial(dict(drawn))
         return self._mark(self._study.ask(self._distributions()), resumes)
 
-    def _mark(self, asked: "optuna.Trial", resumes: str = "") -> Trial:
+    def _mark(self, optuna_trial: "optuna.Trial", resumes: str = "") -> Trial:
         """Make a trial of Optuna's one of ours; the key comes last, and without it nobody sees the trial."""
-        values = self._values(asked.params)
+        values = self._values(optuna_trial.params)
         facts = {
             "id": secrets.token_hex(4),
             "values": values,
@@ -205,8 +207,8 @@ class Ledger:
             "key": key_of(values),
         }
         for name, fact in facts.items():
-            asked.set_user_attr(name, fact)
-        return _trial(self._study.get_trials(deepcopy=False)[asked.number])
+            optuna_trial.set_user_attr(name, fact)
+        return _trial(self._study.get_trials(deepcopy=False)[optuna_trial.number])
 
     def report(self, trial: Trial, history: Sequence[float], known: int) -> None:
         """Tell all processes a trial's values of the metric from the `known`-th on."""
@@ -235,10 +237,10 @@ class Ledger:
     def adopt(self) -> list[Trial]:
         """Take over the running trials whose process looks after them no more: it was killed."""
         with self._lock:
-            orphans = [one for one in self.trials() if one.status == "running" and self._is_gone(one.owner)]
-            for one in orphans:
-                self._live(one).set_user_attr("owner", self.owner)
-        return [dataclasses.replace(one, owner=self.owner) for one in orphans]
+            orphans = [trial for trial in self.trials() if trial.status == "running" and self._is_gone(trial.owner)]
+            for trial in orphans:
+                self._live(trial).set_user_attr("owner", self.owner)
+        return [dataclasses.replace(trial, owner=self.owner) for trial in orphans]
 
     def _is_gone(self, owner: str) -> bool:
         """Say whether a process is dead: the lock it held all its life is free."""
