@@ -1,13 +1,19 @@
-"""Weights & Biases: runs stream while they train, are published later, and come back as models.
+"""Weights & Biases: stream runs while they train, publish them later, and pull them back as models.
 
 W&B is a transport and a dashboard, never the only copy: everything here is read from a run's folder after the files
-have it. `publish.py` sends what W&B has not got of a folder; `sink.py` lets it follow the folder of a run at work,
-and begin again where the connection breaks. What it reads goes through the one `Upload` in `upload.py`, which draws
-with `pictures.py`; `ending.py` sends models and records by `artifacts.py`, lets `waiting.py` wait for uploads while
-they move, and checks by `arrival.py` that what was recorded is there; `best.py` settles which model is best.
-`pull.py` fetches models into a store, `looking.py` tells W&B which of them a command looked at and what it found.
-`account.py` knows whether there is an account, `names.py` what things are called there, `connection.py` opens the run
-and remembers it in the folder's `wandb.json`.
+have it.
+
+publish          sends what W&B has not got of a run's folder
+wandb_sink       follows the folder of a run at work, and begins again where the connection breaks
+upload           one run's rows, pictures and final numbers on their way; drawn by pictures
+finish           a run's end: samples, models and records sent by artifacts, then checked by verify
+wait_for_upload  waits for uploads while they move
+run_link         opens the run on W&B and remembers it in the folder's `wandb.json`
+best_alias       marks the best version of a model
+pull             fetches models into a store
+command_run      logs which models a command read, and what it found
+account          the account, the project and the timeouts; artifact_names: what things are called on W&B
+wandb_process    ends wandb's own process
 
 wandb is imported here and in the report's workspace only, and only when it is used.
 """

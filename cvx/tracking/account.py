@@ -1,4 +1,4 @@
-"""Whether there is an account, and which project is meant."""
+"""Find the W&B account and project, and ask W&B within bounded timeouts."""
 
 import contextlib
 import dataclasses
@@ -31,10 +31,14 @@ class Timeouts:
     appear: float = 20
     """For rows to become readable that W&B has taken."""
     look: float = 60
-    """Between two looks, while a run is at work, at whether its rows still arrive."""
+    """Between two checks, while a run is at work, that its rows still arrive."""
+    poll: float = 4
+    """Between two checks that an upload still moves."""
+    pause: float = 2
+    """Before W&B is tried again while a run is at work; each pause is twice the one before."""
 
 
-PATIENT = Timeouts()
+DEFAULT_TIMEOUTS = Timeouts()
 
 
 @dataclasses.dataclass(frozen=True)
@@ -74,8 +78,8 @@ def reason_not_online(mode: str) -> str:
     """
     if mode == "off":
         return "--wandb=off"
-    if (asked := os.environ.get("WANDB_MODE", "")) in OFFLINE_MODES:
-        return f"WANDB_MODE={asked}"
+    if (wandb_mode := os.environ.get("WANDB_MODE", "")) in OFFLINE_MODES:
+        return f"WANDB_MODE={wandb_mode}"
     if not logged_in():
         if mode == "on":
             raise ValueError("--wandb=on needs an account: run `wandb login` or set WANDB_API_KEY")
@@ -137,11 +141,12 @@ def _complaint(error: Exception) -> str:
     from pydantic import ValidationError
 
     if isinstance(error, ValidationError):
-        return "; ".join(f"{'.'.join(map(str, one['loc']))}: {one['msg']}" for one in error.errors(include_input=False))
+        problems = error.errors(include_input=False)
+        return "; ".join(f"{'.'.join(map(str, problem['loc']))}: {problem['msg']}" for problem in problems)
     return one_line(error)
 
 
-def api(patience: Timeouts = PATIENT) -> Any:
+def api(timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Any:
     """Open W&B's public API.
 
     Raises:
@@ -150,14 +155,14 @@ def api(patience: Timeouts = PATIENT) -> Any:
     if not logged_in():
         raise OSError("not logged in to W&B: run `wandb login` or set WANDB_API_KEY")
     with as_oserror("W&B does not answer"):
-        return client().Api(timeout=math.ceil(patience.connect))
+        return client().Api(timeout=math.ceil(timeouts.connect))
 
 
-def answers(patience: Timeouts = PATIENT) -> bool:
+def answers(timeouts: Timeouts = DEFAULT_TIMEOUTS) -> bool:
     """Ask W&B anything, and tell whether a word came back."""
     try:
         with as_oserror(""):
-            return bool(api(dataclasses.replace(patience, connect=patience.ask)).default_entity)
+            return bool(api(dataclasses.replace(timeouts, connect=timeouts.ask)).default_entity)
     except OSError:
         return False
 

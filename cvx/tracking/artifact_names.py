@@ -1,4 +1,4 @@
-"""What artifacts and runs are called on W&B: our own names wherever it takes them."""
+"""Name artifacts and runs on W&B: our own names wherever it takes them."""
 
 import hashlib
 import re

@@ -1,4 +1,4 @@
-"""Models, samples, records and code as W&B artifacts: what they hold, and which run reads or makes them."""
+"""Send models, samples, records and code to W&B as artifacts, and link them to the runs that read or make them."""
 
 import dataclasses
 import json
@@ -11,7 +11,7 @@ from cvx.files import read_json
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import CARD, WEIGHTS, Card, read_card
 from cvx.store.store import Samples, free_name
-from cvx.tracking.account import PATIENT, Timeouts, api, as_oserror, client
+from cvx.tracking.account import DEFAULT_TIMEOUTS, Timeouts, api, as_oserror, client
 from cvx.tracking.artifact_names import VERSION, records_name, safe, samples_name
 from cvx.tracking.run_link import RunLink, read_link
 from cvx.tracking.wait_for_upload import see_through
@@ -24,29 +24,31 @@ SOURCE = (".py", ".html", ".css", ".js")
 """What cvx's own code is made of."""
 
 
-def use_samples(run: Any, samples: Samples, link: RunLink, patience: Timeouts = PATIENT) -> None:
+def use_samples(run: Any, samples: Samples, link: RunLink, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
     """Say that the run looks at these samples; they are sent where W&B has not got them."""
     content = read_json(samples.folder / CARD)
     files = {name: samples.folder / name for name in SAMPLE_FILES if (samples.folder / name).is_file()}
     artifact = _artifact(samples_name(samples.dataset), SAMPLES, content, files)
-    _settle("samples", link, run, lambda: run.use_artifact(artifact), patience)
+    _settle("samples", link, run, lambda: run.use_artifact(artifact), timeouts)
 
 
-def log_model(run: Any, link: RunLink, role: str, store: Store, reference: str, patience: Timeouts = PATIENT) -> None:
+def log_model(
+    run: Any, link: RunLink, role: str, store: Store, reference: str, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> None:
     """Send a stored model as a version of its name; which version is `best` is decided when all are there."""
     if role in link.artifacts:  # sending it once more would make an old run's model `latest` again
         return
     folder = store.resolve(reference).folder
-    artifact = _model(folder, _name_there(f"{link.entity}/{link.project}", read_card(folder), patience))
-    _settle(role, link, run, lambda: run.log_artifact(artifact), patience)
+    artifact = _model(folder, _name_there(f"{link.entity}/{link.project}", read_card(folder), timeouts))
+    _settle(role, link, run, lambda: run.log_artifact(artifact), timeouts)
 
 
-def log_records(run: Any, link: RunLink, folder: Path, patience: Timeouts = PATIENT) -> None:
+def log_records(run: Any, link: RunLink, folder: Path, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
     """Send what the run recorded, so that its plots can be drawn again wherever it is pulled to."""
     paths = [folder / name for name in RECORD_FILES] + sorted(folder.glob("*/*.npz"))
     files = {path.relative_to(folder).as_posix(): path for path in paths if path.is_file()}
     artifact = _artifact(records_name(folder.name), RECORDS, {"run": folder.name}, files)
-    _settle("records", link, run, lambda: run.log_artifact(artifact), patience)
+    _settle("records", link, run, lambda: run.log_artifact(artifact), timeouts)
 
 
 def log_code(run: Any) -> None:
@@ -83,16 +85,16 @@ def artifact_of(store: Store, entry: ModelEntry) -> str:
     return known if VERSION.fullmatch(known) else ""
 
 
-def _name_there(project: str, card: Card, patience: Timeouts) -> str:
+def _name_there(project: str, card: Card, timeouts: Timeouts) -> str:
     """Return a model's name in a project: its own, or a longer one where models of another source have that there."""
 
     def sources(name: str) -> set[str]:
         try:
             with as_oserror("W&B does not answer"):
-                versions = list(api(patience).artifacts(MODEL, f"{project}/{safe(name)}"))
+                versions = list(api(timeouts).artifacts(MODEL, f"{project}/{safe(name)}"))
         except OSError:  # there is no such name yet, or W&B is away, which the upload tells
             return set()
-        return {str((one.metadata or {}).get("source") or "") for one in versions}
+        return {str((version.metadata or {}).get("source") or "") for version in versions}
 
     return free_name(card.name, card.source, sources)
 
@@ -111,11 +113,11 @@ def _artifact(name: str, kind: str, metadata: Mapping[str, Any], files: Mapping[
     return artifact
 
 
-def _settle(role: str, link: RunLink, run: Any, send: Callable[[], Any], patience: Timeouts) -> None:
+def _settle(role: str, link: RunLink, run: Any, send: Callable[[], Any], timeouts: Timeouts) -> None:
     """Send an artifact, wait until it is there, and note its version.
 
     Raises:
         OSError: If it does not arrive.
     """
     with as_oserror(f"W&B: the artifact of {role} did not arrive"):
-        link.artifacts[role] = see_through(run, lambda: send().wait(), patience).qualified_name
+        link.artifacts[role] = see_through(run, lambda: send().wait(), timeouts).qualified_name

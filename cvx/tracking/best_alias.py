@@ -1,18 +1,18 @@
-"""Which version of a model is `best` on W&B, settled by whoever comes last."""
+"""Move the alias `best` on W&B to the best version of a model."""
 
 import math
 from typing import Any
 
-from cvx.tracking.account import PATIENT, Timeouts, api, as_oserror
+from cvx.tracking.account import DEFAULT_TIMEOUTS, Timeouts, api, as_oserror
 from cvx.tracking.artifact_names import safe
 from cvx.tracking.artifacts import MODEL
 
 BEST = "best"
 ROUNDS = 20
-"""Looks at who is best, at most: each but the last found that another run had moved the alias meanwhile."""
+"""Attempts, at most: each but the last found that another run had moved the alias meanwhile."""
 
 
-def update_best_alias(project: str, name: str, patience: Timeouts = PATIENT) -> None:
+def update_best_alias(project: str, name: str, timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
     """Give the alias `best` to the best version of a name, judged by what every version says of itself.
 
     Runs that end together all do so. Whoever moves the alias looks again afterwards, so that the last one to move it
@@ -25,7 +25,7 @@ def update_best_alias(project: str, name: str, patience: Timeouts = PATIENT) -> 
     Raises:
         OSError: If W&B does not answer.
     """
-    interface = api(patience)
+    interface = api(timeouts)
     with as_oserror(f"W&B does not say which {name} is best"):
         for _ in range(ROUNDS):
             versions = list(interface.artifacts(MODEL, f"{project}/{safe(name)}"))

@@ -1,4 +1,4 @@
-"""Commands that look at stored models, as runs on W&B that use the models' artifacts."""
+"""Log a command that reads stored models as a run on W&B that uses the models' artifacts."""
 
 import contextlib
 import dataclasses
@@ -13,7 +13,7 @@ from typing import Any
 
 from cvx.store import ModelEntry, Store
 from cvx.tracking.account import (
-    PATIENT,
+    DEFAULT_TIMEOUTS,
     Target,
     Timeouts,
     as_oserror,
@@ -49,7 +49,7 @@ class Findings:
 
 @contextlib.contextmanager
 def log_command(
-    command: str, mode: str, project: str, store: Store, patience: Timeouts = PATIENT
+    command: str, mode: str, project: str, store: Store, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> Iterator[Findings]:
     """Gather what a command finds, and send it to W&B at its end where there is an account.
 
@@ -71,21 +71,21 @@ def log_command(
     if offline or in_sweep or not findings.models or os.environ.get("RANK", "0") != "0":
         return
     try:
-        print(f"W&B: {_send(command, findings, store, where, began, patience)}", file=sys.stderr)
+        print(f"W&B: {_send(command, findings, store, where, began, timeouts)}", file=sys.stderr)
     except OSError as error:
         print(f"W&B: {one_line(error)}. What was found is kept here only", file=sys.stderr)
 
 
 def _send(
-    command: str, findings: Findings, store: Store, where: Target, began: float, patience: Timeouts = PATIENT
+    command: str, findings: Findings, store: Store, where: Target, began: float, timeouts: Timeouts = DEFAULT_TIMEOUTS
 ) -> str:
     question = {**findings.question, "models": [entry.reference for entry in findings.models]}
     with scratch_folder() as scratch:
-        run = _open(command, where, question, scratch, patience, began)
+        run = _open(command, where, question, scratch, timeouts, began)
         with as_oserror("what was found did not arrive"), finishing(run):
             unknown = use_models(run, store, findings.models)
             run.log(_row(command, findings), step=0, commit=True)
-            drain(run, patience)
+            drain(run, timeouts)
     said = f"{command} is at {run.url}"
     if unknown:
         said += f"; not linked to {', '.join(unknown)}, which W&B has not got (python -m cvx publish sends runs)"
@@ -93,9 +93,9 @@ def _send(
 
 
 def _open(
-    command: str, where: Target, question: dict[str, Any], scratch: Path, patience: Timeouts, began: float | None = None
+    command: str, where: Target, question: dict[str, Any], scratch: Path, timeouts: Timeouts, began: float | None = None
 ) -> Any:
-    chosen = settings(patience, console="off", x_disable_stats=True, x_start_time=began or time.time())
+    chosen = settings(timeouts, console="off", x_disable_stats=True, x_start_time=began or time.time())
     place = {"entity": where.entity or None, "project": where.project, "id": secrets.token_hex(4)}
     name = f"{command} {', '.join(question['models'])}"[:LONGEST]
     return start(scratch, **place, name=name, job_type=command, config={command: question}, settings=chosen)
@@ -116,7 +116,7 @@ def use_models(run: Any, store: Store, entries: Sequence[ModelEntry]) -> list[st
     return unknown
 
 
-def tell_use(command: str, where: Target, artifacts: Sequence[Any], patience: Timeouts = PATIENT) -> None:
+def tell_use(command: str, where: Target, artifacts: Sequence[Any], timeouts: Timeouts = DEFAULT_TIMEOUTS) -> None:
     """Note models as used by a run of a command; those that one of its kind has used before are left out.
 
     What fails is said in one line: a project that may only be read is read all the same.
@@ -125,13 +125,13 @@ def tell_use(command: str, where: Target, artifacts: Sequence[Any], patience: Ti
         return
     try:
         with as_oserror(""), scratch_folder() as scratch:
-            fresh = [one for one in artifacts if all(run.job_type != command for run in one.used_by())]
+            fresh = [artifact for artifact in artifacts if all(run.job_type != command for run in artifact.used_by())]
             if not fresh:
                 return
-            run = _open(command, where, {"models": [one.qualified_name for one in fresh]}, scratch, patience)
+            run = _open(command, where, {"models": [artifact.qualified_name for artifact in fresh]}, scratch, timeouts)
             with finishing(run):
-                for one in fresh:
-                    run.use_artifact(one.qualified_name, type=one.type)
+                for artifact in fresh:
+                    run.use_artifact(artifact.qualified_name, type=artifact.type)
     except OSError as error:
         print(f"W&B: not told that the {command} uses these models: {one_line(error)}", file=sys.stderr)
 

@@ -1,4 +1,4 @@
-"""What a run shows on W&B, as PNG files: the same records give the same bytes, live and when published later."""
+"""Draw what a run shows on W&B as PNG files: the same records give the same bytes, live and when published later."""
 
 from collections.abc import Sequence
 from pathlib import Path

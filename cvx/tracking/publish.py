@@ -1,4 +1,4 @@
-"""What W&B has not got of a run's folder, sent there: of a finished run, and of one at work while it records."""
+"""Send W&B what it has not got of a run's folder: of a finished run, or of one that still records."""
 
 import contextlib
 import dataclasses
@@ -11,8 +11,8 @@ from filelock import FileLock, Timeout
 
 from cvx.store.runs import Run
 from cvx.tracking import artifacts
-from cvx.tracking.account import PATIENT, Target, Timeouts
-from cvx.tracking.finish import Page, check, complete_pictures, ending, send_artifacts, send_code, send_samples
+from cvx.tracking.account import DEFAULT_TIMEOUTS, Target, Timeouts
+from cvx.tracking.finish import Page, check, complete_pictures, ending, send_artifacts, send_code
 from cvx.tracking.run_link import (
     FILE,
     RunLink,
@@ -63,7 +63,7 @@ def tell(line: str) -> None:
 
 
 def publish(
-    folder: Path, where: Target, patience: Timeouts = PATIENT, page: Page | None = None, say: Say = tell
+    folder: Path, where: Target, timeouts: Timeouts = DEFAULT_TIMEOUTS, page: Page | None = None, say: Say = tell
 ) -> Published:
     """Send what W&B has not got of a run, and check that all of it arrived.
 
@@ -80,13 +80,13 @@ def publish(
         with FileLock(folder / ".lock", timeout=0):
             if not recorded_steps(folder):
                 raise ValueError(f"run {folder.name} has recorded nothing yet")
-            return send(folder, where, patience, page, say)
+            return send(folder, where, timeouts, page, say)
     except Timeout:
         raise ValueError(f"run {folder.name} is being trained now; publish it when it is done") from None
 
 
 def send(
-    folder: Path, where: Target, patience: Timeouts, page: Page | None, say: Say, at_work: AtWork | None = None
+    folder: Path, where: Target, timeouts: Timeouts, page: Page | None, say: Say, at_work: AtWork | None = None
 ) -> Published:
     """Send what W&B has not got of a run, in order, until nothing more is recorded; then check that all of it arrived.
 
@@ -99,11 +99,11 @@ def send(
         OSError: If W&B does not answer, or takes no more rows.
     """
     link = link_for(folder, where)
-    there = read_link(folder) is not None or claim(folder, link, patience, say)
-    known = arrived(link, patience=dataclasses.replace(patience, appear=0)) if there else None
+    there = read_link(folder) is not None or claim(folder, link, timeouts, say)
+    known = arrived(link, timeouts=dataclasses.replace(timeouts, appear=0)) if there else None
     if known is not None and link.complete and recorded_steps(folder) <= known.steps and not known.missing_files:
         return _published(folder, link, 0, "")
-    gap, why = _gap(folder, link, known, patience), ""
+    gap, why = _gap(folder, link, known, timeouts), ""
     if gap and of_sweep(folder, link):
         why = (
             f"; W&B takes no step older than the last one it has, and a run of a sweep keeps its id. Delete"
@@ -114,21 +114,21 @@ def send(
         say(f"W&B: {before.url or before.path} lacks {len(gap)} steps that it takes no more: sent whole as {link.id}")
     with scratch_folder() as scratch:
         has_final = known is not None and CONFUSION in known.keys and not known.lost_tables
-        sent = _stream(folder, link, scratch, not there, has_final, patience, page, say, at_work)
-        missing = check(folder, link, patience)
-        if missing and complete_pictures(folder, link, scratch, patience, page):
-            missing = check(folder, link, patience)
+        sent = _stream(folder, link, scratch, not there, has_final, timeouts, page, say, at_work)
+        missing = check(folder, link, timeouts)
+        if missing and complete_pictures(folder, link, scratch, timeouts, page):
+            missing = check(folder, link, timeouts)
     return _published(folder, link, sent, missing and missing + why)
 
 
-def _gap(folder: Path, link: RunLink, known: Arrival | None, patience: Timeouts) -> frozenset[int]:
+def _gap(folder: Path, link: RunLink, known: Arrival | None, timeouts: Timeouts) -> frozenset[int]:
     """Return the recorded steps before W&B's last one that it has not got."""
     if known is None or not known.steps:
         return frozenset()
     older = frozenset(step for step in recorded_steps(folder) if step < max(known.steps))
     if older <= known.steps:
         return frozenset()
-    again = arrived(link, older, patience)  # what it has taken may become readable late
+    again = arrived(link, older, timeouts)  # what it has taken may become readable late
     return older - (again or known).steps
 
 
@@ -138,7 +138,7 @@ def _stream(
     scratch: Path,
     new: bool,
     has_final: bool,
-    patience: Timeouts,
+    timeouts: Timeouts,
     page: Page | None,
     say: Say,
     at_work: AtWork | None,
@@ -148,35 +148,33 @@ def _stream(
     Raises:
         OSError: If W&B stops answering.
     """
-    run = open_run(folder, link, scratch, new=new, live=at_work is not None, patience=patience)
+    run = open_run(folder, link, scratch, new=new, live=at_work is not None, timeouts=timeouts)
     upload = Upload(folder, run, run.starting_step, scratch, has_final)
     with ending(upload, run, link, at_work.exit_code if at_work else lambda: 0 if Run(folder).summary else 1):
-        with contextlib.suppress(Exception):  # code and samples stand beside the run: its rows depend on neither
+        with contextlib.suppress(Exception):  # code stands beside the run: its rows do not depend on it
             artifacts.log_code(run) if at_work else send_code(run, folder)
-        with contextlib.suppress(Exception):
-            send_samples(upload, run, link, patience)
         if at_work:
             say(f"W&B: streaming to {link.url}")
-            replay(upload, _watched(at_work.more, upload, link, patience))
+            replay(upload, _watched(at_work.more, upload, link, timeouts))
         else:
             replay(upload)
-        there = send_artifacts(upload, run, link, Run(folder).summary, patience, None if has_final else page)
+        there = send_artifacts(upload, run, link, Run(folder).summary, timeouts, None if has_final else page)
     if not there:
         raise OSError("W&B stopped answering; what has not arrived is kept, to be published again")
     return upload.num_sent
 
 
-def _watched(more: Callable[[], bool], upload: Upload, link: RunLink, patience: Timeouts) -> Callable[[], bool]:
+def _watched(more: Callable[[], bool], upload: Upload, link: RunLink, timeouts: Timeouts) -> Callable[[], bool]:
     """Look now and then whether rows arrive: one refusal ends wandb's stream for good, and nothing tells of it."""
     looked, sent = time.monotonic(), upload.last_step
 
     def watched() -> bool:
         nonlocal looked, sent
         going = more()
-        if going and time.monotonic() - looked > patience.look:
+        if going and time.monotonic() - looked > timeouts.look:
             here = sent
             with contextlib.suppress(OSError):  # W&B is away: wandb itself tries again
-                here = last_step(link, patience)
+                here = last_step(link, timeouts)
             if here < sent:
                 raise OSError(f"W&B has taken no row since step {here}")
             looked, sent = time.monotonic(), upload.last_step

@@ -1,4 +1,4 @@
-"""Models, samples and records from W&B into a store: only what is new, each checked by its digest."""
+"""Pull models, samples and records from W&B into a store: only what is new, each checked by its digest."""
 
 import base64
 import dataclasses
@@ -54,20 +54,24 @@ def pull(
         OSError: If W&B does not answer; what came before is kept.
         ValueError: If there is no such project.
     """
-    store, found = Store(root), list[Pulled]()
+    store, results = Store(root), list[Pulled]()
     with as_oserror("W&B does not answer, but what was pulled before is kept", also=()):
         wanted = _wanted(where, alias)
         store.root.mkdir(parents=True, exist_ok=True)
         with FileLock(store.root / f"{WORK}.lock"):  # a second one waits, and then finds what the first has brought
             for i, artifact in enumerate(wanted, start=1):
-                found.append(_take(store, artifact))
+                results.append(_take(store, artifact))
                 if progress is not None:
-                    progress(i, len(wanted), found[-1])
+                    progress(i, len(wanted), results[-1])
             shutil.rmtree(store.root / WORK, ignore_errors=True)
     if used_by:
-        taken = zip(wanted, found, strict=True)
-        tell_use(used_by, where, [one for one, pulled in taken if one.type == MODEL and pulled.status != "refused"])
-    return found
+        taken = zip(wanted, results, strict=True)
+        tell_use(
+            used_by,
+            where,
+            [artifact for artifact, pulled in taken if artifact.type == MODEL and pulled.status != "refused"],
+        )
+    return results
 
 
 def _wanted(where: Target, alias: str) -> list[Any]:
@@ -75,18 +79,20 @@ def _wanted(where: Target, alias: str) -> list[Any]:
     interface = api()
     project = f"{where.entity or interface.default_entity}/{where.project}"
     try:
-        types = {one.name: one for one in interface.artifact_types(project)}
+        types = {kind.name: kind for kind in interface.artifact_types(project)}
     except ValueError as error:
         raise ValueError(f"W&B has no project {project}: {one_line(error)}") from None
-    models = [one for name in _names(types, MODEL) for one in _versions(interface, project, MODEL, name, alias)]
-    runs = {str(one.metadata.get("run", "")) for one in models}
-    samples = [one for name in _names(types, SAMPLES) for one in _versions(interface, project, SAMPLES, name, "all")]
+    models = [version for name in _names(types, MODEL) for version in _versions(interface, project, MODEL, name, alias)]
+    runs = {str(version.metadata.get("run", "")) for version in models}
+    samples = [
+        version for name in _names(types, SAMPLES) for version in _versions(interface, project, SAMPLES, name, "all")
+    ]
     kept = {records_name(run) for run in runs}
     records = [
-        one
+        version
         for name in _names(types, RECORDS)
         if name in kept
-        for one in _versions(interface, project, RECORDS, name, "latest")
+        for version in _versions(interface, project, RECORDS, name, "latest")
     ]
     if not models:
         raise ValueError(f"{project} on W&B has no model with the alias {alias!r}; --alias=all takes every version")
@@ -94,14 +100,14 @@ def _wanted(where: Target, alias: str) -> list[Any]:
 
 
 def _names(types: dict[str, Any], kind: str) -> list[str]:
-    return sorted(one.name for one in types[kind].collections()) if kind in types else []
+    return sorted(collection.name for collection in types[kind].collections()) if kind in types else []
 
 
 def _versions(interface: Any, project: str, kind: str, name: str, alias: str) -> Iterator[Any]:
     """Give the versions of a name that the alias means, oldest first, so that local numbers keep their order."""
-    for one in reversed(list(interface.artifacts(kind, f"{project}/{name}"))):
-        if alias in ("all", one.version, *one.aliases):
-            yield one
+    for version in reversed(list(interface.artifacts(kind, f"{project}/{name}"))):
+        if alias in ("all", version.version, *version.aliases):
+            yield version
 
 
 def _take(store: Store, artifact: Any) -> Pulled:
@@ -161,11 +167,11 @@ def _known(store: Store, artifact: Any, kind: str) -> str:
 
 
 def _known_model(store: Store, facts: dict[str, Any]) -> str:
-    asked = tuple(facts.get(name) for name in ("run", "role", "sha256"))
+    wanted = tuple(facts.get(name) for name in ("run", "role", "sha256"))
     name = str(facts.get("name", ""))
-    for one in dict.fromkeys((name, store.name_for(name, str(facts.get("source") or "")))):
-        for entry in store.versions(one):
-            if entry.card and (entry.card.run, entry.card.role, entry.card.sha256) == asked:
+    for known_name in dict.fromkeys((name, store.name_for(name, str(facts.get("source") or "")))):
+        for entry in store.versions(known_name):
+            if entry.card and (entry.card.run, entry.card.role, entry.card.sha256) == wanted:
                 return entry.reference
     return ""
 

@@ -1,4 +1,4 @@
-"""A run folder's counterpart on W&B: opened, and remembered in the folder's `wandb.json`."""
+"""Open a run folder's counterpart on W&B, and remember it in the folder's `wandb.json`."""
 
 import contextlib
 import dataclasses
@@ -14,7 +14,7 @@ from cvx.files import read_json, write_json
 from cvx.processes import ROOT
 from cvx.store.runs import Run
 from cvx.tracking import wandb_process
-from cvx.tracking.account import PATIENT, Target, Timeouts, api, as_oserror, client
+from cvx.tracking.account import DEFAULT_TIMEOUTS, Target, Timeouts, api, as_oserror, client
 from cvx.tracking.artifact_names import LONGEST, TAG, next_id, run_id
 
 FILE = "wandb.json"
@@ -96,7 +96,7 @@ def of_sweep(folder: Path, link: RunLink) -> bool:
     return bool(made or os.environ.get("WANDB_SWEEP_ID"))
 
 
-def claim(folder: Path, link: RunLink, patience: Timeouts, say: Callable[[str], None]) -> bool:
+def claim(folder: Path, link: RunLink, timeouts: Timeouts, say: Callable[[str], None]) -> bool:
     """Choose an id that no other local run has; tell whether W&B has a run under it for this folder.
 
     `WANDB_RUN_ID` stays set while one training follows another: what is there already is then not this folder's, and
@@ -105,7 +105,7 @@ def claim(folder: Path, link: RunLink, patience: Timeouts, say: Callable[[str], 
     Raises:
         OSError: If W&B does not answer.
     """
-    while not os.environ.get("WANDB_SWEEP_ID") and (there := _find(link, patience)) is not None:
+    while not os.environ.get("WANDB_SWEEP_ID") and (there := _find(link, timeouts)) is not None:
         if there.display_name == folder.name[:LONGEST] or there.state == "pending":
             return True
         taken, own = link.id, run_id(folder.name)
@@ -114,25 +114,25 @@ def claim(folder: Path, link: RunLink, patience: Timeouts, say: Callable[[str], 
     return False
 
 
-def _find(link: RunLink, patience: Timeouts) -> Any:
+def _find(link: RunLink, timeouts: Timeouts) -> Any:
     """Return W&B's run of that id, or None if there is none."""
     try:
         with as_oserror("W&B does not answer"):
-            return api(patience).run(link.path)
+            return api(timeouts).run(link.path)
     except OSError as error:
         if "not find run" in str(error) or "404" in str(error):
             return None
         raise
 
 
-def last_step(link: RunLink, patience: Timeouts) -> int:
+def last_step(link: RunLink, timeouts: Timeouts) -> int:
     """Return the last step of a run that W&B has, or -1.
 
     Raises:
         OSError: If W&B does not answer.
     """
-    found = _find(link, patience)
-    return -1 if found is None else int(found.lastHistoryStep)
+    run = _find(link, timeouts)
+    return -1 if run is None else int(run.lastHistoryStep)
 
 
 @contextlib.contextmanager
@@ -145,7 +145,9 @@ def scratch_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def open_run(folder: Path, link: RunLink, scratch: Path, *, new: bool, live: bool, patience: Timeouts = PATIENT) -> Any:
+def open_run(
+    folder: Path, link: RunLink, scratch: Path, *, new: bool, live: bool, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> Any:
     """Create the run on W&B or continue it, and note where it is.
 
     A run that was deleted on W&B is created anew under another id, as W&B gives none out twice; of what was sent of it
@@ -167,7 +169,7 @@ def open_run(folder: Path, link: RunLink, scratch: Path, *, new: bool, live: boo
         "group": (where.get("group") or "")[:LONGEST] or None,
         "notes": where.get("notes") or None,
         "job_type": "train",
-        "settings": _settings(content, live, patience),
+        "settings": _settings(content, live, timeouts),
     }
     for _ in range(ATTEMPTS):
         try:
@@ -213,18 +215,18 @@ def _identity(link: RunLink, new: bool) -> dict[str, Any]:
     }
 
 
-def _settings(content: dict[str, Any], live: bool, patience: Timeouts) -> Any:
+def _settings(content: dict[str, Any], live: bool, timeouts: Timeouts) -> Any:
     chosen: dict[str, Any] = {"x_start_time": datetime.fromisoformat(content["created"]).timestamp()}
     checkout = (ROOT / ".git").exists()  # and not the repository one happens to stand in, or has installed cvx in
     chosen |= {"git_root": str(ROOT)} if checkout else {"disable_git": True}
     if not live:  # a replay says nothing of the machine and the code that the run was made with
         chosen |= {"console": "off", "x_disable_stats": True, "x_disable_meta": True, "disable_git": True}
         chosen |= {"save_code": False, "git_commit": content.get("git_commit", "").removesuffix("-dirty") or None}
-    return settings(patience, **chosen)
+    return settings(timeouts, **chosen)
 
 
-def settings(patience: Timeouts, **chosen: Any) -> Any:
-    """Return wandb's settings: quiet, of bounded patience, and as its own variables say where they are set."""
-    chosen |= {"silent": True, "init_timeout": patience.connect, "finish_timeout": patience.finish}
-    asked = {name.lower() for name in os.environ}  # WANDB_CONSOLE=off and the like are the user's word
-    return client().Settings(**{name: value for name, value in chosen.items() if f"wandb_{name}" not in asked})
+def settings(timeouts: Timeouts, **chosen: Any) -> Any:
+    """Return wandb's settings: quiet, with bounded timeouts, and as its own variables say where they are set."""
+    chosen |= {"silent": True, "init_timeout": timeouts.connect, "finish_timeout": timeouts.finish}
+    given = {name.lower() for name in os.environ}  # WANDB_CONSOLE=off and the like are the user's word
+    return client().Settings(**{name: value for name, value in chosen.items() if f"wandb_{name}" not in given})

@@ -1,4 +1,4 @@
-"""One run on its way to W&B: the same for a run at work and for a finished folder."""
+"""Send one run's rows, pictures and final numbers to W&B, the same for a run at work and for a finished folder."""
 
 import math
 from collections.abc import Callable, Mapping
@@ -180,7 +180,7 @@ class Upload:
         bins = classification.calibration_bins(arrays["logits"], arrays["labels"])
         columns = ["confidence from", "confidence to", "images", "mean confidence", "accuracy"]
         drawn = self._image(pictures.calibration(bins), "calibration", f"{len(arrays['labels'])} test images")
-        table = client().Table(columns=columns, data=[list(one) for one in bins])
+        table = client().Table(columns=columns, data=[list(row) for row in bins])
         return {CALIBRATION: drawn, f"{CALIBRATION}_table": table}
 
     def _judged(self, summary: Mapping[str, Any]) -> dict[str, Any]:
@@ -193,12 +193,12 @@ class Upload:
         drawn = self._image(
             pictures.confusion(counts), "confusion", "rows: label, columns: prediction, shares of the row"
         )
-        found = {PER_CLASS: bar, CONFUSION: drawn}
+        charts = {PER_CLASS: bar, CONFUSION: drawn}
         if len(classes) <= NUM_CONFUSED:
             labels, preds = (np.repeat(index.ravel(), counts.ravel()).tolist() for index in np.indices(counts.shape))
             chart = wandb.plot.confusion_matrix(y_true=labels, preds=preds, class_names=classes, title="test confusion")
-            found[f"{CONFUSION}_chart"] = chart
-        return found
+            charts[f"{CONFUSION}_chart"] = chart
+        return charts
 
 
 def define_axes(run: Any) -> None:

@@ -1,4 +1,4 @@
-"""What W&B has of a run, compared with what was recorded."""
+"""Compare what W&B has of a run with what was recorded."""
 
 import dataclasses
 import functools
@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from cvx.store.runs import Run
-from cvx.tracking.account import PATIENT, Timeouts, api, as_oserror
+from cvx.tracking.account import DEFAULT_TIMEOUTS, Timeouts, api, as_oserror
 from cvx.tracking.run_link import RunLink
 from cvx.tracking.wait_for_upload import see_through
 
@@ -43,23 +43,23 @@ def recorded_steps(folder: Path) -> frozenset[int]:
     return frozenset(int(row["step"]) for row in Run(folder).rows())
 
 
-def arrived(link: RunLink, expected: Iterable[int] = (), patience: Timeouts = PATIENT) -> Arrival | None:
+def arrived(link: RunLink, expected: Iterable[int] = (), timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Arrival | None:
     """Read what W&B has of a run, waiting a little for what is expected; None if it has no such run.
 
     Raises:
         OSError: If W&B does not answer.
     """
-    expected, deadline = frozenset(expected), time.monotonic() + patience.appear
+    expected, deadline = frozenset(expected), time.monotonic() + timeouts.appear
     while True:
-        found = _read(link, patience)
-        whole = found is not None and expected <= found.steps and not found.missing_files
+        on_wandb = _read(link, timeouts)
+        whole = on_wandb is not None and expected <= on_wandb.steps and not on_wandb.missing_files
         if whole or time.monotonic() > deadline:
-            return found
+            return on_wandb
         time.sleep(1)
 
 
-def _read(link: RunLink, patience: Timeouts) -> Arrival | None:
-    interface = api(patience)
+def _read(link: RunLink, timeouts: Timeouts) -> Arrival | None:
+    interface = api(timeouts)
     try:
         with as_oserror("W&B does not answer"):
             run = interface.run(link.path)
@@ -110,7 +110,9 @@ def _media(value: Any) -> list[str]:
     return [value["path"]] if isinstance(value.get("path"), str) else []
 
 
-def send_pictures(link: RunLink, missing: Iterable[str], scratch: Path, patience: Timeouts = PATIENT) -> list[str]:
+def send_pictures(
+    link: RunLink, missing: Iterable[str], scratch: Path, timeouts: Timeouts = DEFAULT_TIMEOUTS
+) -> list[str]:
     """Send pictures whose rows arrived without them; return the names of those that cannot be drawn again.
 
     W&B names a picture by the start of its sha256, and the same records give the same bytes. The run's page tells when
@@ -132,5 +134,5 @@ def send_pictures(link: RunLink, missing: Iterable[str], scratch: Path, patience
         place.write_bytes(source.read_bytes())
         with as_oserror(f"the picture {name} cannot be sent again"):
             upload = functools.partial(interface.run(link.path).upload_file, str(place), root=str(scratch / "again"))
-            see_through(None, upload, patience)
+            see_through(None, upload, timeouts)
     return lost

@@ -42,11 +42,15 @@ def kill() -> None:
 
     A process that belongs to W&B's agent, which lends it to its programs, is left alone.
     """
-    wandb = client()
     with contextlib.suppress(AttributeError):  # private names of wandb's: without them its end is waited for
-        if service := wandb.sdk.wandb_setup.singleton()._connection._proc:
-            service._process.kill()
-            restart()
+        setup = client().sdk.wandb_setup.singleton()
+        if (service := setup._connection._proc) is None:
+            return
+        for run in list(setup._active_runs):  # else their threads complain that nobody answers
+            run._console_stop()
+            run._run_status_checker.stop()
+        service._process.kill()
+        restart()
 
 
 def restart() -> None:

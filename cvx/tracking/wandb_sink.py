@@ -1,4 +1,4 @@
-"""A run at work, streamed: a thread of its own sends what the run's folder holds, and follows it while it grows."""
+"""Stream a run to W&B while it trains: a thread sends what the run's folder holds, and follows it while it grows."""
 
 import contextlib
 import os
@@ -12,12 +12,12 @@ from typing import Any
 
 from cvx.store.runs import Run, Sink
 from cvx.tracking import wandb_process
-from cvx.tracking.account import PATIENT, Target, Timeouts, one_line, reason_not_online, target
+from cvx.tracking.account import DEFAULT_TIMEOUTS, Target, Timeouts, one_line, reason_not_online, target
 from cvx.tracking.finish import Page
 from cvx.tracking.publish import AtWork, Published, Say, send, tell
 
-FIRST_PAUSE_S, LONGEST_PAUSE_S = 2.0, 300.0
-"""Between two attempts to reach W&B while a run is at work: each pause is twice the one before."""
+LONGEST_PAUSE_S = 300.0
+"""Between two attempts to reach W&B while a run is at work."""
 
 
 class WandbSink:
@@ -32,9 +32,9 @@ class WandbSink:
         page: Draws the finished run's own page, which is sent too.
     """
 
-    def __init__(self, where: Target, patience: Timeouts = PATIENT, say: Say = tell, page: Page | None = None):
+    def __init__(self, where: Target, timeouts: Timeouts = DEFAULT_TIMEOUTS, say: Say = tell, page: Page | None = None):
         self._where = where
-        self._patience = patience
+        self._timeouts = timeouts
         self._page = page
         self._say = say
         self._news, self._closed, self._abandoned = threading.Event(), threading.Event(), threading.Event()
@@ -75,7 +75,7 @@ class WandbSink:
 
     def _work(self, folder: Path) -> None:
         """Send and follow the folder until all is there; whatever goes wrong costs the connection, never the run."""
-        pause = FIRST_PAUSE_S
+        pause = self._timeouts.pause
         while True:
             was_over, begun = self._closed.is_set(), time.monotonic()
             try:
@@ -92,8 +92,8 @@ class WandbSink:
                 self._say(f"W&B: {problem}. {self._advice()}")
                 return
             if time.monotonic() - begun > LONGEST_PAUSE_S:  # it streamed for long before it broke
-                pause = FIRST_PAUSE_S
-            if pause == FIRST_PAUSE_S and not self._closed.is_set():
+                pause = self._timeouts.pause
+            if pause == self._timeouts.pause and not self._closed.is_set():
                 self._say(f"W&B: {problem}. It is tried again while training goes on")
             self._closed.wait(pause)
             pause = min(2 * pause, LONGEST_PAUSE_S)
@@ -101,7 +101,7 @@ class WandbSink:
     def _send(self, folder: Path) -> Published:
         self._news.set()  # what lies in the folder already is news to a new connection
         at_work = AtWork(self._more, lambda: self._exit_code)
-        return send(folder, self._where, self._patience, self._page, self._say, at_work)
+        return send(folder, self._where, self._timeouts, self._page, self._say, at_work)
 
     def _more(self) -> bool:
         self._news.wait()

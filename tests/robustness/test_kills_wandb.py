@@ -20,17 +20,17 @@ from cvx.store.runs import read_rows
 from cvx.tracking import Timeouts, publish, pull
 
 pytestmark = [pytest.mark.slow, pytest.mark.timeout(LONGEST_S)]
-PATIENT = Timeouts(appear=3)
+DEFAULT_TIMEOUTS = Timeouts(appear=3)
 
 
 PUBLISH = """
 import sys
 from pathlib import Path
-from cvx.tracking import Patience, Target, publish
+from cvx.tracking import Target, Timeouts, publish
 from cvx.tracking.account import logged_in
 assert logged_in()
 print("ready", flush=True)
-sys.exit(publish(Path(sys.argv[1]), Target("", "maps"), Patience(appear=3)).missing or 0)
+sys.exit(publish(Path(sys.argv[1]), Target("", "maps"), Timeouts(appear=3)).missing or 0)
 """
 PULL = """
 import sys
@@ -113,13 +113,13 @@ def test_a_publish_that_is_killed_again_and_again_sends_everything_once(wandb_se
         measured(PUBLISH, folder)
         assert_sent_once(wandb_server, folder, kills - before)
         assert versions(wandb_server) == expected
-        assert publish(folder, WHERE, PATIENT).sent == 0
+        assert publish(folder, WHERE, DEFAULT_TIMEOUTS).sent == 0
         rounds += 1
 
 
 def test_a_pull_that_is_killed_again_and_again_brings_everything_whole(wandb_server, tmp_path):
     folder = record(tmp_path / "there")
-    publish(folder, WHERE, PATIENT)
+    publish(folder, WHERE, DEFAULT_TIMEOUTS)
     longest_s = measured(PULL, tmp_path / "straight")
     expected = contents(tmp_path / "straight")
     random, kills, rounds = np.random.default_rng(6), 0, 0

@@ -1,5 +1,6 @@
 """What a stand-in for W&B has received, compared with what a run recorded."""
 
+import dataclasses
 import json
 
 import numpy as np
@@ -9,14 +10,16 @@ from recorded_run import EPOCHS, LOGS, record
 from cvx.store.runs import read_rows
 from cvx.tracking import Target, Timeouts, WandbSink
 
-HASTY = Timeouts(connect=5, ask=3, finish=3, artifact=9, appear=3)
+HASTY = Timeouts(connect=5, ask=3, finish=3, artifact=9, appear=1, poll=0.5, pause=0.3)
+IMPATIENT = dataclasses.replace(HASTY, connect=3, ask=2, finish=1)
+"""For a server that is known to be gone."""
 WHERE = Target("", "maps")
 
 
-def stream(root, **options):
+def stream(root, timeouts=HASTY, **options):
     """Record a run while a sink streams it; return its folder and what a person read."""
     said = []
-    sink = WandbSink(WHERE, HASTY, said.append)
+    sink = WandbSink(WHERE, timeouts, said.append)
     folder = record(root, sinks=[sink], **options)
     sink.close()
     return folder, said

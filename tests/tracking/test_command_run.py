@@ -13,7 +13,7 @@ from cvx.files import read_json, write_json
 from cvx.store import Store
 from cvx.store.provenance import provenance
 from cvx.tracking import log_command, publish, pull
-from cvx.tracking.account import PATIENT
+from cvx.tracking.account import DEFAULT_TIMEOUTS
 from cvx.tracking.artifacts import artifact_of
 
 NAME = "tiles-test_resnet"
@@ -43,7 +43,7 @@ def row(server, run):
 @pytest.mark.slow
 def test_maps_are_a_run_that_uses_the_models_artifact_wherever_the_model_lies(wandb_server, tmp_path, capsys):
     folder = record(tmp_path / "there")
-    publish(folder, WHERE, PATIENT)
+    publish(folder, WHERE, DEFAULT_TIMEOUTS)
     pull(tmp_path / "here", WHERE)
     assert runs_of(wandb_server, "demo") == [], "to fetch files is to use none of them"
     names = [artifact_of(Store(tmp_path / root), Store(tmp_path / root).resolve(NAME)) for root in ("there", "here")]
@@ -99,7 +99,7 @@ def check_page(server, run):
 def check_code(server, run):
     (version,) = server.state.project(None, "maps").collections["code", "cvx-source"].committed
     assert version.created_by is run
-    assert {"training.py", "tracking/upload.py", "report/page.html"} <= set(version.contents)
+    assert {"training/loop.py", "tracking/upload.py", "report/templates/page.html"} <= set(version.contents)
     assert not [name for name in version.contents if not name.endswith((".py", ".html", ".css", ".js"))]
     facts = json.loads(server.state.storage[run.files["wandb-metadata.json"]])
     assert facts.get("git", {}).get("commit", "") == provenance()["git_commit"].removesuffix("-dirty")

@@ -2,12 +2,12 @@
 
 import pytest
 from recorded_run import EPOCHS, LOGS, record
-from wandb_arrivals import HASTY, WHERE, assert_arrived, check_artifacts, stream
+from wandb_arrivals import HASTY, IMPATIENT, WHERE, assert_arrived, check_artifacts, stream
 
 from cvx.store import Store
 from cvx.store.runs import read_rows
 from cvx.tracking import WandbSink, publish
-from cvx.tracking.account import PATIENT
+from cvx.tracking.account import DEFAULT_TIMEOUTS
 from cvx.tracking.run_link import read_link
 
 
@@ -23,7 +23,7 @@ def test_what_an_outage_kept_from_wandb_publish_sends(wandb_server, tmp_path, ki
             )
             wandb_server.fail(kind)
 
-    folder, said = stream(tmp_path / "store", after=after)
+    folder, said = stream(tmp_path / "store", IMPATIENT, after=after)
     assert len(wandb_server.history("maps", "run-a")) < EPOCHS * LOGS + 1, "the outage must have kept something away"
     assert "python -m cvx publish run-a" in said[-1]
     assert not read_link(folder).complete
@@ -38,7 +38,7 @@ def test_what_an_outage_kept_from_wandb_publish_sends(wandb_server, tmp_path, ki
 @pytest.mark.slow
 def test_a_server_that_does_not_answer_at_the_start_costs_the_run_nothing(wandb_server, tmp_path):
     wandb_server.fail("down")
-    folder, said = stream(tmp_path / "store")
+    folder, said = stream(tmp_path / "store", IMPATIENT)
     assert len(read_rows(folder)) == EPOCHS * (LOGS + 1) + 1 and (folder / "summary.json").is_file()
     assert "does not answer" in said[0] and "python -m cvx publish run-a" in said[-1] and len(said) <= 2
 
@@ -81,7 +81,7 @@ def test_a_server_that_dies_while_artifacts_are_on_their_way_is_not_waited_for(w
             )
             wandb_server.failures.append(dying)
 
-    folder, said = stream(tmp_path / "store", after=after)
+    folder, said = stream(tmp_path / "store", IMPATIENT, after=after)
     assert dying.hits and "python -m cvx publish run-a" in said[-1] and not read_link(folder).complete
     wandb_server.heal()
     assert publish(folder, WHERE, HASTY).missing == ""
@@ -90,5 +90,7 @@ def test_a_server_that_dies_while_artifacts_are_on_their_way_is_not_waited_for(w
 
 
 def test_a_run_that_lost_its_server_ends_within_a_quarter_of_a_minute():
-    assert PATIENT.ask + PATIENT.finish <= 15, "one question, then what is on its way; nothing else is waited for"
-    assert PATIENT.connect <= 15, "where it was never there"
+    assert DEFAULT_TIMEOUTS.ask + DEFAULT_TIMEOUTS.finish <= 15, (
+        "one question, then what is on its way; nothing else is waited for"
+    )
+    assert DEFAULT_TIMEOUTS.connect <= 15, "where it was never there"

@@ -18,7 +18,9 @@ from cvx.files import read_json, write_json
 from cvx.tracking import WandbSink, publish
 from cvx.tracking.run_link import FILE, read_link
 
+pytestmark = pytest.mark.slow
 STEPS = EPOCHS * LOGS + 1
+SUPPORT = Path(__file__).parents[1] / "support"
 KILLED = """
 import os, signal, sys
 sys.path.insert(0, sys.argv[2])
@@ -28,7 +30,7 @@ def after(step):
         print("ready", flush=True)
         sys.stdin.readline()
         os.kill(os.getpid(), signal.SIGKILL)
-stream(sys.argv[1], after=after)
+stream(sys.argv[1], name=sys.argv[3], after=after)
 """
 
 
@@ -48,24 +50,36 @@ def test_what_was_recorded_without_wandb_is_sent_first_when_the_run_is_resumed(w
     assert read_link(folder).complete and publish(folder, WHERE, HASTY).sent == 0
 
 
-@pytest.mark.slow
-@pytest.mark.parametrize("away", [False, True], ids=["streaming", "away"])
-def test_a_killed_run_that_is_resumed_has_no_hole(wandb_server, tmp_path, away):
-    command = [sys.executable, "-c", KILLED, str(tmp_path / "store"), str(Path(__file__).parent)]
-    process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
-    assert process.stdout.readline() == "ready\n"
-    wandb_server.wait_for(lambda: steps_at(wandb_server))
-    if away:
-        wandb_server.fail("down")
-    process.communicate("die\n", timeout=60)
-    assert process.returncode == -signal.SIGKILL
-    before = steps_at(wandb_server)
-    assert before and max(before) < 7
+def begin_to_be_killed(root, name):
+    """Start a process that streams a run, and waits at step 6 to be told to kill itself."""
+    command = [sys.executable, "-c", KILLED, str(root), str(SUPPORT), name]
+    return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
+
+
+def test_killed_runs_that_are_resumed_have_no_hole(wandb_server, tmp_path):
+    """One is killed while it streams, one while W&B is away; they are resumed side by side."""
+    names, before, sinks, said = ("run-a", "run-b"), {}, {}, {"run-a": [], "run-b": []}
+    processes = {name: begin_to_be_killed(tmp_path / name, name) for name in names}
+    for name, process in processes.items():
+        assert process.stdout.readline() == "ready\n"
+        wandb_server.wait_for(lambda name=name: steps_at(wandb_server, name))
+    for process in processes.values():
+        process.communicate("die\n", timeout=60)
+        assert process.returncode == -signal.SIGKILL
+        wandb_server.fail("down")  # before the second of them
+    for name in names:
+        before[name] = steps_at(wandb_server, name)
+        assert before[name] and max(before[name]) < 7
     wandb_server.heal()
-    folder, said = stream(tmp_path / "store", begin=4)
-    assert_arrived(wandb_server, folder)
-    check_film(wandb_server.history("maps", "run-a"), folder)
-    assert said[-1].startswith(f"W&B: all {STEPS} steps are at"), said
+    for name in names:
+        sinks[name] = WandbSink(WHERE, HASTY, said[name].append)
+        record(tmp_path / name, name=name, begin=4, sinks=[sinks[name]])
+    for name in names:
+        sinks[name].close()
+        folder = tmp_path / name / "runs" / name
+        assert_arrived(wandb_server, folder)
+        check_film(wandb_server.history("maps", name), folder)
+        assert said[name][-1].startswith(f"W&B: all {STEPS} steps are at"), said
 
 
 def lose_older_rows(server, name):
@@ -74,22 +88,11 @@ def lose_older_rows(server, name):
     del lines[: len(lines) - 3]
 
 
-def test_a_run_that_lacks_older_steps_is_published_whole_under_a_new_id(wandb_server, tmp_path):
-    folder, said = record(tmp_path / "store"), []
-    publish(folder, WHERE, HASTY)
-    lose_older_rows(wandb_server, "run-a")
-    done = publish(folder, WHERE, HASTY, say=said.append)
-    assert (done.sent, done.steps, done.missing) == (STEPS, STEPS, "")
-    assert read_link(folder).id == "run-a-again2" and done.url.endswith("/run-a-again2")
-    assert steps_at(wandb_server, "run-a-again2") == list(range(STEPS))
-    assert len(said) == 1 and f"lacks {STEPS - 3} steps" in said[0] and "sent whole as run-a-again2" in said[0]
-    models = wandb_server.state.project(None, "maps").collections["model", "tiles-test_resnet"]
-    assert len(models.committed) == 2, "the models are there already"
-    assert publish(folder, WHERE, HASTY).sent == 0
-
-
-def test_a_sweeps_run_that_lacks_older_steps_keeps_its_id_and_says_what_is_missing(wandb_server, tmp_path, monkeypatch):
-    folder = record(tmp_path / "store", name="run-a1b2c3d4")
+def test_a_run_that_lacks_older_steps_is_published_whole_under_a_new_id_unless_it_is_a_sweeps(
+    wandb_server, tmp_path, monkeypatch
+):
+    name = "run-a1b2c3d4"
+    folder, said = record(tmp_path / "store", name=name), []
     content = read_json(folder / "config.json")
     write_json(folder / "config.json", {**content, "place": {**content["place"], "sweep": "s1"}})
     monkeypatch.setenv("WANDB_RUN_ID", "a1b2c3d4")
@@ -97,39 +100,50 @@ def test_a_sweeps_run_that_lacks_older_steps_keeps_its_id_and_says_what_is_missi
     lose_older_rows(wandb_server, "a1b2c3d4")
     missing = publish(folder, WHERE, HASTY).missing
     assert missing.startswith(f"{STEPS - 3} steps did not arrive; W&B takes no step older than the last one it has")
-    assert list(wandb_server.state.project(None, "maps").runs) == ["a1b2c3d4"]
+    assert list(wandb_server.state.project(None, "maps").runs) == ["a1b2c3d4"], "a sweep's run keeps its id"
     assert str(folder / FILE) in missing
     monkeypatch.delenv("WANDB_RUN_ID")  # what the message says to do
     (folder / FILE).unlink()
-    assert publish(folder, WHERE, HASTY).missing == ""
+    assert publish(folder, WHERE, HASTY).missing == "" and read_link(folder).id == name
     assert_arrived(wandb_server, folder)
 
+    lose_older_rows(wandb_server, name)
+    done = publish(folder, WHERE, HASTY, say=said.append)
+    again = f"{name}-again2"
+    assert (done.sent, done.steps, done.missing) == (STEPS, STEPS, "")
+    assert read_link(folder).id == again and done.url.endswith(f"/{again}")
+    assert steps_at(wandb_server, again) == list(range(STEPS))
+    assert len(said) == 1 and f"lacks {STEPS - 3} steps" in said[0] and f"sent whole as {again}" in said[0]
+    models = wandb_server.state.project(None, "maps").collections["model", "tiles-test_resnet"]
+    assert len(models.committed) == 2, "the models are there already"
+    assert publish(folder, WHERE, HASTY).sent == 0
 
-@pytest.mark.parametrize("kind", ["down", 404, 401], ids=str)
-def test_a_wandb_that_comes_late_is_caught_up_with_while_training_goes_on(wandb_server, tmp_path, kind):
-    wandb_server.fail(kind)
-    said, streamed = [], []
+
+def test_a_wandb_that_comes_late_is_caught_up_with_while_training_goes_on(wandb_server, tmp_path):
+    """It is down, then refuses in two ways, and then is there."""
+    said, streamed, failures = [], [], []
+
+    def fail_next(kind):
+        failures.append(wandb_server.fail(kind))
+        del wandb_server.failures[:-1]
 
     def after(step):
         if step == 1:
-            wandb_server.wait_for(lambda: said)
+            for kind in (404, 401):
+                wandb_server.wait_for(lambda: failures[-1].hits and said)
+                fail_next(kind)
+            wandb_server.wait_for(lambda: failures[-1].hits)
             wandb_server.heal()
         if step == 6:
             wandb_server.wait_for(lambda: steps_at(wandb_server))
             streamed.extend(steps_at(wandb_server))
 
+    fail_next("down")
     sink = WandbSink(WHERE, dataclasses.replace(HASTY, connect=2), said.append)
     folder = record(tmp_path / "store", sinks=[sink], after=after)
     sink.close()
     assert "tried again while training goes on" in said[0] and said[1].startswith("W&B: streaming to")
     assert streamed[0] == 0 and said[-1].startswith(f"W&B: all {STEPS} steps are at") and len(said) == 3
-    assert_arrived(wandb_server, folder)
-
-
-def test_code_and_samples_that_are_refused_cost_no_row(wandb_server, tmp_path):
-    refused = wandb_server.fail(404, pattern="(?i)artifact", times=6)
-    folder, said = stream(tmp_path / "store", last=False)
-    assert refused.hits and said[0].startswith("W&B: streaming to")
     assert_arrived(wandb_server, folder)
 
 
@@ -145,17 +159,25 @@ def test_a_stream_that_was_refused_once_is_opened_again_while_training_goes_on(w
             wandb_server.wait_for(lambda: wandb_server.failures[0].hits)
             sink.log({})  # time passes, and rows come
         if step == EPOCHS * LOGS - 1:
-            for _ in range(100):
+            for _ in range(150):
                 if any("tried again" in line for line in said):
                     break
                 time.sleep(0.1)
                 sink.log({})
             wandb_server.wait_for(lambda: max(steps_at(wandb_server)) >= 4)
 
-    sink = WandbSink(WHERE, dataclasses.replace(HASTY, look=2), said.append)
+    sink = WandbSink(WHERE, dataclasses.replace(HASTY, look=1), said.append)
     folder = record(tmp_path / "store", sinks=[sink], after=after)
     sink.close()
     assert "has taken no row since step" in said[1] and said[-1].startswith(f"W&B: all {STEPS} steps are at"), said
+    assert_arrived(wandb_server, folder)
+
+
+def test_code_and_samples_that_are_refused_cost_no_row(wandb_server, tmp_path):
+    refused = [wandb_server.fail(404, pattern=f"CreateArtifact {kind}") for kind in ("code", "dataset")]
+    folder, said = stream(tmp_path / "store", last=False)
+    assert all(failure.hits for failure in refused) and said[0].startswith("W&B: streaming to")
+    assert said[-1].startswith(f"W&B: all {STEPS} steps are at") and len(said) == 2
     assert_arrived(wandb_server, folder)
 
 
@@ -171,7 +193,10 @@ def test_what_a_stream_lost_at_the_end_is_sent_by_another(wandb_server, tmp_path
 
 
 def test_two_trainings_with_one_run_id_get_a_run_each(wandb_server, tmp_path, monkeypatch):
+    """The first takes the run that an agent made for it."""
     monkeypatch.setenv("WANDB_RUN_ID", "mine")
+    project = wandb_server.state.project(None, "maps", create=True)
+    project.runs["mine"] = Run(project, "mine", state="pending")
     record(tmp_path / "store", name="run-a", stop=6)
     first, _ = stream(tmp_path / "store", name="run-a", begin=6)
     second, said = stream(tmp_path / "store", name="run-b", acc1=0.4, last=False)
@@ -182,14 +207,6 @@ def test_two_trainings_with_one_run_id_get_a_run_each(wandb_server, tmp_path, mo
     assert steps_at(wandb_server, "mine") == steps_at(wandb_server, "run-b") == list(range(STEPS))
     (first / FILE).unlink()  # lost, or killed before it was written: the run there is known by its name
     assert publish(first, WHERE, HASTY).missing == "" and read_link(first).id == "mine"
-
-
-def test_a_run_that_an_agent_made_is_taken(wandb_server, tmp_path, monkeypatch):
-    monkeypatch.setenv("WANDB_RUN_ID", "given")
-    project = wandb_server.state.project(None, "maps", create=True)
-    project.runs["given"] = Run(project, "given", state="pending")
-    folder, _ = stream(tmp_path / "store", last=False)
-    assert read_link(folder).id == "given" and list(project.runs) == ["given"]
 
 
 def test_a_trial_of_an_agent_that_is_resumed_continues_its_run(wandb_server, tmp_path, monkeypatch):

@@ -213,14 +213,21 @@ class _Handler(BaseHTTPRequestHandler):
             self._answer(400, json.dumps(errors(reason)).encode())
 
     def _operation(self, path: str, body: bytes) -> str:
-        """Name what GraphQL is asked for, and of an artifact that is to be committed its type."""
+        """Name what GraphQL is asked for, and the type of an artifact that is to be created or committed."""
         if path != "/graphql":
             return ""
         document = json.loads(body)
         match = re.search(r"(?:query|mutation)\s+(\w+)", document["query"])
-        version = self.server.stand_in.state.version((document.get("variables") or {}).get("artifactID", ""))
-        kind = f" {version.collection.type}" if match and match[1] == "CommitArtifact" and version else ""
-        return f" {match[1]}{kind}" if match else ""
+        if match is None:
+            return ""
+        variables = document.get("variables") or {}
+        version = self.server.stand_in.state.version(variables.get("artifactID", ""))
+        kind = ""
+        if match[1] == "CommitArtifact" and version:
+            kind = f" {version.collection.type}"
+        elif match[1] == "CreateArtifact":
+            kind = f" {variables.get('input', variables).get('artifactTypeName', '')}"
+        return f" {match[1]}{kind}"
 
     def _failed(self, what: str) -> bool:
         for failure in list(self.server.stand_in.failures):
