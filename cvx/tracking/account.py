@@ -153,6 +153,8 @@ def api(timeouts: Timeouts = DEFAULT_TIMEOUTS) -> Any:
         OSError: If there is no account, or no answer.
     """
     if not logged_in():
+        if _any_credentials():
+            client()  # says which variable it does not take, if that is why
         raise OSError("not logged in to W&B: run `wandb login` or set WANDB_API_KEY")
     with as_oserror("W&B does not answer"):
         return client().Api(timeout=math.ceil(timeouts.connect))
