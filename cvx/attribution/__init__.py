@@ -8,7 +8,7 @@ from cvx.attribution.options import MODES, REDUCTIONS, SCORES
 if TYPE_CHECKING:
     from cvx.attribution.all_classes import attribute_all
     from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
-    from cvx.attribution.explainer import METHODS, PRECISIONS, attribute
+    from cvx.attribution.explainer import METHODS, PRECISIONS, Explainer, attribute
     from cvx.attribution.gradient import NotFiniteError, vanilla_gradient
     from cvx.attribution.heatmap import Scaled, rescale, to_heatmap
     from cvx.models.frozen import frozen
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
 _MODULES = {
     "METHODS": "cvx.attribution.explainer",
     "PRECISIONS": "cvx.attribution.explainer",
+    "Explainer": "cvx.attribution.explainer",
     "NotFiniteError": "cvx.attribution.gradient",
     "Scaled": "cvx.attribution.heatmap",
     "attribute": "cvx.attribution.explainer",
@@ -34,6 +35,7 @@ __all__ = [
     "PRECISIONS",
     "REDUCTIONS",
     "SCORES",
+    "Explainer",
     "NotFiniteError",
     "Scaled",
     "attribute",

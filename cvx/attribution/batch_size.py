@@ -38,10 +38,19 @@ def check_batch(batch_size: int) -> None:
 
 def choose_batch_size(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> int:
     """Choose a batch size from the bytes that one image leaves in memory between forward and backward pass."""
+    return images_that_fit(bytes_per_image(model, one), one.device)
+
+
+def bytes_per_image(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> int:
+    """Measure what one image leaves in memory between forward and backward pass."""
     with frozen(model, one.device):
-        left = _left(model.parameters(), lambda: model(detached_input(model, one).requires_grad_()))
-    room = int(free_bytes(one.device) * SHARE)
-    return max(1, min(MOST.get(one.device.type, MOST_ELSEWHERE), room // max(1, left)))
+        return _left(model.parameters(), lambda: model(detached_input(model, one).requires_grad_()))
+
+
+def images_that_fit(num_bytes: int, device: torch.device) -> int:
+    """Return how many images of so many bytes go into one pass, given the memory that is free now."""
+    room = int(free_bytes(device) * SHARE)
+    return max(1, min(MOST.get(device.type, MOST_ELSEWHERE), room // max(1, num_bytes)))
 
 
 def check_memory(model: nn.Module, one: Float[Tensor, "1 c h w"]) -> None:

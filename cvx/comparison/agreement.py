@@ -1,5 +1,6 @@
 """How alike the models of one dataset look at the same images: every pair, with ceiling and floor."""
 
+import contextlib
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
 from typing import Any
@@ -11,11 +12,10 @@ from jaxtyping import Float32, Float64, Int64
 from cvx.comparison.agreement_result import FLOORS, Agreement
 from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
 from cvx.comparison.result_cache import cache_key, load_cached, save_cached
-from cvx.maps.explanation import Explanation, explain_images, places
+from cvx.maps.explanation import Explanation, ImageExplainer, places
 from cvx.metrics.agreement import MEASURES, compare, map_features
 from cvx.metrics.control_maps import random_maps, sobel
 from cvx.metrics.embedding import cka
-from cvx.models import Classifier
 from cvx.names import slug
 from cvx.progress import ticking
 from cvx.store import Store
@@ -32,7 +32,8 @@ def agreement(
     """Compare the maps of every pair of models, image by image.
 
     Each pair's numbers are kept in the store's folder `measures` by the weights' digests, the images and the
-    options, so what was computed once is only read again. Memory: one chunk of images' maps of all models.
+    options, so what was computed once is only read again. Memory: one chunk of images' maps of all models, their
+    weights and folded copies.
 
     Args:
         names: Some of MEASURES; None takes all.
@@ -155,16 +156,19 @@ class PairwiseMaps:
         needed = [digest for digest in self._models if any(digest in key for key in self._missing)]
         if not needed:
             return self._found
-        loaded = {digest: self._models[digest].load(self._device) for digest in needed}
         first = self._models[needed[0]]
         parts: dict[tuple[str, ...], list[dict[str, np.ndarray]]] = {key: [] for key in self._missing}
         chunks = list(first.chunks())
-        with ticking(len(chunks) * (len(needed) + 1), show_progress) as ticks:
+        with ticking(len(chunks) * (len(needed) + 1), show_progress) as ticks, contextlib.ExitStack() as stack:
+            explainers = {
+                digest: stack.enter_context(self._models[digest].explainer(self._device, self._options))
+                for digest in needed
+            }
             for rows in chunks:
                 views = {}
-                for digest, classifier in loaded.items():
+                for digest, explain in explainers.items():
                     ticks.tell(f"maps of {self._models[digest].reference}")
-                    views[digest] = view_of(self._models[digest], classifier, rows, self._options)
+                    views[digest] = view_of(self._models[digest], explain, rows)
                     ticks.tick()
                 ticks.tell("comparing")
                 for key, one in self._compared(views, np.asarray(first.split.ids[rows])):
@@ -198,12 +202,10 @@ class PairwiseMaps:
         return {**cache_key(self._models[key[0]], self._options), "model": list(key)}
 
 
-def view_of(asked: ResolvedModel, classifier: Classifier, rows: slice, options: Options) -> Explanation:
+def view_of(asked: ResolvedModel, explain: ImageExplainer, rows: slice) -> Explanation:
     """Show a model some of its images."""
     part = asked.split[rows]
-    labels = np.array(part.labels)
-    how = (options.target, labels, asked.classes, options.score, options.method)
-    return explain_images(asked.reference, classifier, asked.card, np.asarray(part.images), *how)
+    return explain(np.asarray(part.images), np.array(part.labels))
 
 
 def next_image(attribution: Float32[np.ndarray, "n c h w"]) -> Float32[np.ndarray, "n c h w"]:

@@ -9,11 +9,11 @@ import torch
 from jaxtyping import Float64
 
 from cvx import models
-from cvx.attribution import METHODS, to_heatmap
+from cvx.attribution import Explainer, to_heatmap
 from cvx.comparison.agreement import columns_of
-from cvx.comparison.per_model import Values, compute_per_model, inputs_of
+from cvx.comparison.per_model import Chunk, Values, compute_per_model, inputs_and_targets
 from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
-from cvx.maps.explanation import Explanation
+from cvx.maps.explanation import Explanation, ImageExplainer
 from cvx.metrics import faithfulness as removal
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.control_maps import blurred, random_maps, sobel
@@ -112,24 +112,29 @@ def faithfulness(
     return Faithfulness(options, tuple(one.reference for one in asked), columns_of(asked), curves)
 
 
-def _remove(asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options) -> Values:
-    device = next(classifier.parameters()).device
-    inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
-    own = to_heatmap(view.attribution, "max")
-    blank = untrained(classifier, options.seed).to(device)
-    explained = METHODS[options.method](blank, inputs, targets, options.score)[1].cpu().numpy()
-    maps = {
-        "own": own,
-        "random": np.abs(random_maps(np.asarray(asked.split.ids[rows]), (1, *own.shape[1:]), options.seed)[:, 0]),
-        "sobel": sobel(view.images),
-        "blurred": blurred(own),
-        "randomized_model": to_heatmap(explained, "max"),
-    }
-    return {
-        f"{test}/{name}": removal.curves(classifier, inputs, targets, one, test, options.seed)
-        for test in removal.TESTS
-        for name, one in maps.items()
-    }
+def _remove(asked: ResolvedModel, explain: ImageExplainer, options: Options) -> Chunk:
+    classifier, num = explain.classifier, len(asked.split)
+    blank = untrained(classifier, options.seed).to(next(classifier.parameters()).device)
+    explain_blank = Explainer(blank, num, options.score, options.method)
+
+    def chunk(view: Explanation, rows: slice) -> Values:
+        inputs, targets = inputs_and_targets(view, classifier)
+        own = to_heatmap(view.attribution, "max")
+        ids = np.asarray(asked.split.ids[rows])
+        maps = {
+            "own": own,
+            "random": np.abs(random_maps(ids, (1, *own.shape[1:]), options.seed)[:, 0]),
+            "sobel": sobel(view.images),
+            "blurred": blurred(own),
+            "randomized_model": to_heatmap(explain_blank(inputs, targets)[1].cpu().numpy(), "max"),
+        }
+        return {
+            f"{test}/{name}": removal.curves(classifier, inputs, targets, one, test, options.seed)
+            for test in removal.TESTS
+            for name, one in maps.items()
+        }
+
+    return chunk
 
 
 def untrained(classifier: Classifier, seed: int) -> Classifier:

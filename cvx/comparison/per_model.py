@@ -6,20 +6,20 @@ from typing import Any
 
 import numpy as np
 import torch
-from jaxtyping import Float, Float64
+from jaxtyping import Float, Float64, Int64
 from torch import Tensor
 
-from cvx.attribution import METHODS, to_heatmap
+from cvx.attribution import to_heatmap
 from cvx.comparison.agreement import columns_of, view_of
 from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
 from cvx.comparison.result_cache import cache_key, load_cached, save_cached
 from cvx.data.batches import to_inputs
-from cvx.maps.explanation import Explanation
+from cvx.maps.explanation import Explanation, ImageExplainer
 from cvx.metrics import complexity
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.localization import MEASURES as PLACES
 from cvx.metrics.localization import chance, localize
-from cvx.metrics.sensitivity import max_sensitivity
+from cvx.metrics.sensitivity import NUM_DRAWS, max_sensitivity
 from cvx.models import Classifier
 from cvx.progress import Ticks, ticking
 from cvx.store import Store
@@ -136,7 +136,7 @@ def stability(
     """
     options = options or Options(num=100)
     asked = resolve_models(store, references, options, runtime.data_root)
-    found = compute_per_model(store, "stability", asked, options, _steadiness, runtime)
+    found = compute_per_model(store, "stability", asked, options, _steadiness, runtime, times=2 + NUM_DRAWS)
     return _table("stability", asked, options, ("max_sensitivity",), found)
 
 
@@ -156,8 +156,10 @@ def _table(
     )
 
 
-Chunk = Callable[[ResolvedModel, Classifier, Explanation, slice, Options], Values]
-"""What is computed of one chunk of a model's images; arrays whose first axis is the images."""
+Chunk = Callable[[Explanation, slice], Values]
+"""Computes what is measured of some of a model's images; arrays whose first axis is the images."""
+Measure = Callable[[ResolvedModel, ImageExplainer, Options], Chunk]
+"""Prepares, once for a model, what is then computed chunk by chunk."""
 
 
 def compute_per_model(
@@ -165,26 +167,32 @@ def compute_per_model(
     kind: str,
     asked: Sequence[ResolvedModel],
     options: Options,
-    compute: Chunk,
+    measure: Measure,
     runtime: Runtime,
+    times: int = 1,
 ) -> list[Values]:
-    """Return what is kept of each model, and compute and keep the rest."""
+    """Return what is kept of each model, and compute and keep the rest.
+
+    Args:
+        times: How often the measure explains each image.
+    """
     found = {one.reference: load_cached(store, kind, cache_key(one, options)) for one in asked}
     missing = [one for one in asked if found[one.reference] is None]
     total = sum(len(list(one.chunks())) for one in missing)
     with ticking(total, runtime.show_progress) as ticks:
         for one in missing:
             ticks.tell(f"{kind} of {one.reference}")
-            found[one.reference] = _compute(one, options, compute, torch.device(runtime.device), ticks)
-            save_cached(store, kind, cache_key(one, options), found[one.reference] or {})
+            with one.explainer(torch.device(runtime.device), options, times) as explain:
+                values = _compute(one, explain, measure(one, explain, options), ticks)
+            found[one.reference] = values
+            save_cached(store, kind, cache_key(one, options), values)
     return [values for one in asked if (values := found[one.reference]) is not None]
 
 
-def _compute(asked: ResolvedModel, options: Options, compute: Chunk, device: torch.device, ticks: Ticks) -> Values:
-    classifier = asked.load(device)
+def _compute(asked: ResolvedModel, explain: ImageExplainer, chunk: Chunk, ticks: Ticks) -> Values:
     parts = []
     for rows in asked.chunks():
-        parts.append(compute(asked, classifier, view_of(asked, classifier, rows, options), rows, options))
+        parts.append(chunk(view_of(asked, explain, rows), rows))
         ticks.tick()
     return {name: np.concatenate([part[name] for part in parts]) for name in parts[0]}
 
@@ -194,22 +202,37 @@ def inputs_of(view: Explanation, device: torch.device) -> Float[Tensor, "n c h w
     return to_inputs(torch.tensor(view.images, device=device)).contiguous()
 
 
-def _maps(asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options) -> Values:
-    maps = to_heatmap(view.attribution, "max")
-    if asked.split.masks is None:
-        nothing = np.full(len(maps), np.nan)
-        places = expected = dict.fromkeys(PLACES, nothing)
-    else:
-        masks = np.asarray(asked.split.masks[rows])
-        places, expected = localize(maps, masks), chance(masks)
-    return {**complexity.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
-
-
-def _steadiness(
-    asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options
-) -> Values:
+def inputs_and_targets(
+    view: Explanation, classifier: Classifier
+) -> tuple[Float[Tensor, "n c h w"], Int64[Tensor, "n"]]:
+    """Return a look's images as its model takes them, and the classes that were explained, where the model is."""
     device = next(classifier.parameters()).device
-    targets = torch.tensor(view.targets, device=device)
-    inputs, explain = inputs_of(view, device), METHODS[options.method]
-    values = max_sensitivity(classifier, inputs, targets, options.score, seed=options.seed, explain=explain)
-    return {"max_sensitivity": values}
+    return inputs_of(view, device), torch.tensor(view.targets, device=device)
+
+
+def _maps(asked: ResolvedModel, explain: ImageExplainer, options: Options) -> Chunk:
+    def chunk(view: Explanation, rows: slice) -> Values:
+        maps = to_heatmap(view.attribution, "max")
+        if asked.split.masks is None:
+            nothing = np.full(len(maps), np.nan)
+            places = expected = dict.fromkeys(PLACES, nothing)
+        else:
+            masks = np.asarray(asked.split.masks[rows])
+            places, expected = localize(maps, masks), chance(masks)
+        return {**complexity.describe(maps), **places, **{f"chance/{name}": one for name, one in expected.items()}}
+
+    return chunk
+
+
+def _steadiness(asked: ResolvedModel, explain: ImageExplainer, options: Options) -> Chunk:
+    def again(
+        _model: object, inputs: Tensor, targets: Tensor, _score: str, slack: float = 0.0
+    ) -> tuple[Tensor, Tensor]:
+        return explain.explainer(inputs, targets, slack)
+
+    def chunk(view: Explanation, rows: slice) -> Values:
+        inputs, targets = inputs_and_targets(view, explain.classifier)
+        values = max_sensitivity(explain.classifier, inputs, targets, options.score, seed=options.seed, explain=again)
+        return {"max_sensitivity": values}
+
+    return chunk

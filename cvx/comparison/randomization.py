@@ -11,14 +11,13 @@ from jaxtyping import Float64
 from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of, next_image
 from cvx.comparison.faithfulness import NUM_IMAGES, untrained
-from cvx.comparison.per_model import Values, compute_per_model, inputs_of
+from cvx.comparison.per_model import Chunk, Values, compute_per_model, inputs_and_targets
 from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
-from cvx.maps.explanation import Explanation
+from cvx.maps.explanation import Explanation, ImageExplainer
 from cvx.metrics import randomization as cascading
 from cvx.metrics.agreement import MapFeatures, compare, map_features
 from cvx.metrics.bootstrap import Interval, interval
 from cvx.metrics.control_maps import random_maps
-from cvx.models import Classifier
 from cvx.store import Store
 
 SIMILARITIES = ("spearman", "spearman_signed", "ssim")
@@ -114,26 +113,30 @@ def sanity(store: Store, references: Sequence[str], options: Options | None = No
     """
     options = options or Options(num=NUM_IMAGES)
     asked = resolve_models(store, references, options, runtime.data_root)
-    found = compute_per_model(store, "sanity", asked, options, _randomize, runtime)
+    found = compute_per_model(store, "sanity", asked, options, _randomize, runtime, times=2)
     return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
 
 
-def _randomize(
-    asked: ResolvedModel, classifier: Classifier, view: Explanation, rows: slice, options: Options
-) -> Values:
+def _randomize(asked: ResolvedModel, explain: ImageExplainer, options: Options) -> Chunk:
+    classifier = explain.classifier
     device = next(classifier.parameters()).device
-    inputs, targets = inputs_of(view, device), torch.tensor(view.targets, device=device)
-    own, explain, last = map_features(view.attribution), METHODS[options.method], view.attribution
-    values: Values = {}
     blank = untrained(classifier, options.seed).to(device)
-    for block, last in cascading.cascade(classifier, blank, inputs, targets, options.score, explain):
-        values |= _likeness(f"after/{{}}/{block}", own, last)
-    values["entropy"] = cascading.entropy_rise(*(to_heatmap(one, "max") for one in (view.attribution, last)))
-    second = cascading.runners_up(torch.tensor(view.logits, device=device), targets)
-    values |= _likeness("class/{}", own, explain(classifier, inputs, second, options.score)[1].cpu().numpy())
-    noise = random_maps(np.asarray(asked.split.ids[rows]), view.attribution.shape[1:], options.seed)
-    values |= _likeness("floor/{}/random", own, noise)
-    return values | _likeness("floor/{}/other_image", own, next_image(view.attribution))
+    one_by_one = METHODS[options.method]  # a model that changes with every block has no use for a folded copy
+
+    def chunk(view: Explanation, rows: slice) -> Values:
+        inputs, targets = inputs_and_targets(view, classifier)
+        own, last = map_features(view.attribution), view.attribution
+        values: Values = {}
+        for block, last in cascading.cascade(classifier, blank, inputs, targets, options.score, one_by_one):
+            values |= _likeness(f"after/{{}}/{block}", own, last)
+        values["entropy"] = cascading.entropy_rise(*(to_heatmap(one, "max") for one in (view.attribution, last)))
+        second = cascading.runners_up(torch.tensor(view.logits, device=device), targets)
+        values |= _likeness("class/{}", own, explain.explainer(inputs, second)[1].cpu().numpy())
+        noise = random_maps(np.asarray(asked.split.ids[rows]), view.attribution.shape[1:], options.seed)
+        values |= _likeness("floor/{}/random", own, noise)
+        return values | _likeness("floor/{}/other_image", own, next_image(view.attribution))
+
+    return chunk
 
 
 def _likeness(key: str, own: MapFeatures, others: np.ndarray) -> dict[str, Float64[np.ndarray, "n"]]:

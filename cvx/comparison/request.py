@@ -11,7 +11,7 @@ import torch
 
 from cvx.attribution.options import TARGETS, check_choices
 from cvx.data.splits import Split
-from cvx.maps.explanation import PIXELS
+from cvx.maps.explanation import PIXELS, ImageExplainer
 from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Request
 from cvx.models import Classifier
@@ -78,6 +78,13 @@ class ResolvedModel:
     def load(self, device: torch.device) -> Classifier:
         """Give back the model, ready to take the images."""
         return self.images.fit(self.entry.load()[0].to(device))
+
+    def explainer(self, device: torch.device, options: Options, times: int = 1) -> ImageExplainer:
+        """Make what explains the images, each so many times; whoever asks for it closes it."""
+        shape = self.split.images.shape[1:]
+        request = (options.target, self.classes, options.score, options.method)
+        num = times * len(self.split)
+        return ImageExplainer(self.reference, self.load(device), self.card, shape, num, *request)
 
     def chunks(self) -> Iterator[slice]:
         """Go through the images in parts of nearly one size, none of a single image unless there is but one."""

@@ -9,7 +9,7 @@ import torch
 from jaxtyping import Float32, Int64, UInt8
 
 from cvx import cancellation
-from cvx.attribution import NotFiniteError, Scaled, attribute, rescale, to_heatmap
+from cvx.attribution import Explainer, NotFiniteError, Scaled, rescale, to_heatmap
 from cvx.data.batches import to_inputs
 from cvx.data.transforms import fit
 from cvx.metrics.classification import softmax
@@ -46,6 +46,101 @@ class Explanation:
         return self.logits.argmax(axis=1).astype(np.int64)
 
 
+class ImageExplainer:
+    """Explains images of one stored model, as a store keeps them: made once for a request, whatever its batches.
+
+    Where a model has another size or other channels, the images are fitted between image and network, so that the maps
+    of all models lie on the images' grid. Of an image that is no square, the center square is looked at.
+
+    Memory, threads, and weights that change meanwhile are as in `Explainer`, which it holds; whoever makes it closes
+    it, best by `with`.
+    """
+
+    def __init__(
+        self,
+        reference: str,
+        classifier: Classifier,
+        card: Card,
+        shape: tuple[int, int, int],
+        num: int,
+        target: str = "pred",
+        label_classes: Sequence[str] | None = None,
+        score: str = "logit",
+        method: str = "gradient",
+        precision: str = "fp32",
+    ) -> None:
+        """Take the request; nothing is computed yet.
+
+        Args:
+            shape: Height, width and channels of the images.
+            num: Images of the whole request; a measure that explains each several times counts it as often.
+            target: `pred`, `label`, or the name of one of the model's classes.
+            label_classes: The class names that labels index; each is found among the model's own by its name.
+                Without them labels index the model's classes.
+
+        Raises:
+            ValueError: If score, method or precision are unknown, or the target is no class of the model.
+        """
+        self._side, self._channels = min(shape[:2]), shape[2]
+        self._reference, self._card = reference, card
+        self._target, self._label_classes = target, label_classes
+        self._class = class_index(card, target) if target not in TARGETS else None
+        self.classifier = classifier.of(self._side, self._channels)
+        """The model, ready to take the images."""
+        self.explainer = Explainer(self.classifier, num, score, method, precision)
+
+    def __enter__(self) -> "ImageExplainer":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.explainer.close()
+
+    def __call__(
+        self, images: UInt8[np.ndarray, "n h w c"], labels: Int64[np.ndarray, "n"] | None = None
+    ) -> Explanation:
+        """Explain one score of each image with respect to the images' own pixels.
+
+        Args:
+            labels: Ground truth; only the target `label` needs it.
+
+        Raises:
+            ValueError: If there is no image, or the ground truth is asked for and is missing or not among the model's
+                classes.
+            NotFiniteError: If a logit or a gradient is not finite; the message names the image.
+        """
+        if not len(images):
+            raise ValueError("there is no image to look at")
+        fixed = self._targets(len(images), labels)
+        own = fit(images, self._side, self._channels)
+        device = next(self.classifier.parameters()).device
+        parts: list[tuple[np.ndarray, ...]] = []
+        for rows in _chunks(len(own), max(self._side, self._card.image_size)):
+            cancellation.check()
+            inputs = to_inputs(torch.tensor(own[rows], device=device)).contiguous()
+            targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
+            try:
+                logits, attribution = self.explainer(inputs, targets)
+            except NotFiniteError as error:
+                raise NotFiniteError(rows.start + error.image, error.what) from None
+            explained = logits.argmax(dim=1) if targets is None else targets
+            parts.append(tuple(array.cpu().numpy() for array in (logits, attribution, explained)))
+        logits, attribution, explained = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
+        score, method = self.explainer.score, self.explainer.method
+        return Explanation(self._reference, self._card, own, logits, explained, attribution, score, method)
+
+    def _targets(self, num: int, labels: Int64[np.ndarray, "n"] | None) -> Int64[np.ndarray, "n"] | None:
+        """Return the class that each image's score is taken of; None for the predicted one."""
+        if self._target == "pred":
+            return None
+        if self._class is not None:
+            return np.full(num, self._class, dtype=np.int64)
+        if labels is None:
+            raise ValueError(
+                "the target `label` needs labels, and these images have none; choose `pred` or a class name"
+            )
+        return label_targets(self._card, labels, self._label_classes)
+
+
 def explain_images(
     reference: str,
     classifier: Classifier,
@@ -58,41 +153,13 @@ def explain_images(
     method: str = "gradient",
     precision: str = "fp32",
 ) -> Explanation:
-    """Show one model the images, and explain one score of each with respect to the images' own pixels.
+    """Explain images that are all at hand: one call of an `ImageExplainer`, whose arguments and errors it has.
 
-    Where a model has another size or other channels, the images are fitted between image and network, so that the maps
-    of all models lie on the images' grid. Of an image that is no square, the center square is looked at.
-
-    Args:
-        target: `pred`, `label`, or the name of one of the model's classes.
-        labels: Ground truth; only the target `label` needs it.
-        label_classes: The class names that `labels` index; each is found among the model's own by its name.
-            Without them `labels` index the model's classes.
-
-    Raises:
-        ValueError: If there is no image, the target is no class of the model, or the ground truth is asked for
-            and is missing or not among the model's classes.
-        NotFiniteError: If a logit or a gradient is not finite; the message names the image.
+    The model is folded for this call at most; nothing of it is kept afterwards.
     """
-    if not len(images):
-        raise ValueError("there is no image to look at")
-    fixed = None if target == "pred" else _targets(card, target, len(images), labels, label_classes)
-    side, channels = min(images.shape[1:3]), images.shape[3]
-    own, classifier = fit(images, side, channels), classifier.of(side, channels)
-    device = next(classifier.parameters()).device
-    parts: list[tuple[np.ndarray, ...]] = []
-    for rows in _chunks(len(own), max(side, card.image_size)):
-        cancellation.check()
-        inputs = to_inputs(torch.tensor(own[rows], device=device)).contiguous()
-        targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
-        try:
-            pair = attribute(classifier, inputs, targets, score=score, method=method, precision=precision)
-        except NotFiniteError as error:
-            raise NotFiniteError(rows.start + error.image, error.what) from None
-        chosen = pair[0].argmax(dim=1) if targets is None else targets
-        parts.append(tuple(array.cpu().numpy() for array in (*pair, chosen)))
-    logits, attribution, explained = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
-    return Explanation(reference, card, own, logits, explained, attribution, score, method)
+    request = (target, label_classes, score, method, precision)
+    with ImageExplainer(reference, classifier, card, images.shape[1:], len(images), *request) as explain:
+        return explain(images, labels)
 
 
 PIXELS = 2**18
@@ -102,20 +169,6 @@ PIXELS = 2**18
 def _chunks(num: int, image_size: int) -> Iterator[slice]:
     size = max(1, min(256, PIXELS // image_size**2))
     return (slice(start, min(start + size, num)) for start in range(0, num, size))
-
-
-def _targets(
-    card: Card,
-    target: str,
-    num: int,
-    labels: Int64[np.ndarray, "n"] | None,
-    label_classes: Sequence[str] | None,
-) -> Int64[np.ndarray, "n"]:
-    if target != "label":
-        return np.full(num, class_index(card, target), dtype=np.int64)
-    if labels is None:
-        raise ValueError("the target `label` needs labels, and these images have none; choose `pred` or a class name")
-    return label_targets(card, labels, label_classes)
 
 
 def label_targets(

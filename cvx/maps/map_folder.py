@@ -16,7 +16,7 @@ from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.maps import figures
 from cvx.maps.class_summary import ClassSummary, summarize_class
-from cvx.maps.explanation import Explanation, class_index, explain_images
+from cvx.maps.explanation import Explanation, ImageExplainer, class_index, explain_images
 from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Question
 from cvx.metrics.agreement import rounding_error
@@ -102,15 +102,18 @@ def _answer(
     classifier.to(ranks.device)
     final = store.attributions_root / slug(images.dataset) / folder_name(entry, question)
 
-    def ask(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
-        pixels, labels = images.split.images[rows], images.split.labels[rows]
-        asked = (question.targets, labels, images.classes, question.score, question.method, question.precision)
-        return _sheet(explain_images(entry.reference, classifier, card, pixels, *asked), label, rows, question, images)
+    request = (question.targets, images.classes, question.score, question.method, question.precision)
+    pixels = images.split.images
+
+    def sheet_of(label: int, rows: Int64[np.ndarray, "n"]) -> _Sheet:
+        view = explain_some(pixels[rows], images.split.labels[rows])
+        return _sheet(view, label, rows, question, images)
 
     where: AbstractContextManager[Path | None] = whole_folder(final.parent) if ranks.is_main else nullcontext()
-    with where as folder:
+    one_model = ImageExplainer(entry.reference, classifier, card, pixels.shape[1:], len(pixels), *request)
+    with where as folder, one_model as explain_some:
         atlas = _Atlas(folder)
-        _fill(atlas, ask, ranks, _turns(images.split, ranks, entry.reference, show_progress))
+        _fill(atlas, sheet_of, ranks, _turns(images.split, ranks, entry.reference, show_progress))
         with ranks.raise_on_all_ranks():
             if folder is None:
                 return None

@@ -30,6 +30,70 @@ Result = TypeVar("Result")
 _log = logging.getLogger(__name__)
 
 
+class FastCopy:
+    """Compute with a copy of a model that is folded at most once, and where it cannot be trusted with the model itself.
+
+    The copy is made by `fold_batchnorm` at the first computation. It is given up, for good and with a debug line, if
+    it fails in use, or if the model is no longer the one it was made of: a weight or buffer was changed in place or
+    replaced, the model got hooks or methods of its user, or images of another shape, type or device come. Not seen
+    are writes past autograd, into `weight.data` or through a NumPy array that shares its memory.
+
+    The copy holds the convolutions' weights once more, and shares the rest. One thread at a time may use it.
+    """
+
+    def __init__(
+        self, model: nn.Module, precision: torch.dtype = torch.float32, *, spared: bool = True, worthwhile: bool = True
+    ) -> None:
+        """Make no copy yet, and never one unless it is worthwhile; the rest is as in `fold_batchnorm`."""
+        self.model = model
+        self._precision, self._spared = precision, spared
+        self._copy: nn.Module | None = None if worthwhile else model
+        self._made_of: tuple[object, ...] = ()
+
+    def compute(self, compute: Callable[[nn.Module], Result], one: Float[Tensor, "1 c h w"]) -> Result:
+        """Compute with the copy; where there is none, or it fails, with the model itself.
+
+        What fails with the model too is raised by the model, and what ends the computation from outside ends it at
+        once.
+
+        Args:
+            one: An image such as the computation is of.
+        """
+        copied = self._usable(one)
+        if copied is not self.model:
+            try:
+                return compute(copied)
+            except Exception as error:  # noqa: BLE001 - of whatever kind: the model itself is right
+                cancellation.check()
+                self._give_up("failed", repr(error))
+        return compute(self.model)
+
+    def _usable(self, one: Float[Tensor, "1 c h w"]) -> nn.Module:
+        if self._copy is None:
+            self._made_of = self._state(one)  # read first, so that a change while the copy is made is seen
+            self._copy = fold_batchnorm(self.model, one, self._precision, spared=self._spared)
+            return self._copy
+        if self._copy is not self.model and (self._state(one) != self._made_of or _is_altered(self.model)):
+            self._give_up("is out of date", "the model or its images have changed")
+        return self._copy
+
+    def _state(self, one: Float[Tensor, "1 c h w"]) -> tuple[object, ...]:
+        """Return what changes with the model's weights, and with the kind of its images."""
+        tensors = [*self.model.named_parameters(), *self.model.named_buffers()]
+        weights = [
+            (name, tensor.data_ptr(), 0 if tensor.is_inference() else tensor._version) for name, tensor in tensors
+        ]
+        return (one.shape, one.dtype, one.device, *weights)
+
+    def _give_up(self, what: str, why: str) -> None:
+        self._copy = self.model
+        _log.debug("the copy of %s %s, so the model itself is used: %s", type(self.model).__name__, what, why)
+
+    def close(self) -> None:
+        """Let go of the copy; from now on the model itself is used."""
+        self._copy, self._made_of = self.model, ()
+
+
 def sooner(
     compute: Callable[[nn.Module], Result],
     model: nn.Module,
@@ -38,18 +102,8 @@ def sooner(
     *,
     spared: bool = True,
 ) -> Result:
-    """Compute with a `folded` copy of a model; where there is none, or it fails, with the model itself.
-
-    What fails with the model too is raised by the model, and what ends the computation from outside ends it at once.
-    """
-    twin = fold_batchnorm(model, one, precision, spared=spared)
-    if twin is not model:
-        try:
-            return compute(twin)
-        except Exception as error:  # noqa: BLE001 - of whatever kind: the model itself is right
-            cancellation.check()
-            _log.debug("the copy of %s failed, so the model itself is used: %r", type(model).__name__, error)
-    return compute(model)
+    """Compute once with a model's `FastCopy`."""
+    return FastCopy(model, precision, spared=spared).compute(compute, one)
 
 
 def fold_batchnorm(
