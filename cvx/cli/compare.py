@@ -2,7 +2,6 @@
 
 import dataclasses
 import sys
-from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 import tyro
@@ -12,7 +11,7 @@ from cvx.cli.flags import OnDevice, ToWandb, WithData, store_flag
 from cvx.maps.request import Request
 
 if TYPE_CHECKING:
-    from cvx.comparison import Options, Runtime
+    from cvx.comparison import Models, Options, Runtime
     from cvx.store import Store
 
 KINDS = ("agreement", "properties", "localization", "faithfulness", "sanity", "stability", "training", "embeddings")
@@ -51,27 +50,26 @@ def main(argv: list[str]) -> int:
     if flags.num_often < 1:
         raise ValueError(f"num_often must be 1 image or more, got {flags.num_often}")
     from cvx.cli.compare_tables import Tables
-    from cvx.comparison import Options, Runtime
+    from cvx.comparison import Options, Runtime, share_models
     from cvx.distributed import pick_device
-    from cvx.store import Store
+    from cvx.store.read_once import ReadOnce
     from cvx.tracking.command_run import log_command
 
     options = Options(**{field.name: getattr(flags, field.name) for field in dataclasses.fields(Options)})
     often = dataclasses.replace(options, num=min(options.num, flags.num_often))
-    store = Store(flags.root)
+    store = ReadOnce(flags.root)
     runtime = Runtime(data_root=flags.data_root, device=pick_device(flags.device), show_progress=True)
-    kinds = _kinds(flags.measures, store, flags.models, options, runtime)
+    models = share_models(store, flags.models, options, flags.data_root)
+    kinds = _kinds(flags.measures, store, models, options, runtime)
     with log_command("compare", flags.wandb, flags.project, store) as told:
-        tables = Tables(store, flags.models, options, often, runtime, told)
+        tables = Tables(store, models, options, often, runtime, told)
         for kind in kinds:
             getattr(tables, kind)()
         tables.finish(store_flag(flags.artifacts))
     return 0
 
 
-def _kinds(
-    asked: str, store: "Store", references: Sequence[str], options: "Options", runtime: "Runtime"
-) -> tuple[str, ...]:
+def _kinds(asked: str, store: "Store", models: "Models", options: "Options", runtime: "Runtime") -> tuple[str, ...]:
     """Return what is to be measured, in the order of KINDS; what cannot be is told before anything is computed.
 
     Raises:
@@ -82,7 +80,7 @@ def _kinds(
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(KINDS)}, all")
     wanted = KINDS if "all" in names else names or (*DEFAULT, "localization")
     needed = DEFAULT[1:] if "all" in names else names or DEFAULT
-    refused = {kind: why for kind in wanted if (why := _why_not(kind, store, references, options, runtime))}
+    refused = {kind: why for kind in wanted if (why := _why_not(kind, store, models, options, runtime))}
     for kind, why in refused.items():
         if kind in needed:
             raise ValueError(why)
@@ -91,12 +89,12 @@ def _kinds(
     return tuple(kind for kind in KINDS if kind in wanted and kind not in refused)
 
 
-def _why_not(kind: str, store: "Store", references: Sequence[str], options: "Options", runtime: "Runtime") -> str:
+def _why_not(kind: str, store: "Store", models: "Models", options: "Options", runtime: "Runtime") -> str:
     """Say why these models cannot have a measure; nothing if they can."""
     from cvx import comparison
 
     try:
-        comparison.check(kind, store, references, options, runtime)
+        comparison.check(kind, store, models, options, runtime)
     except ValueError as error:
         return str(error)
     return ""

@@ -12,7 +12,8 @@ from rich.console import Console
 from rich.table import Table as Grid
 
 from cvx import comparison
-from cvx.comparison import ModelTable, Options, Runtime, figures, tables
+from cvx.comparison import Models, ModelTable, Options, Runtime, figures, tables
+from cvx.comparison.request import entries_of, reference_of
 from cvx.files import whole_file
 from cvx.maps.map_folder import joint_name
 from cvx.names import file_stems
@@ -26,27 +27,28 @@ class Tables:
     def __init__(
         self,
         store: Store,
-        references: Sequence[str],
+        models: Models,
         options: Options,
         often: Options,
         runtime: Runtime,
         told: Findings | None = None,
     ) -> None:
         self._told = told or Findings()
-        self._store, self._references, self._runtime = store, references, runtime
+        self._store, self._models, self._runtime = store, models, runtime
         self._options, self._often = options, often
-        entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
-        self._told.models += entries.values()
+        entries = entries_of(store, models)
+        self._told.models += entries
         self._told.question |= {**dataclasses.asdict(options), "num_often": often.num}
         about = f"-on-{file_stems([options.samples])[0]}" if options.samples else ""
-        self._folder = store.comparisons_root / (joint_name([name.replace(":", "@") for name in entries]) + about)
+        names = [entry.reference.replace(":", "@") for entry in entries]
+        self._folder = store.comparisons_root / (joint_name(names) + about)
         self._console = Console()
         self._findings: list[str] = []
         self._written: list[Path] = []
 
     def agreement(self) -> None:
         """How alike the models of one dataset look."""
-        found = comparison.agreement(self._store, self._references, self._options, runtime=self._runtime)
+        found = comparison.agreement(self._store, self._models, self._options, runtime=self._runtime)
         self._table("agreement", "How alike the models look", found.rows(), *tables.agreement_table(found))
         self._figure("agreement", figures.matrix_figure(found))
         self._findings += [found.sentence(i, j) for i, j in found.pairs()]
@@ -74,7 +76,7 @@ class Tables:
 
     def faithfulness(self) -> None:
         """What the model says while pixels go or come."""
-        found = comparison.faithfulness(self._store, self._references, self._often, self._runtime)
+        found = comparison.faithfulness(self._store, self._models, self._often, self._runtime)
         title = "Probability of the class while pixels go or come: area under the curve"
         self._table("faithfulness", title, found.rows(), *tables.faithfulness_table(found))
         self._figure("faithfulness", figures.removal_figure(found))
@@ -84,7 +86,7 @@ class Tables:
 
     def sanity(self) -> None:
         """What randomization leaves of the maps."""
-        found = comparison.sanity(self._store, self._references, self._often, self._runtime)
+        found = comparison.sanity(self._store, self._models, self._often, self._runtime)
         title = "What is left of the maps when blocks are randomized from the output"
         self._table("sanity", title, found.rows(), *tables.sanity_table(found))
         self._figure("sanity", figures.sanity_figure(found))
@@ -95,7 +97,7 @@ class Tables:
 
     def training(self) -> None:
         """What the models' runs recorded while they trained."""
-        found = comparison.training(self._store, self._references)
+        found = comparison.training(self._store, self._models)
         flat = [row for one in found for row in one.rows()]
         self._table("training", "While they trained", flat, *tables.history_table(found))
         self._figure("training", figures.training_figure(found))
@@ -103,17 +105,17 @@ class Tables:
 
     def embeddings(self) -> None:
         """How well layouts of the test logits separate the classes."""
-        flat = comparison.embeddings(self._store, self._references)
+        flat = comparison.embeddings(self._store, self._models)
         title = "How well layouts of the test logits separate the classes"
         self._table("embeddings", title, flat, *tables.embeddings_table(flat))
-        if pairs := comparison.alignment(self._store, self._references):
+        if pairs := comparison.alignment(self._store, self._models):
             title = "How alike two models arrange the test images (1 is the same but for turning, moving, scaling)"
             self._table("alignment", title, pairs, *tables.embeddings_table(pairs))
-        self._figure("embeddings", figures.layouts_figure(comparison.layouts(self._store, self._references)))
+        self._figure("embeddings", figures.layouts_figure(comparison.layouts(self._store, self._models)))
         self._findings.append(comparison.LAYOUT_NOTE)
 
     def _single(self, kind: str, measure: Callable[..., ModelTable], options: Options, title: str) -> ModelTable:
-        found = measure(self._store, self._references, options, self._runtime)
+        found = measure(self._store, self._models, options, self._runtime)
         self._table(kind, title, found.rows(), *tables.single_table(found))
         for i, column in enumerate(found.columns):
             self._numbers(kind, column, {name: found.interval(name, i).mean for name in found.names})
@@ -150,7 +152,7 @@ class Tables:
         with whole_file(path) as temporary:
             temporary.write_bytes(png)
         self._written.append(path)
-        self._told.pictures[f"{kind}_figure"] = [(path, f"{kind} of {', '.join(self._references)}")]
+        self._told.pictures[f"{kind}_figure"] = [(path, f"{kind} of {', '.join(map(reference_of, self._models))}")]
 
     def finish(self, flag: str) -> None:
         """Print and write the findings, and say where all lies."""

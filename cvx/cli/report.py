@@ -45,9 +45,9 @@ def main(argv: list[str]) -> int:
 def write_report(flags: ReportFlags) -> int:
     """Write the page of a store or of a run, and what W&B gets of it; print where they are."""
     from cvx import config
-    from cvx.store import Store
+    from cvx.store.read_once import ReadOnce
 
-    store = Store(flags.root)
+    store = ReadOnce(flags.root)
     defaults = dataclasses.asdict(config.TrainConfig())
     if flags.run:
         return _one_run(store, flags, defaults)

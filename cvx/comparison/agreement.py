@@ -10,7 +10,7 @@ import torch
 from jaxtyping import Float32, Float64, Int64
 
 from cvx.comparison.agreement_result import FLOORS, Agreement
-from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.comparison.request import HERE, Models, Options, ResolvedModel, Runtime, resolve_models
 from cvx.comparison.result_cache import cache_key, load_cached, save_cached
 from cvx.maps.explanation import Explanation, ImageExplainer, places
 from cvx.metrics.agreement import MEASURES, compare, map_features
@@ -24,7 +24,7 @@ from cvx.store.checkpoint import Card
 
 def agreement(
     store: Store,
-    references: Sequence[str],
+    models: Models,
     options: Options | None = None,
     runtime: Runtime = HERE,
     names: Sequence[str] | None = None,
@@ -45,7 +45,7 @@ def agreement(
     options, chosen = options or Options(), tuple(names or MEASURES)
     if unknown := [name for name in chosen if name not in MEASURES]:
         raise ValueError(f"unknown measure {unknown[0]!r}; known: {', '.join(MEASURES)}")
-    asked = resolve_models(store, references, options, runtime.data_root)
+    asked = resolve_models(store, models, options, runtime.data_root)
     check_comparable(asked)
     families = [_siblings(store, one) for one in asked]
     found = PairwiseMaps(store, asked, families, options, torch.device(runtime.device)).compute(runtime.show_progress)
@@ -114,7 +114,7 @@ def _siblings(store: Store, one: ResolvedModel) -> list[ResolvedModel]:
     by_seed: dict[int, ResolvedModel] = {}
     for entry in store.versions(one.entry.name):
         if entry.card and _recipe(entry.card) == _recipe(one.card) and entry.card.seed != one.card.seed:
-            by_seed[entry.card.seed] = ResolvedModel(entry, entry.card, one.images)
+            by_seed[entry.card.seed] = replace(one, entry=entry, card=entry.card)
     return list(by_seed.values())
 
 

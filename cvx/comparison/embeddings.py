@@ -1,7 +1,7 @@
 """How well models' layouts of the test logits separate the classes, and how alike the layouts of two models are."""
 
 import itertools
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Float32, Int64
 
+from cvx.comparison.request import Models, entries_of
 from cvx.metrics.embedding import METHODS, align, cka, likeness, separability
 from cvx.store import ModelEntry, Store
 from cvx.store.npz import read_frame
@@ -41,7 +42,7 @@ class Layout:
         return Layout(self.reference, self.dataset, self.ids, self.labels, self.logits, points)
 
 
-def layouts(store: Store, references: Sequence[str]) -> list[Layout]:
+def layouts(store: Store, models: Models) -> list[Layout]:
     """Read the layouts of models' test logits, each aligned with the first one of the same images.
 
     They are of the weights that were best on validation, whichever version of a run is named.
@@ -50,14 +51,14 @@ def layouts(store: Store, references: Sequence[str]) -> list[Layout]:
         ValueError: If a reference does not exist, or its run or the run's embeddings are not in the store.
     """
     found: list[Layout] = []
-    for entry in entries_of(store, references):
+    for entry in entries_of(store, models):
         own = _layout(store, entry)
         first = next((one for one in found if one.compares_with(own)), own)
         found.append(own if first is own else own.onto(first))
     return found
 
 
-def embeddings(store: Store, references: Sequence[str]) -> list[dict[str, Any]]:
+def embeddings(store: Store, models: Models) -> list[dict[str, Any]]:
     """Return how well each layout of the test logits separates the classes: a row per model and layout.
 
     Raises:
@@ -65,13 +66,13 @@ def embeddings(store: Store, references: Sequence[str]) -> list[dict[str, Any]]:
     """
     return [
         {"model": entry.reference, "layout": name, **judged(frame, name)}
-        for entry in entries_of(store, references)
+        for entry in entries_of(store, models)
         for frame in [_final(store, entry)]
         for name in METHODS
     ]
 
 
-def alignment(store: Store, references: Sequence[str]) -> list[dict[str, Any]]:
+def alignment(store: Store, models: Models) -> list[dict[str, Any]]:
     """Return how alike two models arrange the same images: a row per pair; none for models of different images.
 
     `cka` is of the logits themselves; the others are of layouts, after one is aligned with the other.
@@ -86,14 +87,9 @@ def alignment(store: Store, references: Sequence[str]) -> list[dict[str, Any]]:
             "cka": cka(one.logits, other.logits),
             **{name: likeness(one.points[name], other.points[name]) for name in METHODS},
         }
-        for one, other in itertools.combinations(layouts(store, references), 2)
+        for one, other in itertools.combinations(layouts(store, models), 2)
         if one.compares_with(other)
     ]
-
-
-def entries_of(store: Store, references: Sequence[str]) -> list[ModelEntry]:
-    """Find the models; one that is named twice comes once."""
-    return list({(entry := store.resolve(reference)).reference: entry for reference in references}.values())
 
 
 def run_of(store: Store, entry: ModelEntry) -> Run:

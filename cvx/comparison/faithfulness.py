@@ -12,7 +12,7 @@ from cvx import models
 from cvx.attribution import Explainer, to_heatmap
 from cvx.comparison.agreement import columns_of
 from cvx.comparison.per_model import Chunk, Values, compute_per_model, inputs_and_targets
-from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.comparison.request import HERE, Models, Options, ResolvedModel, Runtime, resolve_models
 from cvx.maps.explanation import Explanation, ImageExplainer
 from cvx.metrics import faithfulness as removal
 from cvx.metrics.bootstrap import Interval, interval
@@ -96,16 +96,14 @@ class Faithfulness:
         )
 
 
-def faithfulness(
-    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> Faithfulness:
+def faithfulness(store: Store, models: Models, options: Options | None = None, runtime: Runtime = HERE) -> Faithfulness:
     """Take pixels out in the order of each model's maps, and of maps that know nothing.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = resolve_models(store, references, options, runtime.data_root)
+    asked = resolve_models(store, models, options, runtime.data_root)
     found = compute_per_model(store, "faithfulness", asked, options, _remove, runtime)
     keys = [(test, one) for test in removal.TESTS for one in MAPS]
     curves = [{key: values["/".join(key)] for key in keys} for values in found]

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from cvx.attribution import to_heatmap
 from cvx.comparison.agreement import columns_of, view_of
-from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.comparison.request import HERE, Models, Options, ResolvedModel, Runtime, resolve_models
 from cvx.comparison.result_cache import cache_key, load_cached, save_cached
 from cvx.data.batches import to_inputs
 from cvx.maps.explanation import Explanation, ImageExplainer
@@ -80,16 +80,14 @@ class ModelTable:
         }
 
 
-def localization(
-    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> ModelTable:
+def localization(store: Store, models: Models, options: Options | None = None, runtime: Runtime = HERE) -> ModelTable:
     """Score how much of each model's maps lies on what decides the class.
 
     Raises:
         ValueError: If the images of a model have no masks, or as `agreement`.
     """
     options = options or Options()
-    asked = resolve_models(store, references, options, runtime.data_root)
+    asked = resolve_models(store, models, options, runtime.data_root)
     check_masked(asked)
     found = compute_per_model(store, "maps", asked, options, _maps, runtime)
     return _table("localization", asked, options, PLACES, found)
@@ -108,16 +106,14 @@ def check_masked(asked: Sequence[ResolvedModel]) -> None:
         )
 
 
-def properties(
-    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> ModelTable:
+def properties(store: Store, models: Models, options: Options | None = None, runtime: Runtime = HERE) -> ModelTable:
     """Describe each model's maps by numbers that mean the same for every dataset.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options()
-    asked = resolve_models(store, references, options, runtime.data_root)
+    asked = resolve_models(store, models, options, runtime.data_root)
     found = compute_per_model(store, "maps", asked, options, _maps, runtime)
     for one in found:
         one["mass_on_mask"] = one["mass"]
@@ -126,16 +122,14 @@ def properties(
     return _table("properties", asked, options, names, found)
 
 
-def stability(
-    store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE
-) -> ModelTable:
+def stability(store: Store, models: Models, options: Options | None = None, runtime: Runtime = HERE) -> ModelTable:
     """Measure how much each model's maps change under a little noise.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=100)
-    asked = resolve_models(store, references, options, runtime.data_root)
+    asked = resolve_models(store, models, options, runtime.data_root)
     found = compute_per_model(store, "stability", asked, options, _steadiness, runtime, times=2 + NUM_DRAWS)
     return _table("stability", asked, options, ("max_sensitivity",), found)
 

@@ -12,7 +12,7 @@ from cvx.attribution import METHODS, to_heatmap
 from cvx.comparison.agreement import columns_of, next_image
 from cvx.comparison.faithfulness import NUM_IMAGES, untrained
 from cvx.comparison.per_model import Chunk, Values, compute_per_model, inputs_and_targets
-from cvx.comparison.request import HERE, Options, ResolvedModel, Runtime, resolve_models
+from cvx.comparison.request import HERE, Models, Options, ResolvedModel, Runtime, resolve_models
 from cvx.maps.explanation import Explanation, ImageExplainer
 from cvx.metrics import randomization as cascading
 from cvx.metrics.agreement import MapFeatures, compare, map_features
@@ -105,14 +105,14 @@ class Sanity:
         return f"{part}; no less than maps of two images share: to lose the training changes a map no more than that"
 
 
-def sanity(store: Store, references: Sequence[str], options: Options | None = None, runtime: Runtime = HERE) -> Sanity:
+def sanity(store: Store, models: Models, options: Options | None = None, runtime: Runtime = HERE) -> Sanity:
     """Randomize each model block by block, from the output, and see what is left of its maps.
 
     Raises:
         ValueError: As `agreement`, but one model is enough.
     """
     options = options or Options(num=NUM_IMAGES)
-    asked = resolve_models(store, references, options, runtime.data_root)
+    asked = resolve_models(store, models, options, runtime.data_root)
     found = compute_per_model(store, "sanity", asked, options, _randomize, runtime, times=2)
     return Sanity(options, tuple(one.reference for one in asked), columns_of(asked), found)
 

@@ -2,7 +2,7 @@
 
 import itertools
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -10,6 +10,7 @@ import numpy as np
 import torch
 
 from cvx.attribution.options import TARGETS, check_choices
+from cvx.comparison.loaded_models import LoadedModels
 from cvx.data.splits import Split
 from cvx.maps.explanation import PIXELS, ImageExplainer
 from cvx.maps.image_set import ImageSet, images_of
@@ -54,11 +55,17 @@ HERE = Runtime()
 
 @dataclass(frozen=True, eq=False)
 class ResolvedModel:
-    """One stored model and the images it is asked about."""
+    """One stored model and the images it is asked about.
+
+    Measures that are given the same resolved models share their images, and their weights as `LoadedModels` keeps them.
+    """
 
     entry: ModelEntry
     card: Card
     images: ImageSet
+    options: Options
+    """What it was resolved for."""
+    loaded: LoadedModels
 
     @property
     def split(self) -> Split:
@@ -77,7 +84,23 @@ class ResolvedModel:
 
     def load(self, device: torch.device) -> Classifier:
         """Give back the model, ready to take the images."""
-        return self.images.fit(self.entry.load()[0].to(device))
+        return self.images.fit(self.loaded.load(self.entry, self.card, device))
+
+    def serves(self, options: Options) -> bool:
+        """Tell whether its images are, or begin with, those that other options ask for."""
+        same = (self.options.split, self.options.samples) == (options.split, options.samples)
+        return same and options.num <= self.options.num
+
+    def narrowed(self, options: Options) -> "ResolvedModel":
+        """Return the same model, asked about as many of its images as other options want.
+
+        Raises:
+            ValueError: If it lacks a class of the labels whose score is to be explained.
+        """
+        images = replace(self.images, split=self.images.split.head(options.num))
+        if options.target == "label":
+            images.check_labels(self.card)
+        return replace(self, images=images, options=options)
 
     def explainer(self, device: torch.device, options: Options, times: int = 1) -> ImageExplainer:
         """Make what explains the images, each so many times; whoever asks for it closes it."""
@@ -94,18 +117,34 @@ class ResolvedModel:
         return (slice(start, stop) for start, stop in itertools.pairwise(bounds))
 
 
+Models = Sequence[str | ResolvedModel]
+"""What a measure is asked about: references, or models that a command has resolved for all its measures."""
+
+
 def resolve_models(
-    store: Store, references: Sequence[str], options: Options, data_root: Path | None = None
+    store: Store,
+    models: Models,
+    options: Options,
+    data_root: Path | None = None,
+    loaded: LoadedModels | None = None,
 ) -> list[ResolvedModel]:
     """Find models and their images; a model named twice is asked once. Models of one source share its images.
+
+    Args:
+        models: Those that are resolved already are taken as they are if they have the images that are asked for.
+        loaded: Where weights are kept that others share; None keeps them for these models alone.
 
     Raises:
         ValueError: If there is none, a model is damaged, its images cannot be had, or it lacks a class of the labels
             whose score is to be explained.
     """
-    entries = {(entry := store.resolve(reference)).reference: entry for reference in references}
-    if not entries:
+    if not models:
         raise ValueError("name at least one model")
+    ready = [one for one in models if isinstance(one, ResolvedModel) and one.serves(options)]
+    if len(ready) == len(models):
+        return [one.narrowed(options) for one in ready]
+    entries = {(entry := store.resolve(name)).reference: entry for name in map(reference_of, models)}
+    loaded = loaded or next((one.loaded for one in models if isinstance(one, ResolvedModel)), None) or LoadedModels()
     images: dict[tuple[Any, ...], ImageSet] = {}
     found = []
     for entry in entries.values():
@@ -118,5 +157,30 @@ def resolve_models(
             images[key] = images_of(store, card, options.split, options.samples, options.num, data_root)
         if options.target == "label":
             images[key].check_labels(card)
-        found.append(ResolvedModel(entry, card, images[key]))
+        found.append(ResolvedModel(entry, card, images[key], options, loaded))
     return found
+
+
+def share_models(
+    store: Store,
+    references: Sequence[str],
+    options: Options,
+    data_root: Path | None = None,
+    loaded: LoadedModels | None = None,
+) -> Models:
+    """Resolve models for all measures of a command; where that fails, return the references: each measure says why."""
+    try:
+        return resolve_models(store, references, options, data_root, loaded)
+    except (ValueError, OSError):
+        return references
+
+
+def reference_of(model: str | ResolvedModel) -> str:
+    """Return the name of a model that may be resolved already."""
+    return model if isinstance(model, str) else model.reference
+
+
+def entries_of(store: Store, models: Models) -> list[ModelEntry]:
+    """Find the models; one that is named twice comes once."""
+    entries = [store.resolve(one) if isinstance(one, str) else one.entry for one in models]
+    return list({entry.reference: entry for entry in entries}.values())

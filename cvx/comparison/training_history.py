@@ -1,13 +1,13 @@
 """What models' runs recorded while they trained: where the maps settle, how the classes come apart."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 
-from cvx.comparison.embeddings import entries_of, judged, run_of
+from cvx.comparison.embeddings import judged, run_of
 from cvx.comparison.map_convergence import MapConvergence, through_training
+from cvx.comparison.request import Models, entries_of
 from cvx.data.splits import NUM_FILM
 from cvx.metrics.bootstrap import interval
 from cvx.store import ModelEntry, Store
@@ -48,13 +48,13 @@ class TrainingHistory:
         ]
 
 
-def training(store: Store, references: Sequence[str]) -> list[TrainingHistory]:
+def training(store: Store, models: Models) -> list[TrainingHistory]:
     """Read the runs that trained these models.
 
     Raises:
         ValueError: If a reference does not exist, its run is not in the store or has no film, or a frame is damaged.
     """
-    return [_history(store, entry) for entry in entries_of(store, references)]
+    return [_history(store, entry) for entry in entries_of(store, models)]
 
 
 def _history(store: Store, entry: ModelEntry) -> TrainingHistory:

@@ -9,6 +9,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from cvx.comparison import LoadedModels, Options, share_models
+from cvx.comparison.faithfulness import NUM_IMAGES
 from cvx.maps.explanation import explain_images
 from cvx.report.compute_budget import afford
 from cvx.report.snapshot import DatasetResults, ExplainedModel, Recipe, RunRecord, StoreSnapshot, number, placeless
@@ -50,18 +52,23 @@ def read(
         told = f" that can be read ({'; '.join(problems)})" if problems else " yet"
         raise ValueError(f"the store {store.root} holds no run and no model{told}; `python -m cvx starter` trains some")
     datasets = sorted({str(past.config["dataset"]) for past in pasts} | {card.dataset for _, card in entries})
-    parts = []
+    parts, loaded = [], LoadedModels()
+    most = Options(num=max(num, num_often, NUM_IMAGES))
     for dataset in datasets:
         own = [(entry, card) for entry, card in entries if card.dataset == dataset]
-        samples, lookers = _lookers(store, own, num, torch.device(device), problems, tell)
+        samples, lookers = _lookers(store, own, num, torch.device(device), problems, tell, loaded)
         recipes = _recipes([past for past in pasts if past.config["dataset"] == dataset])
-        parts.append(DatasetResults(dataset, samples, recipes, lookers))
+        models = share_models(store, [one.entry.reference for one in lookers], most, loaded=loaded) if lookers else ()
+        parts.append(DatasetResults(dataset, samples, recipes, lookers, models))
     problems = [placeless(problem, store) for problem in problems]
     costs = {
-        part.dataset: [(one.entry.reference, one.pass_s) for one in part.lookers] for part in parts if part.lookers
+        part.dataset: [(model, one.pass_s) for model, one in zip(part.models, part.lookers, strict=True)]
+        for part in parts
+        if part.lookers
     }
     often, where = afford(store, costs, num_often, budget_s), torch.device(device)
-    return StoreSnapshot(store, tuple(parts), tuple(problems), num, where, defaults or {}, show_progress, often=often)
+    facts = (store, tuple(parts), tuple(problems), num, where, defaults or {}, show_progress)
+    return StoreSnapshot(*facts, often=often, loaded=loaded)
 
 
 def read_run(
@@ -86,11 +93,13 @@ def read_run(
             entries = _readable([store.resolve(reference)], problems)
         except ValueError as error:
             problems.append(str(error))
-    samples, lookers = _lookers(store, entries, num, torch.device(device), problems, lambda _: None)
-    part = DatasetResults(str(pasts[0].config["dataset"]), samples, _recipes(pasts), lookers)
+    loaded = LoadedModels()
+    samples, lookers = _lookers(store, entries, num, torch.device(device), problems, lambda _: None, loaded)
+    models = share_models(store, [one.entry.reference for one in lookers], Options(num=num), loaded=loaded)
+    part = DatasetResults(str(pasts[0].config["dataset"]), samples, _recipes(pasts), lookers, models)
     told = tuple(placeless(problem, store) for problem in problems)
     again = shlex.join(["python", "-m", "cvx", "report", f"--run={run.name}"])
-    return StoreSnapshot(store, (part,), told, num, torch.device(device), defaults or {}, again=again)
+    return StoreSnapshot(store, (part,), told, num, torch.device(device), defaults or {}, again=again, loaded=loaded)
 
 
 def _pasts(runs: Sequence[Run], problems: list[str]) -> list[RunRecord]:
@@ -127,6 +136,7 @@ def _lookers(
     device: torch.device,
     problems: list[str],
     tell: Callable[[str], None],
+    loaded: LoadedModels,
 ) -> tuple[Samples | None, tuple[ExplainedModel, ...]]:
     """Let the models look that share the samples of the newest of them; the others are named."""
     samples: Samples | None = None
@@ -141,14 +151,16 @@ def _lookers(
                 )
                 continue
             tell(f"maps of {entry.reference}")
-            lookers.append(_looker(entry, card, samples, num, device))
+            lookers.append(_looker(entry, card, samples, num, device, loaded))
         except (ValueError, OSError) as error:
             problems.append(f"model {entry.reference} cannot look at the samples: {error}")
     return samples, tuple(sorted(lookers, key=lambda one: one.entry.name))
 
 
-def _looker(entry: ModelEntry, card: Card, samples: Samples, num: int, device: torch.device) -> ExplainedModel:
-    few, classifier = samples.split.head(num), entry.load()[0].to(device)
+def _looker(
+    entry: ModelEntry, card: Card, samples: Samples, num: int, device: torch.device, loaded: LoadedModels
+) -> ExplainedModel:
+    few, classifier = samples.split.head(num), loaded.load(entry, card, device)
     images, labels = np.asarray(few.images), np.array(few.labels)
     started = time.perf_counter()
     view = explain_images(entry.reference, classifier, card, images, "label", labels, samples.classes)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 import torch
 
-from cvx.comparison import MapConvergence, Runtime, through_training
+from cvx.comparison import LoadedModels, MapConvergence, Models, Runtime, through_training
 from cvx.data.splits import NUM_FILM
 from cvx.maps.explanation import Explanation
 from cvx.report.compute_budget import Afforded
@@ -91,6 +91,9 @@ class DatasetResults:
     samples: Samples | None
     recipes: tuple[Recipe, ...]
     lookers: tuple[ExplainedModel, ...]
+    models: Models = ()
+    """The same models as measures take them, their images and weights shared by all sections; the references where
+    their images cannot be had."""
     _settled: dict[str, MapConvergence | None] = dataclasses.field(default_factory=dict)
 
     def settling(self, past: RunRecord) -> MapConvergence | None:
@@ -148,6 +151,8 @@ class StoreSnapshot:
     """The command that makes the page anew."""
     often: Mapping[tuple[str, str], Afforded] = dataclasses.field(default_factory=dict)
     """By measure and dataset, what is shown of the measures that ask a model many times per image."""
+    loaded: LoadedModels = dataclasses.field(default_factory=LoadedModels)
+    """The models' weights, each loaded once as long as they fit into its bound."""
 
     @property
     def runtime(self) -> Runtime:

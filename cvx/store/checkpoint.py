@@ -169,13 +169,16 @@ def _check(card: Card) -> None:
 _TYPES: dict[str, type] = {name: get_origin(hint) or hint for name, hint in get_type_hints(Card).items()}
 
 
-def load(folder: Path) -> tuple[Classifier, Card]:
+def load(folder: Path, card: Card | None = None) -> tuple[Classifier, Card]:
     """Give back a stored model in eval mode on the CPU, with its card.
+
+    Args:
+        card: What `read_card` gave for this folder, which is then not read again.
 
     Raises:
         DamagedError: If the weights are missing, are not those the card was written for, or do not fit the model.
     """
-    card, path = read_card(folder), folder / WEIGHTS
+    card, path = card or read_card(folder), folder / WEIGHTS
     if not path.is_file():
         raise DamagedError(f"{folder} holds no {WEIGHTS}; restore the file or delete the folder")
     if (got := digest(path)) != card.sha256:

@@ -33,7 +33,11 @@ Kept = TypeVar("Kept")
 
 
 class ModelService:
-    """One store for all visitors; maps and class summaries are computed one at a time."""
+    """One store for all visitors; they compute in turn, one map or one class summary at a time.
+
+    A request of many images folds its model for itself and keeps no copy, so `model_bytes` counts all weights that
+    stay in memory between requests.
+    """
 
     def __init__(self, root: Path, model_bytes: int = 2**31, result_bytes: int = 2**28):
         self.store = Store(root)

@@ -24,9 +24,8 @@ def agreement(study: StoreSnapshot) -> list[Block]:
 
 
 def _of_dataset(study: StoreSnapshot, part: DatasetResults) -> list[Block]:
-    references = [one.entry.reference for one in part.lookers]
     try:
-        found = comparison.agreement(study.store, references, comparison.Options(num=study.num), study.runtime, SHOWN)
+        found = comparison.agreement(study.store, part.models, comparison.Options(num=study.num), study.runtime, SHOWN)
     except ValueError as error:
         return [Text(placeless(str(error), study.store), "note")]
     blocks: list[Block] = [Text(found.sentence(i, j), "finding") for i, j in found.pairs()[:6]]

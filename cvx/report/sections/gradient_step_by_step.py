@@ -56,7 +56,7 @@ def lesson(study: StoreSnapshot) -> list[Block]:
         return [Text("No model of this store can look at its samples, so there is no example.", "note")]
     part, looker, row = chosen
     _, side, _, channels = looker.view.images.shape
-    classifier = looker.entry.load()[0].to(study.device).of(side, channels)
+    classifier = study.loaded.load(looker.entry, looker.card, study.device).of(side, channels)
     label = looker.view.card.classes[looker.view.targets[row]]
     whose = (
         f"{looker.entry.reference} looks at the first sample of {part.dataset} that it recognizes, of class {label}."

@@ -203,9 +203,8 @@ def _left_out(part: DatasetResults, kind: str, seconds: float) -> list[Block]:
 def _ask(
     study: StoreSnapshot, part: DatasetResults, measure: Callable[..., Found], options: Options
 ) -> tuple[Found | None, list[Block]]:
-    references = [one.entry.reference for one in part.lookers]
     try:
-        return measure(study.store, references, options, study.runtime), []
+        return measure(study.store, part.models, options, study.runtime), []
     except (ValueError, OSError) as error:
         return None, [Text(placeless(str(error), study.store), "note")]
 

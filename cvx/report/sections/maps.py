@@ -128,9 +128,9 @@ def classes(study: StoreSnapshot) -> list[Block]:
     for part in study.parts:
         if part.lookers and part.samples is not None:
             blocks += [Heading(part.dataset), _class_grid(part)]
-    references = [one.entry.reference for part in study.parts for one in part.lookers]
-    if references:
-        blocks += _properties(study, references)
+    models = [one for part in study.parts for one in part.models]
+    if models:
+        blocks += _properties(study, models)
     return blocks or [Text("No model of this store can look at its samples.", "note")]
 
 
@@ -195,15 +195,16 @@ def _mean_image(part: DatasetResults, label: int) -> UInt8[np.ndarray, "h w c"]:
     return view.images[rows].astype(np.float64).mean(axis=0).round().astype(np.uint8)
 
 
-def _properties(study: StoreSnapshot, references: Sequence[str]) -> list[Block]:
+def _properties(study: StoreSnapshot, models: comparison.Models) -> list[Block]:
     options = comparison.Options(num=study.num)
     try:
-        found = comparison.properties(study.store, references, options, study.runtime)
+        found = comparison.properties(study.store, models, options, study.runtime)
     except (ValueError, OSError) as error:
         return [Text(placeless(f"the maps cannot be put in numbers: {error}", study.store), "problem")]
-    names = [name for name in found.names if any(found.interval(name, i).num for i in range(len(references)))]
+    places = range(len(found.references))
+    names = [name for name in found.names if any(found.interval(name, i).num for i in places)]
     rows = []
-    by_chance = [name for name in names if any(not np.isnan(found.chance(name, i)) for i in range(len(references)))]
+    by_chance = [name for name in names if any(not np.isnan(found.chance(name, i)) for i in places)]
     for i, reference in enumerate(found.references):
         told = [found.interval(name, i).text() for name in names]
         told += [comparison.decimal(found.chance(name, i)) for name in by_chance]
