@@ -177,9 +177,9 @@ def compute_per_model(
         for one in missing:
             ticks.tell(f"{kind} of {one.reference}")
             with one.explainer(torch.device(runtime.device), options, times) as explain:
-                values = _compute(one, explain, measure(one, explain, options), ticks)
-            found[one.reference] = values
-            save_cached(store, kind, cache_key(one, options), values)
+                computed = _compute(one, explain, measure(one, explain, options), ticks)
+            found[one.reference] = computed
+            save_cached(store, kind, cache_key(one, options), computed)
     return [values for one in asked if (values := found[one.reference]) is not None]
 
 

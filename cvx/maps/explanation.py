@@ -119,11 +119,11 @@ class ImageExplainer:
             inputs = to_inputs(torch.tensor(own[rows], device=device)).contiguous()
             targets = None if fixed is None else torch.tensor(fixed[rows], device=device)
             try:
-                logits, attribution = self.explainer(inputs, targets)
+                pair = self.explainer(inputs, targets)
             except NotFiniteError as error:
                 raise NotFiniteError(rows.start + error.image, error.what) from None
-            explained = logits.argmax(dim=1) if targets is None else targets
-            parts.append(tuple(array.cpu().numpy() for array in (logits, attribution, explained)))
+            chosen = pair[0].argmax(dim=1) if targets is None else targets
+            parts.append(tuple(array.cpu().numpy() for array in (*pair, chosen)))
         logits, attribution, explained = (np.concatenate(arrays) for arrays in zip(*parts, strict=True))
         score, method = self.explainer.score, self.explainer.method
         return Explanation(self._reference, self._card, own, logits, explained, attribution, score, method)
