@@ -112,7 +112,10 @@ def hooked(model):
 @pytest.mark.parametrize("change", [scaled, trained_on, loaded, replaced, with_other_statistics, hooked])
 def test_a_model_that_changes_between_two_calls_has_the_maps_of_its_new_weights(foldings, caplog, change):
     model, inputs, targets = trained("test_resnet"), images(8), torch.arange(8)
-    with Explainer(model, num=100, batch_size=8) as explainer, caplog.at_level(logging.DEBUG, "cvx.models.fold_batchnorm"):
+    with (
+        Explainer(model, num=100, batch_size=8) as explainer,
+        caplog.at_level(logging.DEBUG, "cvx.models.fold_batchnorm"),
+    ):
         before = explainer(inputs, targets)[1]
         assert not caplog.records
         change(model)
