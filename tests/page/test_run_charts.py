@@ -132,10 +132,10 @@ def test_curves_of_one_color_have_in_common_what_was_asked_for(grouped, color, n
 
 
 def test_the_tab_offers_sweeps_where_there_are_any_and_draws_those_that_are_ticked(grouped, history):
-    tab = bare_tab(RunsTab, history=grouped)
+    tab = bare_tab(RunsTab, run_history=grouped)
     datasets, models, groups, *rest = tab.fill(TabLink("runs", []))
     assert groups["choices"] == groups["value"] == ["(none)", "by <hand>", "vit-lr"] and groups["visible"]
-    assert not bare_tab(RunsTab, history=history).fill(TabLink("runs", []))[2]["visible"]
+    assert not bare_tab(RunsTab, run_history=history).fill(TabLink("runs", []))[2]["visible"]
     drawn = [one["value"] if isinstance(one, dict) else one for one in rest]
     for ticked, num in ((["vit-lr"], 1), (["(none)", "by <hand>"], 2), (groups["value"], 3), ([], 0)):
         (html,) = tab.draw(datasets["value"], models["value"], ticked, *drawn)
@@ -143,7 +143,7 @@ def test_the_tab_offers_sweeps_where_there_are_any_and_draws_those_that_are_tick
 
 
 def test_a_link_of_the_tab_restores_it_and_names_no_sweeps_where_all_are_meant(grouped):
-    tab = bare_tab(RunsTab, history=grouped)
+    tab = bare_tab(RunsTab, run_history=grouped)
     said = (["tiles"], ["vit_tiny"], ["vit-lr"], "val/loss", "time", 40, ["y"], "group")
     found = tab.fill(TabLink("runs", parse_qsl(tab.link(*said))))
     assert [one["value"] if isinstance(one, dict) else one for one in found] == list(said)

@@ -65,10 +65,10 @@ def make_store(root):
     return store
 
 
-def bare_tab(kind, **opening):
+def bare_tab(kind, **loaded):
     """Make a tab without its components, open already: a page of Gradio's leaves event loops behind in a process."""
     tab = object.__new__(kind)
-    tab._opening = SimpleNamespace(**opening)
+    tab._loader = SimpleNamespace(**loaded)
     return tab
 
 
