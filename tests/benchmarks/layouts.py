@@ -78,9 +78,7 @@ def _plain_umap(logits: np.ndarray) -> np.ndarray:
         return np.asarray(umap.UMAP(random_state=0, n_jobs=1).fit_transform(logits))
 
 
-CODE = (
-    "import numpy as np; from cvx.metrics.embedding import project; project(np.random.default_rng(0).random((200, 9)), 'umap')"
-)
+CODE = "import numpy as np; from cvx.metrics.embedding import project; project(np.random.default_rng(0).random((200, 9)), 'umap')"
 
 
 def _compilation() -> Iterator[Row]:
