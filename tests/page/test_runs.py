@@ -174,7 +174,7 @@ def test_a_run_without_a_film_says_so_beside_the_others(tmp_path, shown):
     history = RunHistory(store.root)
     html = film_player.page(history, shown, history.run_list().runs, 0, "film", "max")
     assert "has no film" in html and len(data_of(html)["runs"]) == 1
-    (history.run_list().runs[1].run.folder / "film" / "0001.npz").write_bytes(b"?")
+    (history.run_list().runs[1].stored.folder / "film" / "0001.npz").write_bytes(b"?")
     assert "is damaged" in film_player.page(RunHistory(store.root), shown, history.run_list().runs, 0, "film", "max")
 
 
