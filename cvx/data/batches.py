@@ -1,4 +1,4 @@
-"""Shuffled, augmented batches, made whole on the device."""
+"""Shuffled, augmented batches, assembled on the device."""
 
 from collections.abc import Iterator
 

@@ -1,4 +1,4 @@
-"""The array cache: each part of a source is decoded once into uint8 files that processes map and share."""
+"""Cache decoded datasets: each part becomes uint8 files that processes map and share."""
 
 import errno
 import hashlib

@@ -1,4 +1,4 @@
-"""Images of a source, decoded and fitted, and a digest of each as it was: what tells datasets apart."""
+"""Decode and fit the images of a source, and digest each, so that datasets can be told apart."""
 
 import hashlib
 import json

@@ -1,4 +1,4 @@
-"""Files from the network: announced, resumed where they broke off, in place only when whole."""
+"""Download files: resumable, checked, in place only when complete."""
 
 import shutil
 import sys

@@ -1,4 +1,4 @@
-"""One image file of any kind → uint8 pixels; the rules hold for folders, the Hub and uploads alike."""
+"""Read one image file of any kind as uint8 pixels, by the same rules for folders, the Hub and uploads."""
 
 import functools
 import io

@@ -1,4 +1,4 @@
-"""Arrays that grow on disk row by row, and go on after a stop where they were last saved."""
+"""Write a .npy file row by row, resumable after an interruption from the last save."""
 
 import io
 import os

@@ -1,4 +1,4 @@
-"""What a dataset is before and after it becomes arrays, the order it is kept in, and how images are fitted."""
+"""The types of a dataset: `Source` as a reader finds it, `Splits` of arrays as training takes it."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Order images so that every prefix is stratified, and carve splits out of train."""
+"""Order images so that every prefix is stratified, and cut val and test out of train."""
 
 import heapq
 import math

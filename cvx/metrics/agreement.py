@@ -1,4 +1,4 @@
-"""How alike two models' maps of the same images are.
+"""Agreement of two models' maps of the same images.
 
 Every measure gives one number per pair of maps: 1 for identical maps; 0, or for `topk` its share of the pixels, is
 what chance gives. Where one of the maps is the same everywhere, zero included, there is nothing to compare: nan.

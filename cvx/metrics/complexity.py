@@ -1,4 +1,4 @@
-"""What one map is like by itself: numbers that can be compared between datasets, where pixels cannot."""
+"""Properties of a single map, comparable between datasets: entropy, Gini, center bias, frequency."""
 
 import numpy as np
 from jaxtyping import Float, Float64

@@ -1,4 +1,4 @@
-"""How maps change from epoch to epoch, and when they settle."""
+"""Change of maps from epoch to epoch, and the epoch at which they settle."""
 
 import itertools
 from collections.abc import Sequence

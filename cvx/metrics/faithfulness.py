@@ -1,4 +1,4 @@
-"""Whether the pixels that a map ranks first are those the model uses: take them out and see what it says.
+"""Removal tests: take out the pixels that a map ranks first and watch the model's probability.
 
 Removal favors smooth maps and takes the model off the images it was trained on, so a curve means little without
 those of maps that know nothing (`cvx.attribution.controls`) beside it.

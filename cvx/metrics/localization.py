@@ -1,4 +1,4 @@
-"""How much of a map lies on what decides the class, where that is known.
+"""Share of a map on the pixels that decide the class, where a mask says which those are.
 
 Scores are shares in [0, 1], one per image. Pixels of equal magnitude share the places they are tied for, so a map
 that is the same everywhere scores exactly what chance does. nan where the map is zero everywhere or the mask is

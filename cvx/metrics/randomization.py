@@ -1,4 +1,4 @@
-"""Whether maps depend on what the model has learned, and on the class that is asked about."""
+"""Dependence of maps on the model's weights and on the class: randomize one or change the other."""
 
 import copy
 from collections.abc import Callable, Iterator

@@ -1,4 +1,4 @@
-"""How much maps change when almost nothing else does: a little noise, or one more epoch."""
+"""Change of a map under a little noise on its image."""
 
 from collections.abc import Callable
 

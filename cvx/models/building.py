@@ -1,4 +1,4 @@
-"""Any timm model, fitted to class count, channels and image size: images in [0, 1] in, logits out."""
+"""Build any timm model for a number of classes, channels and pixels: images in [0, 1] in, logits out."""
 
 import copy
 import difflib

@@ -1,4 +1,4 @@
-"""Weights that were trained elsewhere, read from whatever file they came in. Nothing in it is ever executed."""
+"""Read weights that were trained elsewhere, from any common file format, without executing anything in it."""
 
 import re
 import warnings

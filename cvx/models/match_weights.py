@@ -1,4 +1,4 @@
-"""Somebody else's names and shapes against a model's: prefixes taken off, misfits explained."""
+"""Match the names and shapes of other people's weights to a model's: strip prefixes, explain misfits."""
 
 import difflib
 import math

@@ -1,4 +1,4 @@
-"""A classifier over a split: each image exactly once, on any number of ranks."""
+"""Run a classifier over a split: each image exactly once, on any number of ranks."""
 
 import numpy as np
 import torch

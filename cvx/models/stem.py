@@ -1,4 +1,4 @@
-"""How timm's networks are fitted to small images.
+"""Fit the stems of timm's networks to small images.
 
 One rule serves all. A network's first convolution has a stride: 2 in most CNNs, 4 in pyramids such as ConvNeXt and
 Swin, the patch size in ViTs. At small sizes that stride is divided by a factor, the kernel shrinks with it (7x7 to

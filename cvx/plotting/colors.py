@@ -1,4 +1,4 @@
-"""Arrays to crisp RGB pixels, PNG files and figures.
+"""Turn arrays into RGB pixels and PNG files: color maps, overlays, integer upscaling.
 
 Every image is enlarged by a whole factor with nearest neighbors, so what is seen is what was computed.
 Magnitudes are drawn in magma; signed maps in red (raises the score), near-white (zero, always) and blue

@@ -1,4 +1,4 @@
-"""The letters of figures: DejaVu, and what is installed for the scripts that it lacks."""
+"""Fonts of figures: DejaVu, and whatever is installed for the scripts that it lacks."""
 
 import functools
 from pathlib import Path

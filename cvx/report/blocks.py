@@ -1,4 +1,4 @@
-"""What a section of the page is made of: plain data that the template draws, every text of it escaped."""
+"""Blocks that sections are made of: plain data that the template draws, with every text escaped."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field

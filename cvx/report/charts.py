@@ -1,4 +1,4 @@
-"""Drawings as SVG whose ink follows the page's light or dark colors, and scatter plots as PNG."""
+"""Charts as SVG whose ink follows the page's light or dark colors, and scatter plots as PNG."""
 
 import contextlib
 import io

@@ -1,4 +1,4 @@
-"""Which of the measures that ask a model many times per image a report can afford, and which `compare` has kept."""
+"""Decide which expensive measures a report may compute, and which `compare` has kept already."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Sections filled with what a store holds: made once, drawn by both renderings."""
+"""Fill every section with a store's content, once for both renderings."""
 
 from collections.abc import Callable, Collection
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""The page: every section's blocks, drawn by one template into one file that asks for no other."""
+"""Render the page: one template, one file, nothing fetched from elsewhere."""
 
 import statistics
 from collections.abc import Sequence

@@ -1,4 +1,4 @@
-"""Blocks as Markdown: what of a section can be said in words and tables, where no pictures can be taken along."""
+"""Render blocks as Markdown: text and tables, without pictures."""
 
 import re
 from collections.abc import Iterator, Sequence

@@ -1,4 +1,4 @@
-"""The one list of sections, read by both renderings: what each is called, how to read it, what W&B shows for it."""
+"""The list of sections for both renderings: title, how to read it, W&B panels."""
 
 from dataclasses import dataclass, field
 

@@ -1,4 +1,4 @@
-"""A store → a study of it, or of one of its runs: read once, what is broken named."""
+"""Read a store, or one run of it, into a snapshot; name what is broken."""
 
 import json
 import shlex

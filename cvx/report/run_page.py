@@ -1,4 +1,4 @@
-"""The page of one run, from the same sections as the whole report."""
+"""Write the page of one run, from the same sections as the whole report."""
 
 from collections.abc import Mapping
 from typing import Any

@@ -1,4 +1,4 @@
-"""What a store holds, as all sections see it: recipes with their runs, models with their look at samples."""
+"""A snapshot of a store that all sections read: recipes with their runs, models with their explained samples."""
 
 import dataclasses
 import statistics

@@ -1,4 +1,4 @@
-"""What W&B can show of runs, as plain data: a panel names its keys, and so can be held against what runs log."""
+"""W&B's panels as plain data: each names the keys it plots, which tests hold against what runs log."""
 
 from dataclasses import dataclass
 

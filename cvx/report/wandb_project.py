@@ -1,4 +1,4 @@
-"""What a project of W&B says of its own trainings, for a store that has not got them."""
+"""Tables of the runs that a W&B project has and the store does not."""
 
 import math
 from collections.abc import Mapping, Sequence

@@ -1,4 +1,4 @@
-"""The same sections on W&B: a saved workspace and a report of a project's runs."""
+"""Save the sections to W&B as a workspace and a report."""
 
 from collections.abc import Sequence
 from itertools import islice

@@ -1,4 +1,4 @@
-"""Weights and card on disk, and back to a ready Classifier. Nothing here is ever unpickled."""
+"""Save and load a model's weights and card. Nothing here is ever unpickled."""
 
 import dataclasses
 import hashlib

@@ -1,4 +1,4 @@
-"""Frames that a run wrote, of its film and of its embeddings: arrays in one .npz each."""
+"""Read .npz files of arrays: frames of a film, embeddings, kept results."""
 
 from collections.abc import Sequence
 from pathlib import Path

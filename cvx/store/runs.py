@@ -1,4 +1,4 @@
-"""One run's folder: what a run writes while it goes, and how others read it."""
+"""Write and read one run's folder: config, metrics, film, embeddings, summary."""
 
 import dataclasses
 import json

@@ -1,4 +1,4 @@
-"""Which folders of a folder are splits and which are classes, and what the classes are called."""
+"""Tell split folders from class folders, and name the classes."""
 
 import os
 import re

@@ -1,4 +1,4 @@
-"""Scanned digits, 8 x 8 gray: they ship with scikit-learn, nothing is downloaded."""
+"""Scanned digits, 8 x 8 gray, from scikit-learn; nothing is downloaded."""
 
 import hashlib
 from pathlib import Path

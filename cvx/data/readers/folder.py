@@ -1,4 +1,4 @@
-"""One's own images: a folder of class folders, or train, val and test folders of them."""
+"""A user's own images: a folder of class folders, or train, val and test folders of them."""
 
 import hashlib
 import os

@@ -1,4 +1,4 @@
-"""Image-classification datasets of the Hugging Face Hub, through `datasets`, kept in the data root."""
+"""Image-classification datasets of the Hugging Face Hub, by `datasets`, cached in the data root."""
 
 import re
 import ssl

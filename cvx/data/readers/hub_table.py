@@ -1,4 +1,4 @@
-"""What `datasets` loaded → images and labels: which columns and splits are meant, how they are read."""
+"""Read images and labels from a table that `datasets` loaded: choose its columns and splits."""
 
 import hashlib
 import sys

@@ -1,4 +1,4 @@
-"""Generated scenes: one large shape decides the class, and a mask says exactly which pixels it covers.
+"""Generated scenes: one large shape decides the class, and a mask marks its pixels.
 
 The shape, of random size, place, rotation, stretch and colour, lies on a textured ground among small blobs and strokes
 that decide nothing. Grounds are built from 1/f noise, whose spectrum is that of natural images (Field, 1987, Relations

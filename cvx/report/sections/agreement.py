@@ -1,4 +1,4 @@
-"""The section of agreement: matrices with ceiling and floor, findings in words, and where two models differ most."""
+"""Report section on agreement: matrices with ceiling and floor, findings, the images where two models differ most."""
 
 import numpy as np
 

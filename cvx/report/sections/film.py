@@ -1,4 +1,4 @@
-"""The sections of time and place: the film through training, the logits in the plane."""
+"""Report section on the film: maps through training."""
 
 from collections.abc import Sequence
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""The learner's chapter: one image of this store, from its pixels to its map, and the gradient put to the test."""
+"""Report section that explains the gradient on one image of this store, from its pixels to its map, and tests it."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass

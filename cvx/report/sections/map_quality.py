@@ -1,4 +1,4 @@
-"""The sections of trust: maps on masks, faithfulness, randomization and steadiness, each beside what it must beat."""
+"""Report sections on map quality: localization, faithfulness, randomization and stability, beside their controls."""
 
 import shlex
 from collections.abc import Callable, Sequence

@@ -1,4 +1,4 @@
-"""The sections of pictures: maps as a grid, what classes are drawn on, the film, the logits in the plane."""
+"""Report sections on maps: a grid of images and models, and class summaries."""
 
 from collections.abc import Sequence
 

@@ -1,4 +1,4 @@
-"""The sections of answers: what test images were taken for, and how sure the models were."""
+"""Report sections on predictions: confusion and calibration."""
 
 from collections.abc import Sequence
 

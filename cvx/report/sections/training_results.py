@@ -1,4 +1,4 @@
-"""The sections of numbers: what was trained, learning curves, sweeps, how to reproduce."""
+"""Report sections on training: results per recipe, learning curves."""
 
 import math
 import statistics

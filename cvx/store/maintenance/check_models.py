@@ -1,4 +1,4 @@
-"""Models and samples: are they what their cards say?"""
+"""Check that stored models and samples are what their cards say."""
 
 import json
 import re

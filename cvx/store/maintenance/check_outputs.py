@@ -1,4 +1,4 @@
-"""What cvx wrote for people and other programs: pictures, maps, tables, reports. Nothing here is needed by a model."""
+"""Check written outputs: figures, maps, tables, reports. No model needs any of them."""
 
 import csv
 import io

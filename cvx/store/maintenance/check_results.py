@@ -1,4 +1,4 @@
-"""What stands beside models and runs: kept measures and sweeps."""
+"""Check stored comparison results and sweeps."""
 
 import functools
 import json

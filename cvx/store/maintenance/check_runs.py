@@ -1,4 +1,4 @@
-"""Runs: can all that they recorded be read?"""
+"""Check that everything a run recorded can be read."""
 
 import functools
 import re

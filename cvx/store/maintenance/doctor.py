@@ -1,4 +1,4 @@
-"""A whole store, checked; nothing is changed."""
+"""Check a whole store; change nothing."""
 
 from collections.abc import Iterator
 from pathlib import Path

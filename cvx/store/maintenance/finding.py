@@ -1,4 +1,4 @@
-"""What a check has to say, and the small questions that all checks ask of files."""
+"""Findings of a check, and the questions that all checks ask of files."""
 
 import os
 import re

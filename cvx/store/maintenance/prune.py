@@ -1,4 +1,4 @@
-"""What may go from a store, and its going."""
+"""Find and delete old versions, leftovers and stale results."""
 
 import contextlib
 import os
