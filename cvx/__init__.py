@@ -1,26 +1,26 @@
 """Train image classifiers and see what they look at: the map of the package.
 
-    cli/             one file per command of `python -m cvx`
-    config           TrainConfig and Place: flags and preset files become one
-    pipeline         many configs through everything
-    sweeps/          a W&B sweep file run with no account: space, ledger, trials, plots
-    report/          one list of sections, two renderings: a page of its own, a W&B workspace and report
-    training         the loop; session opens a run, learner is what a step changes, resume its saved state
-    explain  figures  models over a split: maps, PNG tree, class pages; their pictures (question: what is asked)
-    measures/        models x images: agreement, localization, faithfulness, sanity, with intervals, kept in the store
-    comparison       models x images: logits, maps, numbers (demo and commands share it)
-    tracking/        W&B: a sink that streams, artifacts up and down, publish, pull
-    upkeep/          a store checked (doctor) and cleared (prune)
-    records  frames  one run's folder: write and read; one frame of its film or embeddings; Sink
-    store  samples   names, versions and aliases: local folders; the test images that travel with models
-    attribution/     the vanilla gradient, second opinions, heatmaps, and every measure of maps on arrays
-    embedding        logits to 2-D: PCA, t-SNE, UMAP, with separability numbers
-    evaluation       a model over a split, each image exactly once
-    checkpoint       weights and card on disk, and back to a ready Classifier
-    models  stems    any timm model, fitted to image size and class count
-    data/            name to uint8 arrays
-    metrics  distributed  render  lettering  progress  files  stopping  processes
-    folding  tokens  a copy of a model that computes the same sooner (frozen: a model at rest; arithmetic: bfloat16)
+    cli/           one file per command of `python -m cvx`
+    pipeline       many presets through everything; skips what is done
+    report/        one list of sections, two renderings: an HTML page, a W&B workspace and report
+    training/      the loop, one run's session, one step, the saved state
+    comparison/    stored models x images: agreement, faithfulness, randomization and more, kept in the store
+    maps/          stored models x images: explanations, class summaries, folders of figures
+    tracking/      W&B: a sink that streams, artifacts up and down, publish, pull
+    metrics/       arrays in, numbers out: of logits, of maps, of embeddings
+    sweeps/        a W&B sweep file run with no account: search space, trials, results
+    attribution/   tensors in, tensors out: the vanilla gradient, captum's methods, heatmaps, batch sizes
+    store/         files on disk: models, versions and aliases, runs, samples; doctor and prune
+    models/        any timm model fitted to image size and class count; faster copies; other people's weights
+    data/          dataset name to uint8 arrays; augmented batches
+    config         TrainConfig and RunOptions: flags and preset files become one
+    plotting/      colors, fonts, labels and panels of figures
+    files          files written whole or not at all
+    names          file names from names of datasets, models and classes
+    distributed    the ranks of one job
+    progress       the live bar
+    processes      how torch's threads wait for each other; where child processes find cvx
+    cancellation   end a computation early when nobody waits for it
 
-Imports point down this list; `lint-imports` checks it.
+Imports point down this list, as `lint-imports` checks; CONTRIBUTING.md says more.
 """

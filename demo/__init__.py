@@ -1,19 +1,16 @@
 """The demo: a page that compares gradient maps across models and datasets.
 
-    app.py       flags, and the server: `python demo/app.py`
-    page.py      header, tabs and events between them
-    film_gif.py  films of runs as a GIF: `python -m demo.film_gif`
-    tabs/        one module a tab: its controls, its events, its part of the link
-    components/  the HTML, style and script of what tabs show; a folder each, and what several of them share
-    backend/     the page's questions to cvx: catalog, explanations, predictions and runs of a store, cached
-    serving/     many visitors: fair queue, rate limit, worker threads, memory
-    jobs/        work beside the page: training the starter models, pulling from W&B
-    state/       a visitor's choices, and the links that hold them
+    app          flags, and the server: `python demo/app.py`
+    page         header and tabs, and what moves a visitor between them
+    film_gif     films of runs as a GIF: `python -m demo.film_gif`
+    tabs/        one module per tab
     api/         endpoints for scripts: /models, /samples, /compare and /agreement
+    jobs/        long jobs beside the page: training the starter models, pulling from W&B
+    components/  parts that tabs are made of: map grid, image picker, film player, charts
+    backend/     what the page asks of cvx: models, maps, predictions, run records
+    serving/     many visitors: fair queue, rate limit, worker threads, memory
+    state/       a visitor's choices, and the links that hold them
     static/      style, script and theme of the whole page
-    vendor/      other people's libraries
-    space/       files for a Hugging Face Space
-    images/      pictures of the page in the documentation
 
-A component hands its script data as JSON; static/page.js is what the scripts share.
+A component hands its script data as JSON; `static/page.js` is what the scripts share, `vendor/` what others wrote.
 """

@@ -1,10 +1,13 @@
 """Datasets by name, as uint8 arrays: `load` reads, caches and splits them.
 
-splits     what a dataset is, its order, how images are fitted
-cache      the arrays on disk
-batches    shuffling and augmentation on the device
-digits  shapes                                     nothing to download
-cifar  tiny_imagenet  fashion_mnist  folder  hub   readers (with download, class_folders and image_file)
+loading       the names; one dataset → three splits
+readers/      published files → `Source`; download, image_file and npy_writer are their tools
+splits        the types: `Source`, `Split`, `Splits`
+stratify      the order of images, and the cut into splits
+decoding      images decoded, fitted and digested
+cache         the arrays on disk
+batches       shuffled batches on the device; augment changes their images
+transforms    images and masks fitted to a model's size and channels
 """
 
 from cvx.data.loading import DATASETS, load, source_of, split_source

@@ -1,15 +1,14 @@
-"""One store → a report: a page to hand in, and the same sections as a W&B workspace and report.
+"""A report of a store: one HTML page, and the same sections as a W&B workspace and report.
 
-sections   the one list of sections that both renderings read
-study      what a store holds, gathered once
-blocks     what a section of the page is made of
-numbers, judged, pictures, films, alike, lesson   store → blocks, section by section
-content    sections filled with blocks, once for both renderings
-plots      drawings whose ink follows the page's colors
-html       blocks → one self-contained page
-markdown   blocks → what can be said without pictures
-single     the page of one run
-workspace  sections → W&B
+outline             the list of sections: title, text, W&B panels
+read_store          a store → snapshot, read once for all sections
+sections/           snapshot → blocks, one module for each subject
+fill                every section with its blocks, once for both renderings
+blocks, charts      what sections are made of; drawings as SVG
+html, markdown      blocks → page, text
+run_page            the page of one run
+compute_budget      which expensive measures a report may compute
+wandb_panels, wandb_project, wandb_workspace   sections → W&B
 """
 
 from cvx.report.run_page import run_page

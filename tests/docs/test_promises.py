@@ -18,6 +18,7 @@ ROOT = Path(__file__).parents[2]
 README = ROOT / "README.md"
 INDEX = ROOT / "docs" / "README.md"
 PAGES = sorted((ROOT / "docs").glob("*.md"))
+CONTRIBUTING = (ROOT / "CONTRIBUTING.md").read_text(encoding="utf-8")
 DOCS = [
     README,
     *PAGES,
@@ -210,3 +211,33 @@ def test_the_benchmarks_in_short_are_lines_of_the_last_measurement():
     short, _, measured = text.partition("\n## In short\n")[2].partition("\n## ")
     rows = [line for line in short.splitlines() if line.startswith("| ")][1:]
     assert len(rows) >= 12 and [row for row in rows if f"\n{row} " not in measured] == []
+
+
+def test_every_path_that_contributing_names_exists():
+    named = re.findall(r"`((?:cvx|demo|configs|sweeps|tests|docs|artifacts)/[^`\s]*)`", CONTRIBUTING)
+    assert len(named) > 60
+    assert [path for path in named if not list(ROOT.glob(re.sub(r"<\w+>", "*", path)))] == []
+
+
+def test_every_module_that_the_map_names_lies_in_its_package():
+    rows = re.findall(r"^\| `((?:cvx|demo)/[\w/]*)` \| (.*)$", CONTRIBUTING, re.MULTILINE)
+    named = [ROOT / package / module for package, text in rows for module in re.findall(r"`(\w+\.py)`", text)]
+    assert len(named) > 60
+    assert [path for path in named if not path.is_file()] == []
+
+
+def test_contributing_names_every_package():
+    packages = [init.parent for top in ("cvx", "demo") for init in (ROOT / top).rglob("__init__.py")]
+    named = {f"{package.relative_to(ROOT)}/" for package in packages}
+    assert sorted(name for name in named if f"`{name}`" not in CONTRIBUTING) == []
+
+
+@pytest.mark.parametrize("top", ["cvx", "demo"])
+def test_the_map_in_a_packages_docstring_names_what_is_there_and_leaves_nothing_out(top):
+    """Each line of the map begins with a module or, with a slash behind it, a package."""
+    folder = ROOT / top
+    docstring = ast.get_docstring(ast.parse((folder / "__init__.py").read_text(encoding="utf-8")))
+    named = re.findall(r"^    (\w+/?) ", docstring, re.MULTILINE)
+    modules = {path.stem for path in folder.glob("*.py") if not path.stem.startswith("__")}
+    packages = {f"{init.parent.name}/" for init in folder.glob("*/__init__.py")}
+    assert sorted(named) == sorted(modules | packages)

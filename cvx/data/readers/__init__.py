@@ -1,1 +1,1 @@
-"""One reader a dataset: files as they are published, to a `Source`."""
+"""One reader a dataset: files as they are published → `Source`."""

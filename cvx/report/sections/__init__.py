@@ -1,1 +1,1 @@
-"""One module a section of the report: from a snapshot of the store to blocks."""
+"""The content of the sections: a snapshot of the store → blocks, one module for each subject."""

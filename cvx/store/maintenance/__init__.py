@@ -1,12 +1,12 @@
-"""A store looked over and cleared up.
+"""Check a store and clear it up.
 
-finding      what a check has to say, and the small questions that all checks ask of files
-doctor       a whole store → findings; nothing is changed
-shelves      models and samples
-diary        runs
-rest         kept measures and sweeps
-written      pictures, maps, tables, reports
-prune        what may go, and its going
+doctor          the whole store → findings; changes nothing
+check_models    models and samples
+check_runs      runs
+check_results   kept comparison results, and sweeps
+check_outputs   figures, maps, tables, reports
+finding         `Finding`, and what all checks ask of files
+prune           old versions, leftovers and stale results: found, and deleted
 """
 
 from cvx.store.maintenance.doctor import examine
