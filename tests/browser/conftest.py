@@ -1,3 +1,3 @@
 """A browser, and pages that it visits."""
 
-from browser_fixtures import browser, visit  # noqa: F401
+from browsing import browser, visit  # noqa: F401

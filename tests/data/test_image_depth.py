@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from small_image_files import COLOR, GRAY, _saved
+from small_images import COLOR, GRAY, encoded_as
 
 from cvx.data.image_file import read_header, read_image, warn_of_few_levels
 
@@ -15,7 +15,7 @@ from cvx.data.image_file import read_header, read_image, warn_of_few_levels
 @pytest.mark.parametrize("kind", ["PNG", "TIFF", "PPM"])
 def test_16_bits_are_scaled_to_8(kind):
     wide = np.array([[0, 1, 128, 129, 257, 32768, 65406, 65535]], np.uint16)
-    image = read_image(_saved(Image.fromarray(wide), kind))
+    image = read_image(encoded_as(Image.fromarray(wide), kind))
     assert image[0, :, 0].tolist() == np.rint(wide[0] / 257).tolist()
     assert image.shape == (1, 8, 1)
 
@@ -42,7 +42,7 @@ def _png(wide, **chunks):
     info = PngInfo()
     for name, data in chunks.items():
         info.add(name.encode(), data)
-    return _saved(Image.fromarray(wide), "PNG", pnginfo=info)
+    return encoded_as(Image.fromarray(wide), "PNG", pnginfo=info)
 
 
 def _tiff(wide, data, bits, compression, **more):
@@ -70,9 +70,9 @@ IN_8 = np.rint(TWELVE / 4095 * 255)
 
 _GIVEN_AS_12_BITS = {
     "TIFF that packs 12 bits": _tiff(TWELVE, _packed(TWELVE), 12, 1),
-    "TIFF with MaxSampleValue": _saved(Image.fromarray(TWELVE), "TIFF", tiffinfo={281: 4095}),
-    "TIFF with SMaxSampleValue": _saved(Image.fromarray(TWELVE), "TIFF", tiffinfo={341: 4095}),
-    "TIFF of 32 bits with MaxSampleValue": _saved(
+    "TIFF with MaxSampleValue": encoded_as(Image.fromarray(TWELVE), "TIFF", tiffinfo={281: 4095}),
+    "TIFF with SMaxSampleValue": encoded_as(Image.fromarray(TWELVE), "TIFF", tiffinfo={341: 4095}),
+    "TIFF of 32 bits with MaxSampleValue": encoded_as(
         Image.fromarray(TWELVE.astype(np.int32)), "TIFF", tiffinfo={281: 4095}
     ),
     "compressed TIFF": _tiff(TWELVE, zlib.compress(TWELVE.astype("<u2").tobytes()), 16, 8, t281=4095),
@@ -103,38 +103,46 @@ def test_the_largest_value_of_an_image_is_no_scale():
     # MaxSampleValue may be just what this image reaches: images scaled by theirs could not be compared.
     wide = np.array([[0, 3000, 20_000]], np.uint16)
     for stated in (3000, 20_000, 65_535, 0):
-        image = read_image(_saved(Image.fromarray(wide), "TIFF", tiffinfo={281: stated}))
+        image = read_image(encoded_as(Image.fromarray(wide), "TIFF", tiffinfo={281: stated}))
         assert image[0, :, 0].tolist() == np.rint(wide[0] / 257).tolist()
 
 
 def test_a_file_that_holds_more_than_it_says_is_refused():
-    content = _saved(Image.fromarray(TWELVE), "TIFF", tiffinfo={281: 1023})
+    content = encoded_as(Image.fromarray(TWELVE), "TIFF", tiffinfo={281: 1023})
     with pytest.raises(ValueError, match=r"x\.tif .* says that 1,023 is its largest value, and holds 4,095"):
         read_image(content, "x.tif")
 
 
 def test_16_bits_where_0_is_white_are_inverted():
-    content = _saved(Image.fromarray(TWELVE), "TIFF", tiffinfo={262: 0})
+    content = encoded_as(Image.fromarray(TWELVE), "TIFF", tiffinfo={262: 0})
     np.testing.assert_array_equal(read_image(content)[..., 0], np.rint((65535 - TWELVE.astype(int)) / 257))
-    content = _saved(Image.fromarray(TWELVE), "TIFF", tiffinfo={262: 0, 281: 4095})
+    content = encoded_as(Image.fromarray(TWELVE), "TIFF", tiffinfo={262: 0, 281: 4095})
     np.testing.assert_array_equal(read_image(content)[..., 0], np.rint((4095 - TWELVE.astype(int)) / 4095 * 255))
 
 
 def test_headers_say_how_deep_files_are_and_whether_they_say_what_is_used():
     wide = Image.fromarray(TWELVE)
-    silent = [_saved(wide, "PNG"), _saved(wide, "TIFF"), _wide_color(np.ones((4, 4, 3), ">u2"))]
+    silent = [encoded_as(wide, "PNG"), encoded_as(wide, "TIFF"), _wide_color(np.ones((4, 4, 3), ">u2"))]
     assert [read_header(content)[3:] for content in silent] == [(True, False)] * 3
     stated = [content for kind, content in _GIVEN_AS_12_BITS.items() if kind != "PGM"]
     assert [read_header(content)[3:] for content in stated] == [(True, True)] * len(stated)
-    shallow = [_saved(Image.fromarray(GRAY), "PNG"), _saved(Image.fromarray(COLOR), "TIFF"), _GIVEN_AS_12_BITS["PGM"]]
-    shallow.append(_saved(Image.fromarray(COLOR), "BMP"))
+    shallow = [
+        encoded_as(Image.fromarray(GRAY), "PNG"),
+        encoded_as(Image.fromarray(COLOR), "TIFF"),
+        _GIVEN_AS_12_BITS["PGM"],
+    ]
+    shallow.append(encoded_as(Image.fromarray(COLOR), "BMP"))
     assert [read_header(content)[3:] for content in shallow] == [(False, False)] * len(shallow)
 
 
 def test_images_that_leave_most_of_16_bits_unused_are_counted(capsys):
     bright = np.full((4, 4, 3), 4500, ">u2")
-    files = [_wide_color(bright), _wide_color(np.full((4, 4, 3), 4095, ">u2")), _saved(Image.fromarray(GRAY), "PNG")]
-    files += [_GIVEN_AS_12_BITS["PNG with sBIT, not scaled"], _saved(Image.fromarray(TWELVE), "TIFF")]
+    files = [
+        _wide_color(bright),
+        _wide_color(np.full((4, 4, 3), 4095, ">u2")),
+        encoded_as(Image.fromarray(GRAY), "PNG"),
+    ]
+    files += [_GIVEN_AS_12_BITS["PNG with sBIT, not scaled"], encoded_as(Image.fromarray(TWELVE), "TIFF")]
 
     def warn(files):
         warn_of_few_levels(
@@ -153,4 +161,4 @@ def test_images_that_leave_most_of_16_bits_unused_are_counted(capsys):
 )
 def test_pixels_without_a_defined_white_are_refused(array, message):
     with pytest.raises(ValueError, match=rf"x\.tif .*{message}.*8 or 16 bits"):
-        read_image(_saved(Image.fromarray(array), "TIFF"), "x.tif")
+        read_image(encoded_as(Image.fromarray(array), "TIFF"), "x.tif")

@@ -10,7 +10,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from PIL import Image
 from PIL.PngImagePlugin import PngInfo
-from small_image_files import COLOR, GRAY, _saved
+from small_images import COLOR, GRAY, encoded_as
 
 from cvx.data.image_file import (
     MAX_PIXELS,
@@ -26,19 +26,19 @@ from cvx.data.image_file import (
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "TGA", "WEBP"])
 def test_lossless_files_give_their_pixels(kind):
     options = {"lossless": True} if kind == "WEBP" else {}
-    np.testing.assert_array_equal(read_image(_saved(Image.fromarray(COLOR), kind, **options)), COLOR)
+    np.testing.assert_array_equal(read_image(encoded_as(Image.fromarray(COLOR), kind, **options)), COLOR)
 
 
 @pytest.mark.parametrize("kind", ["PNG", "BMP", "TIFF", "PPM", "JPEG"])
 def test_gray_files_have_one_channel(kind):
-    image = read_image(_saved(Image.fromarray(GRAY), kind, quality=100))
+    image = read_image(encoded_as(Image.fromarray(GRAY), kind, quality=100))
     assert image.shape == (5, 7, 1)
     np.testing.assert_allclose(image[..., 0], GRAY, atol=3 if kind == "JPEG" else 0)
 
 
 def test_paths_text_paths_and_open_files_give_the_same(tmp_path):
     path = tmp_path / "a.png"
-    path.write_bytes(_saved(Image.fromarray(COLOR), "PNG"))
+    path.write_bytes(encoded_as(Image.fromarray(COLOR), "PNG"))
     for file in (path, str(path), path.read_bytes(), io.BytesIO(path.read_bytes())):
         np.testing.assert_array_equal(read_image(file), COLOR)
 
@@ -61,14 +61,14 @@ def test_exif_rotation_is_undone(kind, orientation):
     }[orientation]
     exif = Image.Exif()
     exif[0x0112] = orientation
-    image = read_image(_saved(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, quality=100))
+    image = read_image(encoded_as(Image.fromarray(np.ascontiguousarray(stored)), kind, exif=exif, quality=100))
     assert image.shape == upright.shape
     np.testing.assert_allclose(image[4:12, 4:12].mean((0, 1)), [255, 0, 0], atol=8)
     assert image[20:].mean() < 8
 
 
 def test_a_broken_exif_block_does_not_cost_the_image():
-    content = _saved(Image.fromarray(COLOR), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff garbage")
+    content = encoded_as(Image.fromarray(COLOR), "PNG", exif=b"Exif\0\0MM\0*\0\0\0\x08\xff\xff garbage")
     with pytest.warns(UserWarning, match="EXIF"):  # Pillow's own
         np.testing.assert_array_equal(read_image(content), COLOR)
 
@@ -78,7 +78,7 @@ def test_transparency_is_laid_over_white(kind):
     alpha = np.zeros((5, 7), np.uint8)
     alpha[2:, :3], alpha[2:, 3:] = 255, 128
     pixels = np.dstack([COLOR, alpha])
-    image = read_image(_saved(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {})))
+    image = read_image(encoded_as(Image.fromarray(pixels), kind, **({"lossless": True} if kind == "WEBP" else {})))
     share = alpha[..., None] / 255
     expected = COLOR * share + 255 * (1 - share)
     # WebP keeps no color where nothing is seen, which white covers.
@@ -87,7 +87,7 @@ def test_transparency_is_laid_over_white(kind):
 
 def test_gray_with_alpha_stays_gray_over_white():
     alpha = np.full_like(GRAY, 64)
-    image = read_image(_saved(Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(alpha)]), "PNG"))
+    image = read_image(encoded_as(Image.merge("LA", [Image.fromarray(GRAY), Image.fromarray(alpha)]), "PNG"))
     assert image.shape == (5, 7, 1)
     np.testing.assert_allclose(image[..., 0], GRAY * (64 / 255) + 255 * (191 / 255), atol=1)
 
@@ -97,24 +97,24 @@ def test_a_transparent_palette_entry_is_white_and_the_others_are_their_colors(ki
     image = Image.new("P", (2, 1))
     image.putpalette([255, 0, 0, 0, 0, 255])
     image.putpixel((1, 0), 1)
-    assert read_image(_saved(image, kind)).tolist() == [[[255, 0, 0], [0, 0, 255]]]
-    assert read_image(_saved(image, kind, transparency=0)).tolist() == [[[255, 255, 255], [0, 0, 255]]]
+    assert read_image(encoded_as(image, kind)).tolist() == [[[255, 0, 0], [0, 0, 255]]]
+    assert read_image(encoded_as(image, kind, transparency=0)).tolist() == [[[255, 255, 255], [0, 0, 255]]]
 
 
 def test_a_transparent_color_of_an_rgb_png_is_white():
     image = Image.fromarray(np.array([[[1, 2, 3], [4, 5, 6]]], np.uint8))
-    assert read_image(_saved(image, "PNG", transparency=(1, 2, 3))).tolist() == [[[255] * 3, [4, 5, 6]]]
+    assert read_image(encoded_as(image, "PNG", transparency=(1, 2, 3))).tolist() == [[[255] * 3, [4, 5, 6]]]
 
 
 def test_cmyk_becomes_rgb():
-    image = read_image(_saved(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100))
+    image = read_image(encoded_as(Image.new("CMYK", (16, 16), (0, 255, 255, 0)), "JPEG", quality=100))
     np.testing.assert_allclose(image, np.broadcast_to([255, 0, 0], (16, 16, 3)), atol=4)
 
 
 @pytest.mark.parametrize("kind", ["GIF", "PNG", "WEBP", "TIFF"])
 def test_the_first_frame_of_an_animation_counts(kind):
     frames = [Image.new("RGB", (8, 8), color) for color in ("red", "green", "blue")]
-    content = _saved(
+    content = encoded_as(
         frames[0],
         kind,
         save_all=True,
@@ -125,8 +125,8 @@ def test_the_first_frame_of_an_animation_counts(kind):
 
 
 def test_one_bit_and_one_pixel_images_are_read():
-    assert read_image(_saved(Image.new("1", (3, 2), 1), "PNG")).tolist() == [[[255]] * 3] * 2
-    assert read_image(_saved(Image.new("RGB", (1, 1), "red"), "PNG")).tolist() == [[[255, 0, 0]]]
+    assert read_image(encoded_as(Image.new("1", (3, 2), 1), "PNG")).tolist() == [[[255]] * 3] * 2
+    assert read_image(encoded_as(Image.new("RGB", (1, 1), "red"), "PNG")).tolist() == [[[255, 0, 0]]]
 
 
 def _empty_png(width, height):
@@ -174,7 +174,7 @@ def test_what_is_no_image_is_named(content, tmp_path):
 
 @pytest.mark.parametrize("kind", ["JPEG", "PNG", "GIF", "TIFF", "BMP", "WEBP"])
 def test_a_truncated_image_is_an_error_that_names_it(kind, tmp_path):
-    content = _saved(Image.fromarray(np.kron(COLOR, np.ones((9, 9, 1), np.uint8))), kind)
+    content = encoded_as(Image.fromarray(np.kron(COLOR, np.ones((9, 9, 1), np.uint8))), kind)
     path = tmp_path / "half"
     for share in (0.1, 0.5, 0.9):
         path.write_bytes(content[: int(share * len(content))])
@@ -186,7 +186,7 @@ def test_damaged_bytes_are_always_a_value_error():
     random = np.random.default_rng(0)
     errors = 0
     for kind in ("PNG", "JPEG", "GIF", "TIFF", "WEBP", "BMP", "TGA", "PCX", "ICO", "SGI", "PPM", "JPEG2000"):
-        content = bytearray(_saved(Image.fromarray(np.kron(COLOR, np.ones((4, 4, 1), np.uint8))), kind))
+        content = bytearray(encoded_as(Image.fromarray(np.kron(COLOR, np.ones((4, 4, 1), np.uint8))), kind))
         for _ in range(40):
             damaged = bytearray(content)
             for place in random.integers(0, min(len(damaged), 120), 3):
@@ -270,10 +270,10 @@ def encoded(kind, **options):
 
 WHOLE = {kind: encoded(kind) for kind in ("JPEG", "PNG", "GIF", "WEBP", "BMP", "TIFF", "PPM", "TGA", "ICO")}
 WIDE = Image.fromarray(np.arange(4096, dtype=np.uint16).reshape(64, 64)[::8, ::8])
-WHOLE["TIFF of 12 bits"] = _saved(WIDE, "TIFF", tiffinfo={281: 4095})
+WHOLE["TIFF of 12 bits"] = encoded_as(WIDE, "TIFF", tiffinfo={281: 4095})
 SBIT = PngInfo()
 SBIT.add(b"sBIT", b"\x0c")
-WHOLE["PNG of 12 bits"] = _saved(WIDE, "PNG", pnginfo=SBIT)
+WHOLE["PNG of 12 bits"] = encoded_as(WIDE, "PNG", pnginfo=SBIT)
 
 
 @st.composite

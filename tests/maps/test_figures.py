@@ -2,7 +2,7 @@
 
 import numpy as np
 import pytest
-from pixels import holds
+from small_images import holds
 from small_looks import maps, spot, view_of
 
 from cvx.attribution import options

@@ -338,7 +338,7 @@ def test_what_the_model_cannot_do_either_is_raised_by_the_model():
 
 
 def split():
-    from small_splits import make_split
+    from small_images import make_split
 
     return make_split(NUM)
 

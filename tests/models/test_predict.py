@@ -2,7 +2,7 @@ import numpy as np
 import pytest
 import torch
 import torch.distributed as dist
-from small_splits import make_split
+from small_images import make_split
 from torch import nn
 
 from cvx.models import predict

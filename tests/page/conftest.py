@@ -1,7 +1,7 @@
 """Stores, models and runs that the page's tests show."""
 
 import pytest
-from browser_fixtures import browser, visit  # noqa: F401
+from browsing import browser, visit  # noqa: F401
 from small_runs import add_runs
 from small_store import make_store
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from hypothesis.extra.numpy import arrays
 from PIL import Image
-from pixels import holds
+from small_images import holds
 
 from cvx.plotting import labels, panels
 from cvx.plotting.colors import colorize, enlarge, gray_or_rgb, overlay, png_bytes

@@ -1,9 +1,10 @@
-"""Chromium for the tests: pages on which no request leaves the machine and no script fails."""
+"""Chromium for the tests, also as fixtures: pages on which no request leaves the machine and no script fails."""
 
 import contextlib
 import shutil
 from urllib.parse import urlsplit
 
+import pytest
 from axe_playwright_python.sync_playwright import Axe
 from playwright.sync_api import expect, sync_playwright
 
@@ -104,3 +105,17 @@ def choose(page, label, option):
 def map_of(page, row="Tiles", model="resnet10t"):
     """Return the picture of a map as the page has it."""
     return cell(page, row, model).locator("figure:nth-of-type(2) img").get_attribute("src")
+
+
+@pytest.fixture(scope="module")
+def browser():
+    """One Chromium for the tests of a module."""
+    with chromium() as browser:
+        yield browser
+
+
+@pytest.fixture
+def visit(browser):
+    """Open pages of the demo; at the end, no request may have left the machine and no script may have failed."""
+    with visits(browser) as visit:
+        yield visit

@@ -8,7 +8,7 @@ import subprocess
 import sys
 
 import pytest
-from small_folders import _birds, _save
+from small_images import save_birds, save_image
 
 from cvx.data import load
 from cvx.data.readers import class_folders, folder
@@ -19,7 +19,7 @@ from cvx.data.readers import class_folders, folder
 @pytest.mark.parametrize(("train", "test"), [("train", "test"), ("Training", "Testing"), ("Train_set", "TEST_SET")])
 def test_train_val_and_test_folders_become_parts(train, val, test, above, tmp_path):
     for part, num in ((train, 4), (val, 2), (test, 3)):
-        _birds(tmp_path / above / part, num)
+        save_birds(tmp_path / above / part, num)
     source = folder.source(tmp_path)
     assert {part: len(files.images) for part, files in source.parts.items()} == {
         "train": 8,
@@ -31,8 +31,8 @@ def test_train_val_and_test_folders_become_parts(train, val, test, above, tmp_pa
 
 
 def test_what_lies_beside_the_only_folder_with_splits_is_named(tmp_path, capsys):
-    _birds(tmp_path / "archive" / "Training")
-    _birds(tmp_path / "archive" / "Test")
+    save_birds(tmp_path / "archive" / "Training")
+    save_birds(tmp_path / "archive" / "Test")
     for name in ("docs/list.csv", "__MACOSX/._a.png", "archive/LICENSE"):
         (tmp_path / name).parent.mkdir(exist_ok=True)
         (tmp_path / name).write_text("?")
@@ -42,13 +42,13 @@ def test_what_lies_beside_the_only_folder_with_splits_is_named(tmp_path, capsys)
 
 def test_sub_folders_that_sort_the_images_of_a_class_stay_in_it(tmp_path):
     for name in ("n01", "n02"):  # as in Tiny-ImageNet
-        _save(tmp_path / "one" / name / "images" / "a.png")
+        save_image(tmp_path / "one" / name / "images" / "a.png")
         for day in ("monday", "tuesday"):
-            _save(tmp_path / "both" / name / f"{day}.png")
-            _save(tmp_path / "both" / name / day / "a.png")
-    _save(tmp_path / "apart" / "n01" / "monday" / "a.png")
-    _save(tmp_path / "apart" / "n01" / "tuesday" / "a.png")
-    _save(tmp_path / "apart" / "n02" / "tuesday" / "a.png")
+            save_image(tmp_path / "both" / name / f"{day}.png")
+            save_image(tmp_path / "both" / name / day / "a.png")
+    save_image(tmp_path / "apart" / "n01" / "monday" / "a.png")
+    save_image(tmp_path / "apart" / "n01" / "tuesday" / "a.png")
+    save_image(tmp_path / "apart" / "n02" / "tuesday" / "a.png")
     for kind, num in (("one", 2), ("both", 8), ("apart", 3)):
         source = folder.source(tmp_path / kind)
         assert source.classes == ("n01", "n02") and len(source.parts["train"].images) == num
@@ -56,7 +56,7 @@ def test_sub_folders_that_sort_the_images_of_a_class_stay_in_it(tmp_path):
 
 def test_a_cache_made_when_splits_were_taken_for_classes_is_not_used(tmp_path, monkeypatch):
     for part in ("Training", "Test"):
-        _birds(tmp_path / "birds" / part, num=10)
+        save_birds(tmp_path / "birds" / part, num=10)
     with monkeypatch.context() as patch:  # as every name but train, val and test was read once
         patch.setattr(class_folders, "_part_of", lambda name: {"train": "train"}.get(name))
         patch.setattr(class_folders, "_require_classes", lambda *given: None)
@@ -71,8 +71,8 @@ COMPOSED, DECOMPOSED = "caf\u00e9", "cafe\u0301"
 
 def test_one_class_whose_name_is_composed_in_one_split_and_decomposed_in_another_is_one(tmp_path):
     for part, name in (("train", COMPOSED), ("test", DECOMPOSED)):
-        _save(tmp_path / part / name / "a.png")
-        _save(tmp_path / part / "bar" / "a.png")
+        save_image(tmp_path / part / name / "a.png")
+        save_image(tmp_path / part / "bar" / "a.png")
     source = folder.source(tmp_path)
     assert source.classes == ("bar", COMPOSED)
     assert [part.labels.tolist() for part in source.parts.values()] == [[0, 1], [0, 1]]
@@ -80,10 +80,10 @@ def test_one_class_whose_name_is_composed_in_one_split_and_decomposed_in_another
 
 def test_two_folders_of_one_class_beside_each_other_are_one_class(tmp_path):
     for i, name in enumerate((COMPOSED, DECOMPOSED)):
-        _save(tmp_path / name / f"{i}.png", (i, 0, 0))
+        save_image(tmp_path / name / f"{i}.png", (i, 0, 0))
     with pytest.raises(ValueError, match="has only one class folder, 'caf"):
         folder.source(tmp_path)
-    _save(tmp_path / "bar" / "a.png", (9, 0, 0))
+    save_image(tmp_path / "bar" / "a.png", (9, 0, 0))
     source = folder.source(tmp_path)
     assert source.classes == ("bar", COMPOSED)
     assert sorted((int(image[0, 0, 0]), int(label)) for image, label in zip(*_arrays(source), strict=True)) == [
@@ -100,10 +100,10 @@ def _arrays(source):
 def test_the_spelling_of_a_folder_does_not_matter_to_the_fingerprint_and_that_of_ascii_is_as_it_was(tmp_path):
     for at, name in (("here", COMPOSED), ("there", DECOMPOSED)):
         for one in (name, "bar"):
-            _save(tmp_path / at / one / "a.png")
+            save_image(tmp_path / at / one / "a.png")
             os.utime(tmp_path / at / one / "a.png", ns=(0, 12345))
     assert folder.source(tmp_path / "here").fingerprint == folder.source(tmp_path / "there").fingerprint
-    _birds(tmp_path / "birds", num=1)
+    save_birds(tmp_path / "birds", num=1)
     marks = ""
     for name in ("duck", "owl"):
         os.utime(tmp_path / "birds" / name / "0.png", ns=(0, 12345))
@@ -125,10 +125,10 @@ def test_the_spelling_of_a_folder_does_not_matter_to_the_fingerprint_and_that_of
     ],
 )
 def test_names_that_look_alike_are_told_apart_in_a_refusal(one, other, tmp_path):
-    _birds(tmp_path / "train")
-    _birds(tmp_path / "test")
+    save_birds(tmp_path / "train")
+    save_birds(tmp_path / "test")
     for part, name in (("train", one), ("test", other)):
-        _save(tmp_path / part / name / "b.png")
+        save_image(tmp_path / part / name / "b.png")
     (tmp_path / "test" / "owl").rename(tmp_path / "test" / ".owl")
     with pytest.raises(ValueError, match="differ: only in train ") as error:
         folder.source(tmp_path)
@@ -145,7 +145,7 @@ bytes_as_names = pytest.mark.skipif(sys.platform != "linux", reason="other file 
 
 def _unzipped_in_japan(path):
     for part in ("train", "test"):
-        _birds(path / part)
+        save_birds(path / part)
         (path / part / "owl").rename(path / part / CAT)
 
 
@@ -166,7 +166,7 @@ def test_class_folders_that_are_not_utf8_are_refused_and_the_command_that_is_pri
 
 @bytes_as_names
 def test_a_path_that_is_not_utf8_is_refused(tmp_path):
-    path = _birds(tmp_path / CAT)
+    path = save_birds(tmp_path / CAT)
     with pytest.raises(ValueError, match=r"the path b'.*x94L' is not UTF-8; rename the folder, or name it by a link"):
         folder.source(path)
     (tmp_path / "cats").symlink_to(path)
@@ -175,7 +175,7 @@ def test_a_path_that_is_not_utf8_is_refused(tmp_path):
 
 @bytes_as_names
 def test_images_whose_names_are_not_utf8_are_read_and_an_error_that_names_one_can_be_printed(tmp_path):
-    _birds(tmp_path)
+    save_birds(tmp_path)
     path = (tmp_path / "owl" / "0.png").rename(tmp_path / "owl" / f"{CAT}.png")
     assert len(list(folder.source(tmp_path).parts["train"].images)) == 6
     path.write_bytes(b"no image")
@@ -186,16 +186,16 @@ def test_images_whose_names_are_not_utf8_are_read_and_an_error_that_names_one_ca
 
 def test_a_class_may_be_called_train(tmp_path):
     for name in ("bus", "train", "test"):
-        _save(tmp_path / name / "a.png")
+        save_image(tmp_path / name / "a.png")
     source = folder.source(tmp_path)
     assert source.classes == ("bus", "test", "train")
     assert len(source.parts["train"].images) == 3
 
 
 def test_folders_beside_train_and_test_are_ignored_and_counted(tmp_path, capsys):
-    _birds(tmp_path / "train")
-    _birds(tmp_path / "test")
-    _save(tmp_path / "figures" / "a.png")
+    save_birds(tmp_path / "train")
+    save_birds(tmp_path / "test")
+    save_image(tmp_path / "figures" / "a.png")
     assert set(folder.source(tmp_path).parts) == {"train", "test"}
     assert "1 outside the class folders" in capsys.readouterr().err
 
@@ -205,80 +205,80 @@ def _nothing(path):
 
 
 def _loose_images(path):
-    _save(path / "a.png")
-    _save(path / "b.png")
+    save_image(path / "a.png")
+    save_image(path / "b.png")
 
 
 def _one_class(path):
-    _save(path / "birds" / "a.png")
+    save_image(path / "birds" / "a.png")
 
 
 def _empty_class(path):
-    _birds(path)
+    save_birds(path)
     (path / "gull").mkdir()
 
 
 def _class_of_text(path):
-    _birds(path)
+    save_birds(path)
     (path / "gull").mkdir()
     (path / "gull" / "a.txt").write_text("gull")
 
 
 def _test_without_train(path):
-    _birds(path / "test")
-    _birds(path / "val")
+    save_birds(path / "test")
+    save_birds(path / "val")
 
 
 def _train_of_loose_images(path):
-    _save(path / "train" / "a.png")
-    _birds(path / "test")
+    save_image(path / "train" / "a.png")
+    save_birds(path / "test")
 
 
 def _other_classes_in_test(path):
-    _birds(path / "train")
-    _birds(path / "test")
-    _save(path / "test" / "gull" / "a.png")
+    save_birds(path / "train")
+    save_birds(path / "test")
+    save_image(path / "test" / "gull" / "a.png")
 
 
 def _class_missing_in_val(path):
-    _birds(path / "train")
-    _save(path / "val" / "owl" / "a.png")
+    save_birds(path / "train")
+    save_image(path / "val" / "owl" / "a.png")
 
 
 def _two_val_folders(path):
     for part in ("train", "val", "valid"):
-        _birds(path / part)
+        save_birds(path / part)
 
 
 def _two_train_folders(path):
     for part in ("Train_Set", "training"):
-        _birds(path / part)
+        save_birds(path / part)
 
 
 def _dev_and_val(path):
     for part in ("train", "dev", "val"):
-        _birds(path / part)
+        save_birds(path / part)
 
 
 def _classes_in_one_folder_of_train(path):
-    _birds(path / "train" / "inner")
-    _birds(path / "test" / "inner")
+    save_birds(path / "train" / "inner")
+    save_birds(path / "test" / "inner")
 
 
 def _test_without_labels(path):
-    _birds(path / "train")
+    save_birds(path / "train")
     for i in range(3):
-        _save(path / "test" / f"{i}.png")
+        save_image(path / "test" / f"{i}.png")
 
 
 def _test_of_one_other_folder(path):
-    _birds(path / "train")
+    save_birds(path / "train")
     for i in range(2):
-        _save(path / "test" / "unknown" / f"{i}.png")
+        save_image(path / "test" / "unknown" / f"{i}.png")
 
 
 def _empty_dev(path):
-    _birds(path / "train")
+    save_birds(path / "train")
     (path / "dev").mkdir()
     (path / "dev" / "notes.txt").write_text("?")
 
@@ -286,40 +286,40 @@ def _empty_dev(path):
 def _splits_inside_classes(path):
     for name in ("owl", "duck"):
         for part in ("train", "test"):
-            _save(path / name / part / "a.png")
+            save_image(path / name / part / "a.png")
 
 
 def _folds(path):
     for fold in range(1, 4):
-        _birds(path / f"fold{fold}")
+        save_birds(path / f"fold{fold}")
 
 
 def _domains_with_a_folder_between(path):
-    _birds(path / "amazon" / "images")
-    _birds(path / "dslr" / "images")
+    save_birds(path / "amazon" / "images")
+    save_birds(path / "dslr" / "images")
 
 
 def _folds_in_train(path):
     for fold in range(1, 3):
-        _birds(path / "train" / f"fold{fold}")
-        _birds(path / "test" / f"fold{fold}")
+        save_birds(path / "train" / f"fold{fold}")
+        save_birds(path / "test" / f"fold{fold}")
 
 
 def _nested_splits_with_an_unlabeled_one(path):
     for part in ("seg_train", "seg_test"):
-        _birds(path / part / part)
-    _save(path / "seg_pred" / "seg_pred" / "a.png")
+        save_birds(path / part / part)
+    save_image(path / "seg_pred" / "seg_pred" / "a.png")
 
 
 def _two_datasets_with_splits(path):
     for kind in ("color", "gray"):
         for part in ("train", "test"):
-            _birds(path / kind / part)
+            save_birds(path / kind / part)
 
 
 def _splits_beside_images(path):
-    _birds(path / "archive" / "Training")
-    _save(path / "birds" / "a.png")
+    save_birds(path / "archive" / "Training")
+    save_image(path / "birds" / "a.png")
 
 
 @pytest.mark.parametrize(

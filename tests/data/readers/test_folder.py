@@ -4,16 +4,16 @@ import time
 import numpy as np
 import pytest
 from PIL import Image
-from small_folders import _birds, _save
+from small_images import save_birds, save_image
 
 from cvx.data import load
 from cvx.data.readers import folder
 
 
 def test_class_folders_become_classes_in_the_order_of_their_names(tmp_path):
-    _save(tmp_path / "owl" / "b.png", "blue")
-    _save(tmp_path / "owl" / "a.jpg", "white")
-    _save(tmp_path / "duck" / "deep" / "er" / "c.bmp", "lime")
+    save_image(tmp_path / "owl" / "b.png", "blue")
+    save_image(tmp_path / "owl" / "a.jpg", "white")
+    save_image(tmp_path / "duck" / "deep" / "er" / "c.bmp", "lime")
     source = folder.source(tmp_path)
     assert source.classes == ("duck", "owl")
     assert list(source.parts) == ["train"]
@@ -57,11 +57,11 @@ def test_a_set_of_12_bits_that_says_so_is_scaled_and_known_by_another_fingerprin
 def test_images_of_many_formats_sizes_and_modes_are_read_as_color(tmp_path):
     files = ["a.png", "b.JPG", "c.gif", "d.webp", "e.tiff", "f.bmp", "g.ppm", "h.tga", "i.jp2"]
     for i, name in enumerate(files):
-        _save(tmp_path / "owl" / name, "red", size=(9 + i, 12))
-    _save(tmp_path / "duck" / "gray.png", 128, mode="L")
-    _save(tmp_path / "duck" / "alpha.png", (0, 0, 0, 0), mode="RGBA")
-    _save(tmp_path / "duck" / "wide.png", 32768, mode="I;16")
-    _save(tmp_path / "duck" / "palette.png", 0, mode="P")
+        save_image(tmp_path / "owl" / name, "red", size=(9 + i, 12))
+    save_image(tmp_path / "duck" / "gray.png", 128, mode="L")
+    save_image(tmp_path / "duck" / "alpha.png", (0, 0, 0, 0), mode="RGBA")
+    save_image(tmp_path / "duck" / "wide.png", 32768, mode="I;16")
+    save_image(tmp_path / "duck" / "palette.png", 0, mode="P")
     source = folder.source(tmp_path)
     images = list(source.parts["train"].images)
     assert source.image_size == 0
@@ -72,16 +72,16 @@ def test_images_of_many_formats_sizes_and_modes_are_read_as_color(tmp_path):
 
 
 def test_a_folder_of_gray_images_has_one_channel(tmp_path):
-    _birds(tmp_path, color=90, mode="L")
+    save_birds(tmp_path, color=90, mode="L")
     images = folder.source(tmp_path).parts["train"].images
     assert {image.shape for image in images} == {(8, 8, 1)}
-    _save(tmp_path / "owl" / "color.png", "red")
+    save_image(tmp_path / "owl" / "color.png", "red")
     images = folder.source(tmp_path).parts["train"].images
     assert {image.shape for image in images} == {(8, 8, 3)}
 
 
 def test_hidden_files_and_other_files_are_ignored_and_counted_in_one_line(tmp_path, capsys):
-    _birds(tmp_path)
+    save_birds(tmp_path)
     folder.source(tmp_path)
     assert capsys.readouterr().err == ""
     for name in (
@@ -104,14 +104,14 @@ def test_hidden_files_and_other_files_are_ignored_and_counted_in_one_line(tmp_pa
 
 
 def test_an_unreadable_image_is_an_error_that_names_it(tmp_path):
-    _birds(tmp_path)
+    save_birds(tmp_path)
     (tmp_path / "owl" / "1.png").write_bytes(b"no image")
     with pytest.raises(ValueError, match=r"owl.1\.png is not an image"):
         list(folder.source(tmp_path).parts["train"].images)
 
 
 def test_an_image_damaged_behind_its_header_is_an_error_that_names_it(tmp_path):
-    _birds(tmp_path)
+    save_birds(tmp_path)
     path = tmp_path / "owl" / "1.png"
     path.write_bytes(path.read_bytes()[:45])
     source = folder.source(tmp_path)
@@ -128,8 +128,8 @@ def test_no_folder_and_a_file_in_its_place_are_errors(tmp_path):
 
 
 def test_links_are_followed_but_never_in_a_circle(tmp_path):
-    _birds(tmp_path / "set")
-    _save(tmp_path / "elsewhere" / "far.png", "blue")
+    save_birds(tmp_path / "set")
+    save_image(tmp_path / "elsewhere" / "far.png", "blue")
     (tmp_path / "set" / "owl" / "more").symlink_to(tmp_path / "elsewhere")
     (tmp_path / "set" / "owl" / "again").symlink_to(tmp_path / "set" / "owl")
     (tmp_path / "set" / "duck" / "gone.png").symlink_to(tmp_path / "none.png")
@@ -151,7 +151,7 @@ def _touch(path):
 
 def _resize(path):
     stat = (path / "owl" / "0.png").stat()
-    _save(path / "owl" / "0.png", size=(80, 80))
+    save_image(path / "owl" / "0.png", size=(80, 80))
     os.utime(path / "owl" / "0.png", ns=(stat.st_atime_ns, stat.st_mtime_ns))
 
 
@@ -161,7 +161,7 @@ def _remove(path):
 
 @pytest.mark.parametrize("change", [_rename, _move, _touch, _resize, _remove])
 def test_any_change_of_the_images_changes_the_fingerprint(change, tmp_path):
-    _birds(tmp_path)
+    save_birds(tmp_path)
     before = folder.source(tmp_path).fingerprint
     assert folder.source(tmp_path).fingerprint == before
     change(tmp_path)
@@ -169,7 +169,7 @@ def test_any_change_of_the_images_changes_the_fingerprint(change, tmp_path):
 
 
 def test_neither_the_place_of_the_folder_nor_other_files_matter_to_the_fingerprint(tmp_path):
-    _birds(tmp_path / "here")
+    save_birds(tmp_path / "here")
     before = folder.source(tmp_path / "here").fingerprint
     (tmp_path / "here" / "owl" / "notes.txt").write_text("seen in May")
     (tmp_path / "here").rename(tmp_path / "there")
@@ -181,7 +181,7 @@ def test_a_large_folder_is_listed_without_opening_its_images(tmp_path):
         (tmp_path / name).mkdir()
         for i in range(2500):
             (tmp_path / name / f"{i}.png").touch()
-    _save(tmp_path / "duck" / "0.png", size=(5, 8))
+    save_image(tmp_path / "duck" / "0.png", size=(5, 8))
     begin = time.process_time()
     source = folder.source(tmp_path)
     # 5,000 empty files: opening one would be an error, and the first header settles size and channels.
@@ -190,7 +190,7 @@ def test_a_large_folder_is_listed_without_opening_its_images(tmp_path):
 
 
 def test_it_loads_by_path_and_fits_images_of_other_sizes(tmp_path, capsys):
-    _birds(tmp_path / "my birds", num=20, size=(30, 20))
+    save_birds(tmp_path / "my birds", num=20, size=(30, 20))
     splits = load(f"folder:{tmp_path / 'my birds'}", tmp_path, image_size=16)
     assert splits.train.images.shape[1:] == (16, 16, 3)
     assert splits.classes == ("duck", "owl")
