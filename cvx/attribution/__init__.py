@@ -1,4 +1,4 @@
-"""What a model looks at: attributions of images, and the heatmaps drawn from them."""
+"""Attributions of images, and the heatmaps drawn from them: tensors in, tensors out."""
 
 import importlib
 from typing import TYPE_CHECKING, Any

@@ -1,4 +1,4 @@
-"""How many images fit into one backward pass."""
+"""Find how many images fit into memory in one backward pass."""
 
 import contextlib
 import itertools

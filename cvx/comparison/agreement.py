@@ -1,4 +1,4 @@
-"""How alike the models of one dataset look at the same images: every pair, with ceiling and floor."""
+"""Agreement of the maps of every pair of models of one dataset, with ceiling and floor."""
 
 import contextlib
 from collections.abc import Iterator, Mapping, Sequence

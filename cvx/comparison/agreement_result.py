@@ -1,4 +1,4 @@
-"""What an answer to "how alike are these models?" holds, and how it is said."""
+"""The result of comparing models pair by pair, its conditions, and the sentences that state it."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""How well models' layouts of the test logits separate the classes, and how alike the layouts of two models are."""
+"""Class separation in 2-D embeddings of the test logits, and the likeness of two models' embeddings."""
 
 import itertools
 from collections.abc import Mapping

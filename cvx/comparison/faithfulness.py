@@ -1,4 +1,4 @@
-"""Whether the pixels that maps rank first are those the model uses: removal, beside controls."""
+"""Faithfulness of maps: remove the pixels that they rank first and compare with controls."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass

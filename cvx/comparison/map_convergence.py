@@ -1,4 +1,4 @@
-"""How the maps of a run's film settle while it trains, beside its accuracy."""
+"""Convergence of the maps in a run's film while it trains, beside its accuracy."""
 
 from dataclasses import dataclass
 from pathlib import Path

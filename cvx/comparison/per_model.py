@@ -1,4 +1,4 @@
-"""What each model's maps are like by themselves, how much of them lies on masks, and how steady they are."""
+"""Measures of one model's maps: their shape, their share on masks, their stability."""
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""Whether maps depend on what a model has learned, and on the class: randomization, beside what chance leaves."""
+"""Sanity checks of maps: randomize weights or ask for another class, and compare with chance."""
 
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass

@@ -1,4 +1,4 @@
-"""What is asked, of which models, about which images; and answers kept between calls."""
+"""Options of a comparison, and the models and images that a request resolves to."""
 
 import itertools
 from collections.abc import Iterator, Sequence

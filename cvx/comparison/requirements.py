@@ -1,4 +1,4 @@
-"""What a measure needs of models, known before anything is computed."""
+"""Check what a measure needs of models before anything is computed."""
 
 from cvx.comparison.agreement import check_comparable
 from cvx.comparison.embeddings import final_frame

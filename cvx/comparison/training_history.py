@@ -1,4 +1,4 @@
-"""What models' runs recorded while they trained: where the maps settle, how the classes come apart."""
+"""Records of models' training: when their maps settle, and how their classes separate."""
 
 from dataclasses import dataclass
 from typing import Any

@@ -1,4 +1,4 @@
-"""What one image says of every class: a sheet per image, and the maps behind it."""
+"""Draw every class's map of an image on one sheet, and save the maps."""
 
 from pathlib import Path
 from typing import Any

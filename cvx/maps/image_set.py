@@ -1,4 +1,4 @@
-"""Which images a question is about: samples by their name, or a part of the dataset that a model was trained on."""
+"""Choose the images to explain: a dataset's stored samples, or a split of what a model was trained on."""
 
 from dataclasses import dataclass
 from pathlib import Path

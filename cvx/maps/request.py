@@ -1,4 +1,4 @@
-"""Requests to models and their images; nothing heavy is imported, so that a command can list its flags at once."""
+"""A request for maps: score, method, target, images. Imports nothing heavy, so that flags are listed at once."""
 
 from dataclasses import dataclass
 

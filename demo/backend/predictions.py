@@ -1,4 +1,4 @@
-"""What a stored model predicts for all samples of a dataset: as its run recorded it, or asked once and kept."""
+"""Predictions of a stored model for all samples of a dataset: from its run's records, or computed once and kept."""
 
 from collections.abc import Callable
 
