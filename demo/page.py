@@ -9,7 +9,7 @@ from urllib.parse import parse_qsl
 import gradio as gr
 
 from demo.api.endpoints import Endpoints
-from demo.backend.loader import BackgroundLoader
+from demo.backend.background_loader import BackgroundLoader
 from demo.components.controls import HIDDEN, QUIET, event_data
 from demo.jobs.starter_training import StarterJob, panel_updates
 from demo.jobs.wandb_pull import PullJob, PullPanel

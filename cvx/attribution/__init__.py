@@ -7,10 +7,10 @@ from cvx.attribution.options import MODES, REDUCTIONS, SCORES
 
 if TYPE_CHECKING:
     from cvx.attribution.all_classes import attribute_all
-    from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
     from cvx.attribution.explainer import METHODS, PRECISIONS, Explainer, attribute
     from cvx.attribution.gradient import NotFiniteError, vanilla_gradient
     from cvx.attribution.heatmap import Scaled, rescale, to_heatmap
+    from cvx.attribution.smoothgrad_integrated_gradients import integrated_gradients, smoothgrad
     from cvx.models.frozen import frozen
 
 _MODULES = {
@@ -22,9 +22,9 @@ _MODULES = {
     "attribute": "cvx.attribution.explainer",
     "attribute_all": "cvx.attribution.all_classes",
     "frozen": "cvx.models.frozen",
-    "integrated_gradients": "cvx.attribution.captum_methods",
+    "integrated_gradients": "cvx.attribution.smoothgrad_integrated_gradients",
     "rescale": "cvx.attribution.heatmap",
-    "smoothgrad": "cvx.attribution.captum_methods",
+    "smoothgrad": "cvx.attribution.smoothgrad_integrated_gradients",
     "to_heatmap": "cvx.attribution.heatmap",
     "vanilla_gradient": "cvx.attribution.gradient",
 }

@@ -8,8 +8,8 @@ from torch import Tensor, nn
 
 from cvx import cancellation
 from cvx.attribution.batch_size import bytes_per_image, check_batch, check_memory, images_that_fit
-from cvx.attribution.captum_methods import integrated_gradients, smoothgrad
 from cvx.attribution.gradient import SCORES, NotFiniteError, check, vanilla_gradient
+from cvx.attribution.smoothgrad_integrated_gradients import integrated_gradients, smoothgrad
 from cvx.models.fold_batchnorm import WORTHWHILE, FastCopy
 from cvx.models.frozen import detached_input, frozen
 

@@ -11,7 +11,7 @@ import cvx.cli
 from cvx.cli.flags import OnDevice, ToWandb, WithData
 
 if TYPE_CHECKING:
-    from cvx.data.splits import Split, Splits
+    from cvx.data.dataset_types import Split, Splits
     from cvx.distributed import Ranks
     from cvx.store import Store
     from cvx.store.checkpoint import Card

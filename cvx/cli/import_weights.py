@@ -10,7 +10,7 @@ from cvx.cli.flags import WithData, store_flag
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from cvx.data.splits import Splits
+    from cvx.data.dataset_types import Splits
     from cvx.models import Classifier
     from cvx.models.foreign_weights import Foreign
     from cvx.store.checkpoint import Card

@@ -2,7 +2,7 @@
 
 request              what is asked of which models, where that is computed; models resolved once for many measures
 loaded_models        their weights in memory, loaded once within a bound
-requirements         what a measure needs of models, checked before anything is computed
+preconditions        what a measure needs of models, checked before anything is computed
 result_cache         results kept in the store
 agreement            how alike the models of one dataset are, with ceiling and floor (agreement_result: what is said)
 per_model            one model at a time: maps on masks, maps by themselves, steadiness
@@ -20,9 +20,9 @@ from cvx.comparison.faithfulness import MAPS, Faithfulness, faithfulness
 from cvx.comparison.loaded_models import LoadedModels
 from cvx.comparison.map_convergence import MapConvergence, through_training
 from cvx.comparison.per_model import TABLE_WORDS, ModelTable, localization, properties, stability
+from cvx.comparison.preconditions import check
 from cvx.comparison.randomization import Sanity, sanity
 from cvx.comparison.request import Models, Options, ResolvedModel, Runtime, share_models
-from cvx.comparison.requirements import check
 from cvx.comparison.training_history import TrainingHistory, training
 from cvx.metrics.bootstrap import Interval, decimal, interval
 

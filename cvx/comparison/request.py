@@ -11,7 +11,7 @@ import torch
 
 from cvx.attribution.options import TARGETS, check_choices
 from cvx.comparison.loaded_models import LoadedModels
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.maps.explanation import PIXELS, ImageExplainer
 from cvx.maps.image_set import ImageSet, images_of
 from cvx.maps.request import Request

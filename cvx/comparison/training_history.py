@@ -8,7 +8,7 @@ import numpy as np
 from cvx.comparison.embeddings import judged, run_of
 from cvx.comparison.map_convergence import MapConvergence, through_training
 from cvx.comparison.request import Models, entries_of
-from cvx.data.splits import NUM_FILM
+from cvx.data.dataset_types import NUM_FILM
 from cvx.metrics.bootstrap import interval
 from cvx.store import ModelEntry, Store
 from cvx.store.npz import read_frame

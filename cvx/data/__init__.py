@@ -2,8 +2,8 @@
 
 loading       the names; one dataset → three splits
 readers/      published files → `Source`; download, image_file and npy_writer are their tools
-splits        the types: `Source`, `Split`, `Splits`
-stratify      the order of images, and the cut into splits
+dataset_types the types: `Source`, `Split`, `Splits`
+make_splits   the order of images, and the cut into splits
 decoding      images decoded, fitted and digested
 cache         the arrays on disk
 batches       shuffled batches on the device; augment changes their images

@@ -9,7 +9,7 @@ from jaxtyping import Float, Int64, UInt8
 from torch import Tensor
 
 from cvx.data.augment import Augmentation, Draws, _blend, crop_and_flip, draw, draw_mix, erase, mix_images, to_inputs
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 
 
 class Batches:

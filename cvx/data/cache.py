@@ -17,6 +17,7 @@ from jaxtyping import Int64, UInt8
 from rich.console import Console
 from rich.progress import Progress
 
+from cvx.data.dataset_types import Part, Source, Split
 from cvx.data.decoding import (
     DIGEST,
     NUM_THREADS,
@@ -28,9 +29,8 @@ from cvx.data.decoding import (
     read_image_of,
     read_masks,
 )
+from cvx.data.make_splits import stratified_order
 from cvx.data.npy_writer import NpyAppender
-from cvx.data.splits import Part, Source, Split
-from cvx.data.stratify import stratified_order
 from cvx.files import read_json, write_json
 
 LAYOUT = 1

@@ -12,7 +12,7 @@ from typing import Any
 import numpy as np
 from jaxtyping import Bool, Int64, UInt8
 
-from cvx.data.splits import Lazy, Part, Source, Split
+from cvx.data.dataset_types import Lazy, Part, Source, Split
 from cvx.data.transforms import fit_image, fit_masks
 
 NUM_THREADS = min(8, os.cpu_count() or 1)

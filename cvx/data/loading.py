@@ -10,10 +10,10 @@ from pathlib import Path
 import numpy as np
 
 from cvx.data.cache import CachedPart, content_digest, fingerprint_of, materialize
+from cvx.data.dataset_types import NUM_POINTS, OwnSize, Source, Split, Splits
 from cvx.data.decoding import read_rows
+from cvx.data.make_splits import check_source, split_train, stratified_order
 from cvx.data.readers import cifar, digits, fashion_mnist, folder, hub, shapes, tiny_imagenet
-from cvx.data.splits import NUM_POINTS, OwnSize, Source, Split, Splits
-from cvx.data.stratify import check_source, split_train, stratified_order
 from cvx.names import slug
 
 DATASETS: dict[str, Callable[[Path], Source]] = {

@@ -6,7 +6,7 @@ import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
 from cvx.attribution import to_heatmap
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.data.transforms import fit_masks
 from cvx.maps.explanation import Explanation, explain_images, places
 from cvx.metrics.complexity import center_bias

@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from cvx import data
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.maps.explanation import label_targets
 from cvx.models import Classifier
 from cvx.store import Store

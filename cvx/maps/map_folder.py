@@ -11,7 +11,7 @@ import numpy as np
 from jaxtyping import Float64, Int64
 
 from cvx.attribution.options import TARGETS, unit
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.distributed import Ranks
 from cvx.files import swap_folder, whole_folder, write_json
 from cvx.maps import figures

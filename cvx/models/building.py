@@ -74,7 +74,7 @@ def fit_inputs(
     """Fit square images in [0, 1] to a model, differentiably, as a dataset's images are fitted for training.
 
     Bicubic and antialiased, along the rows, then along the columns, each time cut to [0, 1]: but for Pillow's rounding
-    to 8 bits it is what `data.splits.fit_image` and `fit_channels` do. Images that fit are unchanged.
+    to 8 bits it is what `data.transforms.fit_image` and `fit_channels` do. Images that fit are unchanged.
     """
     fitted, side = inputs, inputs.shape[-1]
     if (side, inputs.shape[1]) == (image_size, in_chans):

@@ -8,7 +8,7 @@ from torch import Tensor, nn
 
 from cvx import cancellation
 from cvx.data.batches import to_inputs
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.models.fold_batchnorm import WORTHWHILE, sooner
 from cvx.models.frozen import eval_mode
 from cvx.models.precision import arithmetic

@@ -7,7 +7,7 @@ fill                every section with its blocks, once for both renderings
 blocks, charts      what sections are made of; drawings as SVG
 html, markdown      blocks → page, text
 run_page            the page of one run
-compute_budget      which expensive measures a report may compute
+affordable_measures which expensive measures a report may compute
 wandb_panels, wandb_project, wandb_workspace   sections → W&B
 """
 

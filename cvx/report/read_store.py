@@ -12,7 +12,7 @@ import torch
 from cvx.comparison import LoadedModels, Options, share_models
 from cvx.comparison.faithfulness import NUM_IMAGES
 from cvx.maps.explanation import explain_images
-from cvx.report.compute_budget import afford
+from cvx.report.affordable_measures import afford
 from cvx.report.snapshot import DatasetResults, ExplainedModel, Recipe, RunRecord, StoreSnapshot, number, placeless
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card

@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from cvx.comparison import LoadedModels, MapConvergence, Models, Runtime, through_training
-from cvx.data.splits import NUM_FILM
+from cvx.data.dataset_types import NUM_FILM
 from cvx.maps.explanation import Explanation
-from cvx.report.compute_budget import Afforded
+from cvx.report.affordable_measures import Afforded
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.runs import Run

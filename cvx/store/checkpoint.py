@@ -12,7 +12,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from cvx.data.splits import Splits
+from cvx.data.dataset_types import Splits
 from cvx.files import read_json, whole_file, write_json
 from cvx.models import Classifier, build
 

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from cvx.data.splits import Split, Splits
+from cvx.data.dataset_types import Split, Splits
 from cvx.files import read_json, write_json
 from cvx.store.checkpoint import digest
 

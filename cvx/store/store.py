@@ -8,7 +8,7 @@ from pathlib import Path
 
 from filelock import FileLock
 
-from cvx.data.splits import Splits
+from cvx.data.dataset_types import Splits
 from cvx.files import read_json, whole_folder, write_json
 from cvx.models import Classifier
 from cvx.names import slug

@@ -6,7 +6,7 @@ have it.
 publish          sends what W&B has not got of a run's folder
 wandb_sink       follows the folder of a run at work, and begins again where the connection breaks
 upload           one run's rows, pictures and final numbers on their way; drawn by pictures
-finish           a run's end: samples, models and records sent by artifacts, then checked by verify
+finish           a run's end: samples, models and records sent by artifacts, then checked by verify_upload
 wait_for_upload  waits for uploads while they move
 run_link         opens the run on W&B and remembers it in the folder's `wandb.json`
 best_alias       marks the best version of a model

@@ -17,7 +17,7 @@ from cvx.tracking.artifact_names import VERSION
 from cvx.tracking.best_alias import update_best_alias
 from cvx.tracking.run_link import RunLink
 from cvx.tracking.upload import Upload, draw_all
-from cvx.tracking.verify import TABLE_FILE, arrived, recorded_steps, send_pictures
+from cvx.tracking.verify_upload import TABLE_FILE, arrived, recorded_steps, send_pictures
 from cvx.tracking.wait_for_upload import drain
 from cvx.tracking.wandb_process import finishing
 

@@ -26,7 +26,7 @@ from cvx.tracking.run_link import (
     scratch_folder,
 )
 from cvx.tracking.upload import CONFUSION, Upload, replay
-from cvx.tracking.verify import Arrival, arrived, recorded_steps
+from cvx.tracking.verify_upload import Arrival, arrived, recorded_steps
 
 Say = Callable[[str], None]
 """Hears the few lines that a person should read."""

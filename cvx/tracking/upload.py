@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from cvx.data.splits import NUM_FILM, NUM_GALLERY
+from cvx.data.dataset_types import NUM_FILM, NUM_GALLERY
 from cvx.metrics import classification
 from cvx.metrics.embedding import METHODS
 from cvx.store import Store

@@ -15,7 +15,7 @@ from cvx.attribution import attribute
 from cvx.comparison.map_convergence import frame_numbers
 from cvx.config import RunOptions, TrainConfig
 from cvx.data.batches import to_inputs
-from cvx.data.splits import NUM_GALLERY, Split
+from cvx.data.dataset_types import NUM_GALLERY, Split
 from cvx.distributed import open_ranks
 from cvx.metrics import classification, embedding
 from cvx.models.predict import logits_of

@@ -16,7 +16,7 @@ from cvx import data, models
 from cvx.config import RunOptions, TrainConfig
 from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
-from cvx.data.splits import NUM_FILM, Split, Splits
+from cvx.data.dataset_types import NUM_FILM, Split, Splits
 from cvx.distributed import Ranks
 from cvx.progress import Bar, training_bar
 from cvx.store import Store, provenance, runs

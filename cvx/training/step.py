@@ -12,6 +12,7 @@ from cvx.config import TrainConfig
 from cvx.distributed import Ranks
 from cvx.models import Classifier
 from cvx.models.precision import arithmetic, pick_precision
+from cvx.training.schedule import make_schedule
 
 
 @dataclasses.dataclass
@@ -101,7 +102,7 @@ def make_learner(config: TrainConfig, classifier: Classifier, ranks: Ranks, step
         )
     except (ValueError, AssertionError, TypeError) as error:
         raise ValueError(_unknown_optimizer(config.optimizer, error)) from None
-    schedule = _schedule(config, optimizer, steps_per_epoch)
+    schedule = make_schedule(config, optimizer, steps_per_epoch)
     ema = ModelEmaV3(classifier, decay=config.ema, use_warmup=True) if config.ema else None
     forward = _wrap(classifier, config, ranks)
     precision = pick_precision(config.precision, classifier, ranks.device)
@@ -130,26 +131,6 @@ def _unknown_optimizer(name: str, error: Exception) -> str:
         return f"optimizer {name!r} cannot be set up: {error}"
     near = ", ".join(difflib.get_close_matches(name, known, n=3)) or "sgd, adamw"
     return f"unknown optimizer {name!r}; nearest in timm: {near}"
-
-
-def _schedule(config: TrainConfig, optimizer: torch.optim.Optimizer, steps_per_epoch: int) -> Any:
-    """Linear warm-up, then cosine to zero (Loshchilov and Hutter, 2016, arXiv:1608.03983), by step."""
-    from timm.scheduler import CosineLRScheduler
-
-    warmup = round(config.warmup_epochs * steps_per_epoch)
-    total = config.epochs * steps_per_epoch
-    if warmup >= total:
-        raise ValueError(f"warmup_epochs must be less than epochs ({config.epochs}), got {config.warmup_epochs}")
-    schedule = CosineLRScheduler(
-        optimizer,
-        t_initial=total - warmup,
-        warmup_t=warmup,
-        warmup_lr_init=config.lr / max(warmup, 1),
-        warmup_prefix=True,
-        t_in_epochs=False,
-    )
-    schedule.step_update(0)
-    return schedule
 
 
 def _wrap(classifier: Classifier, config: TrainConfig, ranks: Ranks) -> nn.Module:

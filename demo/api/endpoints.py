@@ -9,7 +9,7 @@ import gradio as gr
 from gradio.data_classes import FileData
 
 from demo.api.schema import AgreementAnswer, Comparison, Sample, StoreContents
-from demo.backend.loader import BackgroundLoader
+from demo.backend.background_loader import BackgroundLoader
 from demo.serving.fair_queue import AGREEMENT_QUEUE, MAP_QUEUE
 from demo.state.selection import CHOICES, Choice
 

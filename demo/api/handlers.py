@@ -9,7 +9,7 @@ import numpy as np
 
 from cvx.attribution import to_heatmap
 from cvx.attribution.options import unit
-from cvx.data.splits import NUM_GALLERY
+from cvx.data.dataset_types import NUM_GALLERY
 from cvx.maps.explanation import top_classes
 from cvx.plotting.colors import colorize, data_uri, gray_or_rgb, overlay
 from cvx.store import ModelEntry

@@ -8,7 +8,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, UInt8
 
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.store import ModelEntry, Store
 from cvx.store.checkpoint import Card
 from cvx.store.store import Samples, slug

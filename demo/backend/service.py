@@ -13,8 +13,8 @@ from jaxtyping import Int64
 from cvx import comparison
 from cvx.comparison import Agreement
 from cvx.data import transforms
+from cvx.data.dataset_types import Split
 from cvx.data.image_file import read_header, read_image
-from cvx.data.splits import Split
 from cvx.distributed import pick_device
 from cvx.maps import class_summary, explanation
 from cvx.maps.class_summary import ClassSummary

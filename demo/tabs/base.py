@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 from typing import Any, ClassVar, Protocol
 
-from demo.backend.loader import BackgroundLoader
+from demo.backend.background_loader import BackgroundLoader
 from demo.state.tab_link import TabLink
 
 

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 import gradio as gr
 
-from demo.backend.loader import BackgroundLoader
+from demo.backend.background_loader import BackgroundLoader
 from demo.components.controls import (
     MAX_COLUMNS,
     MAX_ROWS,

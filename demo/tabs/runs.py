@@ -5,7 +5,7 @@ from typing import Any, ClassVar
 
 import gradio as gr
 
-from demo.backend.loader import BackgroundLoader
+from demo.backend.background_loader import BackgroundLoader
 from demo.components.controls import QUIET, script_of
 from demo.serving.fair_queue import MAP_QUEUE
 from demo.state.tab_link import TabLink

@@ -22,7 +22,7 @@ from torchvision.transforms import v2
 
 from cvx import config, data, models
 from cvx.config import RunOptions, TrainConfig
-from cvx.data.splits import Split, Splits
+from cvx.data.dataset_types import Split, Splits
 from cvx.distributed import Ranks
 from cvx.models.predict import logits_of
 from cvx.training import loop

@@ -10,7 +10,7 @@ from torchvision.transforms import v2
 
 from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 
 NUM, SIZE = 12_800, 128
 KINDS = {

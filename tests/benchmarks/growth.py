@@ -18,8 +18,8 @@ from cvx import comparison, models
 from cvx.attribution import attribute
 from cvx.data.batches import Batches
 from cvx.data.cache import materialize
-from cvx.data.splits import Info, Part, Source, Splits
-from cvx.data.stratify import stratified_order
+from cvx.data.dataset_types import Info, Part, Source, Splits
+from cvx.data.make_splits import stratified_order
 from cvx.metrics import embedding
 from cvx.models.predict import logits_of
 from cvx.store import ModelEntry, Store, runs

@@ -20,7 +20,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from cvx import models
 from cvx.config import RunOptions, TrainConfig
 from cvx.data.batches import Batches
-from cvx.data.splits import NUM_FILM, Split
+from cvx.data.dataset_types import NUM_FILM, Split
 from cvx.distributed import Ranks
 from cvx.models.precision import arithmetic
 from cvx.models.predict import logits_of

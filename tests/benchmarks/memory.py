@@ -18,7 +18,7 @@ from cvx import data, models
 from cvx.config import TrainConfig
 from cvx.data.augment import Augmentation
 from cvx.data.batches import Batches
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.distributed import Ranks
 from cvx.training.step import make_learner
 

@@ -10,7 +10,7 @@ import torch.nn.functional as F
 
 from cvx.data.augment import Augmentation, Mix, crop_and_flip, draw, draw_mix, erase, mix_images
 from cvx.data.batches import Batches
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 
 EVERYTHING = Augmentation(crop=True, flip=True, erase=0.5, mixup=0.4, cutmix=1.0)
 NUM_CLASSES = 5
@@ -277,7 +277,7 @@ import resource, sys
 from pathlib import Path
 import numpy as np
 from cvx.data.batches import Batches
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 
 images = np.lib.format.open_memmap(sys.argv[1], "w+", np.uint8, (20_000, 64, 64, 3))
 images[:, 0, 0, 0] = np.arange(20_000) % 256

@@ -15,9 +15,9 @@ import numpy as np
 import pytest
 
 from cvx.data.cache import fingerprint_of, materialize
+from cvx.data.dataset_types import Info, Part, Source
+from cvx.data.make_splits import stratified_order
 from cvx.data.npy_writer import NpyAppender
-from cvx.data.splits import Info, Part, Source
-from cvx.data.stratify import stratified_order
 from cvx.data.transforms import fit_image, fit_mask
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)
@@ -27,7 +27,7 @@ import os, sys, time
 from pathlib import Path
 import numpy as np
 from cvx.data.cache import materialize
-from cvx.data.splits import Info, Part, Source
+from cvx.data.dataset_types import Info, Part, Source
 
 class Told:
     def __init__(self, log, num, gate):

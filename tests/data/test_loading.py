@@ -8,7 +8,7 @@ from PIL import Image
 
 from cvx import data
 from cvx.data import split_source
-from cvx.data.splits import Info, Part, Source
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.names import slug
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)

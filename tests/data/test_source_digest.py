@@ -13,7 +13,7 @@ from small_store import add_model
 from cvx import data, pipeline
 from cvx.config import RunOptions, TrainConfig
 from cvx.data import cache, split_source
-from cvx.data.splits import Info, Part, Source
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.files import read_json, write_json
 from cvx.names import slug
 from cvx.store import Store

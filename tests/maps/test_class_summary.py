@@ -9,7 +9,7 @@ from small_looks import NAMES, card_of, maps, noise, spot, view_of
 
 from cvx import models
 from cvx.cli import attribute
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 from cvx.maps import figures
 from cvx.maps.class_summary import explain_class, summarize_class
 from cvx.maps.explanation import explain_images

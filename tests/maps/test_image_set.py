@@ -11,7 +11,7 @@ from small_store import add_model, make_splits
 
 from cvx import comparison, models
 from cvx.__main__ import main
-from cvx.data.splits import OwnSize
+from cvx.data.dataset_types import OwnSize
 from cvx.data.transforms import fit_channels, fit_image
 from cvx.maps.image_set import images_of
 from cvx.maps.map_folder import explain, side_by_side

@@ -13,7 +13,7 @@ from hypothesis import strategies as st
 from PIL import Image
 
 from cvx import models
-from cvx.data.splits import NUM_GALLERY
+from cvx.data.dataset_types import NUM_GALLERY
 from cvx.maps import figures
 from cvx.maps.map_folder import explain, file_stems, folder_name, side_by_side
 from cvx.maps.request import Question

@@ -10,8 +10,8 @@ from small_store import make_store
 from cvx import comparison
 from cvx.__main__ import main
 from cvx.report import fill, html, read_store
+from cvx.report.affordable_measures import PASSES, afford
 from cvx.report.blocks import Command, Figures, Heading, Table, Text
-from cvx.report.compute_budget import PASSES, afford
 from cvx.store import Store
 
 KINDS = ("stability", "sanity", "faithfulness")

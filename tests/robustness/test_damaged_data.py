@@ -10,7 +10,7 @@ from damage import DAMAGES, SECRET, flip, folder, garbage, link, loop
 from cvx import data
 from cvx.data import npy_writer
 from cvx.data.cache import NUM_LOOKED_AT
-from cvx.data.splits import Info, Part, Source
+from cvx.data.dataset_types import Info, Part, Source
 
 NUM = 60
 """Images: few enough for all of them to be compared with their moments."""

@@ -4,7 +4,7 @@ import numpy as np
 import torch
 
 from cvx import models
-from cvx.data.splits import Info, Split, Splits
+from cvx.data.dataset_types import Info, Split, Splits
 from cvx.store.checkpoint import describe
 from cvx.store.store import collection
 

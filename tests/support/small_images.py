@@ -5,7 +5,7 @@ import io
 import numpy as np
 from PIL import Image
 
-from cvx.data.splits import Split
+from cvx.data.dataset_types import Split
 
 COLOR = np.random.default_rng(0).integers(0, 256, (5, 7, 3), dtype=np.uint8)
 GRAY = COLOR[..., 0]

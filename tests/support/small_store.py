@@ -15,7 +15,7 @@ import torch
 from PIL import Image
 
 from cvx import models
-from cvx.data.splits import Info, Split, Splits
+from cvx.data.dataset_types import Info, Split, Splits
 from cvx.store import Store
 from cvx.store.checkpoint import describe
 from cvx.store.store import collection

@@ -13,10 +13,10 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.data.image_file import Images
 from cvx.data.readers import hub
 from cvx.data.readers.hub_table import Columns
-from cvx.data.splits import Info, Part, Source
 
 READER = "cifar-1"
 _CITATION = (

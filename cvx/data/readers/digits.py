@@ -5,7 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
-from cvx.data.splits import Info, Part, Source
+from cvx.data.dataset_types import Info, Part, Source
 
 INFO = Info(
     title="Optical Recognition of Handwritten Digits (scikit-learn's 1,797)",

@@ -8,9 +8,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.data.readers import hub
 from cvx.data.readers.hub_table import Columns
-from cvx.data.splits import Info, Part, Source
 
 READER = "fashion-mnist-1"
 DEBIAN = Path("/usr/share/datasets/fashion-mnist")

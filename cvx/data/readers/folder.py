@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from jaxtyping import UInt8
 
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.data.image_file import Images, extensions, read_header, read_image, survey, warn_of_few_levels
 from cvx.data.readers.class_folders import ClassFolders, Ignored, find, is_hidden
-from cvx.data.splits import Info, Part, Source
 from cvx.data.transforms import fit_channels
 
 __all__ = ["read_image", "source"]

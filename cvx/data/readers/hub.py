@@ -12,9 +12,9 @@ from typing import Any
 
 from filelock import FileLock
 
+from cvx.data.dataset_types import Info, Source
 from cvx.data.download import readable_size, unavailable
 from cvx.data.readers.hub_table import Columns, Table, read
-from cvx.data.splits import Info, Source
 from cvx.files import whole_folder
 
 _NAME = re.compile(r"\w[\w.-]*")

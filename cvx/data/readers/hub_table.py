@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from jaxtyping import Int64, UInt8
 
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.data.image_file import Header, Images, Survey, read_header, read_image, survey, warn_of_few_levels
-from cvx.data.splits import Info, Part, Source
 from cvx.data.transforms import fit_channels
 from cvx.files import sound_text
 

@@ -15,7 +15,7 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Bool, Float32, Int64, UInt8
 
-from cvx.data.splits import Info, Part, Source
+from cvx.data.dataset_types import Info, Part, Source
 
 GENERATOR = 1
 """Raised when the pictures change; caches follow."""

@@ -13,9 +13,9 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import UInt8
 
+from cvx.data.dataset_types import Info, Part, Source
 from cvx.data.download import DownloadError, check_zip, download, unavailable
 from cvx.data.image_file import Images, read_image
-from cvx.data.splits import Info, Part, Source
 from cvx.data.transforms import fit_channels
 
 READER = "tiny-imagenet-1"

@@ -6,7 +6,7 @@ from dataclasses import replace
 import numpy as np
 from jaxtyping import Int64
 
-from cvx.data.splits import NUM_FILM
+from cvx.data.dataset_types import NUM_FILM
 from cvx.data.transforms import fit
 from cvx.plotting import colors
 from cvx.plotting.colors import data_uri

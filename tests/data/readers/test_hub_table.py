@@ -5,8 +5,8 @@ import pytest
 from datasets import ClassLabel, Dataset, DatasetDict, Features, Image, Value
 from PIL import Image as Picture
 
+from cvx.data.dataset_types import Info
 from cvx.data.readers.hub_table import Columns, read
-from cvx.data.splits import Info
 
 BIRDS = Columns("org/birds")
 

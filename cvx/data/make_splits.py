@@ -6,7 +6,7 @@ import math
 import numpy as np
 from jaxtyping import Int64
 
-from cvx.data.splits import Source
+from cvx.data.dataset_types import Source
 
 
 def stratified_order(labels: Int64[np.ndarray, "n"], seed: int = 0) -> Int64[np.ndarray, "n"]:

@@ -7,8 +7,8 @@ from hypothesis import strategies as st
 from hypothesis.extra import numpy as hnp
 from PIL import Image
 
-from cvx.data.splits import NUM_POINTS, Info, Part, Source, Split, Splits
-from cvx.data.stratify import check_source, split_train, stratified_order
+from cvx.data.dataset_types import NUM_POINTS, Info, Part, Source, Split, Splits
+from cvx.data.make_splits import check_source, split_train, stratified_order
 from cvx.data.transforms import fit_channels, fit_image, fit_mask, fit_masks
 
 INFO = Info("Toy", "CC0", "nobody", flip=True)

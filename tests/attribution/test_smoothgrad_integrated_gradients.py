@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from cvx.attribution import SCORES, NotFiniteError, attribute, integrated_gradients, smoothgrad, vanilla_gradient
-from cvx.attribution.captum_methods import NOISE, NUM_SAMPLES
+from cvx.attribution.smoothgrad_integrated_gradients import NOISE, NUM_SAMPLES
 from cvx.models import build
 
 
