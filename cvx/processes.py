@@ -1,4 +1,4 @@
-"""What processes of cvx begin with: how torch's threads wait for each other, and where a child finds cvx."""
+"""Start processes: let torch's threads sleep sooner while they wait, and let a child process find cvx."""
 
 import os
 import sys

@@ -4,7 +4,7 @@ import contextlib
 import functools
 import itertools
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from typing import Any
+from typing import Any, no_type_check
 
 import torch
 import torch.nn.functional as F
@@ -57,6 +57,7 @@ class _Normalizations(TorchFunctionMode):
     own keep it.
     """
 
+    @no_type_check  # traced where a model is compiled, which a check of types could not be
     def __torch_function__(
         self,
         func: Callable[..., Any],

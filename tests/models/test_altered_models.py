@@ -17,6 +17,8 @@ from cvx.models.fold_batchnorm import fold_batchnorm
 from cvx.models.predict import logits_of
 
 NUM, TOGETHER = 40, 8
+COMPILING = pytest.mark.filterwarnings("ignore:The .grad attribute of a Tensor that is not a leaf")
+"""torch.compile looks at the gradient of each tensor that it traces."""
 
 
 def vit(pool="token"):
@@ -128,6 +130,7 @@ def compiled_in_place(model):
 
 
 @pytest.mark.parametrize("alter", [patched_norm, own_features, compiled_in_place])
+@COMPILING
 def test_an_altered_resnet_has_its_own_maps(alter):
     model = trained("test_resnet").net
     alter(model)
@@ -254,6 +257,7 @@ def test_a_module_whose_copy_is_itself_is_not_changed():
 
 
 @pytest.mark.parametrize("wrap", [nn.DataParallel, lambda model: torch.compile(model, backend="eager")])
+@COMPILING
 def test_a_wrapped_model_has_its_own_maps(wrap):
     assert differ(wrap(trained("test_resnet").net)) < 1e-4
 

@@ -144,9 +144,9 @@ def test_every_frame_of_the_film_is_its_map_on_the_scale_that_is_written_below(h
     told = data_of(html)
     sprites = re.findall(r'data-sprite="data:image/png;base64,([^"]*)"', html)
     assert told["epochs"] == list(range(EPOCHS + 1)) and len(sprites) == 2
-    for run, run, sprite in zip(tiles, told["runs"], sprites, strict=True):
+    for recorded, run, sprite in zip(tiles, told["runs"], sprites, strict=True):
         pixels = np.asarray(Image.open(io.BytesIO(base64.b64decode(sprite))))
-        for place, (epoch, path) in enumerate(run.stored.frames("film").items()):
+        for place, (epoch, path) in enumerate(recorded.stored.frames("film").items()):
             heat = np.abs(np.load(path)["attribution"][3]).max(axis=0)
             limit = float(run["limits"][place])
             drawn = colors.colorize((heat / np.float32(limit)).astype(np.float32))

@@ -30,7 +30,7 @@ def test_strides_past_a_map_that_is_narrower_are_found(model, size, stem, expect
 def one_convolution(kernel, stride, side, groups, padding):
     net = torch.nn.Conv2d(16, 16, kernel, stride, padding, groups=groups, bias=False)
     facts = {"name": "one convolution", "image_size": side, "in_chans": 16, "mean": [0.0] * 16, "std": [1.0] * 16}
-    return models.Classifier(net.to(memory_format=torch.channels_last), facts)
+    return models.Classifier(torch.nn.Sequential(net.to(memory_format=torch.channels_last), torch.nn.Flatten()), facts)
 
 
 @pytest.mark.parametrize("groups", [1, 4, 16])
@@ -48,7 +48,7 @@ def test_strided_convolutions_that_may_be_bfloat16_have_the_gradients_of_float64
     refused = []
     for kernel, stride, side in itertools.product((2, 3, 5), (1, 2, 3, 4), (1, 2, 3, 4)):
         classifier = one_convolution(kernel, stride, side, groups, kernel // 2)
-        net = classifier.net
+        net = classifier.net[0]
         if strides_past_the_map(classifier):
             refused.append((stride, side))
             continue
