@@ -9,7 +9,7 @@ USERS ?= 50
 LOAD_S ?= 300
 REPEATS ?= 20
 LONG ?= tests/robustness/test_kills.py tests/robustness/test_kills_wandb.py tests/robustness/test_concurrent.py tests/robustness/test_damaged_store.py tests/robustness/test_hostile_models.py \
-	tests/robustness/test_hostile_texts.py tests/robustness/test_hostile_data.py tests/data/test_image_file.py tests/robustness/test_load.py tests/robustness/test_leaks.py
+	tests/robustness/test_hostile_texts.py tests/robustness/test_hostile_data.py tests/data/test_image_file.py tests/robustness/test_load.py tests/robustness/test_leaks.py tests/models/test_memory_layouts.py
 BIN := .venv/bin
 STAMP := .venv/.installed
 # One file's tests stay in one process, since they share what they set up; workers beyond four would only fill the memory.
@@ -47,7 +47,7 @@ test-quick: $(STAMP) ## the tests that take seconds
 	$(PYTEST) -m 'not slow and not browser'
 
 test-long: $(STAMP) ## hundreds of kills, thousands of malicious files, fifty users (LONG=FILE for one); outcome in tests/long/results.txt
-	CVX_KILLS=$(KILLS) CVX_EXAMPLES=$(EXAMPLES) CVX_PROCESSES=$(PROCESSES) CVX_USERS=$(USERS) CVX_LOAD_S=$(LOAD_S) CVX_REPEATS=$(REPEATS) \
+	CVX_KILLS=$(KILLS) CVX_EXAMPLES=$(EXAMPLES) CVX_PROCESSES=$(PROCESSES) CVX_USERS=$(USERS) CVX_LOAD_S=$(LOAD_S) CVX_REPEATS=$(REPEATS) CVX_SCAN=1 \
 		OMP_NUM_THREADS=1 $(BIN)/python tests/long/run.py $(LONG)
 
 test-oldest: ## the quick tests on the oldest versions that requirements.txt admits, in .venv-oldest

@@ -11,7 +11,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 RESULTS = Path(__file__).parent / "results.txt"
-NAMES = ("CVX_KILLS", "CVX_EXAMPLES", "CVX_PROCESSES", "CVX_USERS", "CVX_LOAD_S", "CVX_REPEATS")
+NAMES = ("CVX_KILLS", "CVX_EXAMPLES", "CVX_PROCESSES", "CVX_USERS", "CVX_LOAD_S", "CVX_REPEATS", "CVX_SCAN")
 PYTEST = ["-o", "addopts=", "-p", "no:cacheprovider", "--no-header", "--timeout=20000", "--durations=25"]
 
 
