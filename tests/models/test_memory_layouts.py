@@ -146,6 +146,8 @@ def test_every_layer_has_the_gradient_of_its_contiguous_copy_in_every_memory_for
         pytest.skip("oneDNN leaves weights' gradients unwritten; training in bfloat16 looks out for it")
     if dtype == torch.bfloat16 and name in ("instance_norm", "group_norm, 2"):
         pytest.skip("of two values, the difference is lost to rounding")
+    if dtype == torch.bfloat16 and name == "bilinear, antialias":
+        pytest.skip("torch does not have it in bfloat16 on a CPU")
     assert not wrong((NORMS | OTHERS)[name], WIDE if ALL else SMALL[:3:2], dtype)[0]
 
 
