@@ -18,10 +18,11 @@ wandb_process    ends wandb's own process
 wandb is imported here and in the report's workspace only, and only when it is used.
 """
 
-from cvx.tracking.account import Target, Timeouts, target
+from cvx.tracking.account import Target, Timeouts, target, without_credentials
 from cvx.tracking.command_run import Findings, log_command
 from cvx.tracking.publish import Published, publish
 from cvx.tracking.pull import Pulled, pull
+from cvx.tracking.run_link import read_link
 from cvx.tracking.wandb_sink import Once, WandbSink, wandb_sinks
 
 __all__ = [
@@ -35,6 +36,8 @@ __all__ = [
     "log_command",
     "publish",
     "pull",
+    "read_link",
     "target",
     "wandb_sinks",
+    "without_credentials",
 ]

@@ -16,8 +16,7 @@ from cvx.metrics.classification import softmax
 from cvx.metrics.embedding import METHODS
 from cvx.store.npz import read_frame
 from cvx.store.runs import Run, list_runs
-from cvx.tracking.account import without_credentials
-from cvx.tracking.run_link import read_link
+from cvx.tracking import read_link, without_credentials  # by the package: another thread may be importing it whole
 from demo.backend.catalog import modified
 from demo.backend.lru_cache import LRUCache
 

@@ -64,7 +64,7 @@ BESIDE = """
 call(address, "compare", both, "tiles:0", None, *REST)
 map_, matrix = Gate(explanation, "explain_images", lambda *asked, **named: asked[-1] == "smoothgrad"), Gate(comparison, "agreement")
 ask("compare", [both, "tiles:1", None, *SMOOTH], "heavy")
-ask("agreement", [both, 20, ""], "heavy")
+ask("agreement", [both, 20, "", ""], "heavy")
 until(lambda: map_.came and matrix.came)
 request(address, "/")
 call(address, "models")
@@ -139,9 +139,9 @@ def test_who_asks_for_much_is_answered_in_turn_with_the_others(many_tiles):
 IN_A_FULL_QUEUE = """
 gate = Gate(comparison, "agreement")
 for num in range(20, 28):
-    ask("agreement", [both, num, ""], "much")
+    ask("agreement", [both, num, "", ""], "much")
 until(lambda: gate.came)
-ask("agreement", [both, 50, ""], "other")
+ask("agreement", [both, 50, "", ""], "other")
 until(lambda: len(blocks._queue) == 8)
 gate.open.set()
 until(lambda: len(gate.came) == 9)
@@ -213,27 +213,28 @@ def test_who_hangs_up_frees_what_waits_for_them(many_tiles):
 
 
 STOPPING = """
-from cvx import evaluation, stopping
-from demo.choice import Pick
+from cvx import cancellation
+from cvx.models import predict
+from demo.state.selection import Pick
 
-comparison.PIXELS, evaluation.MAX_BATCH_SIZE_CPU = 16 * 16 * 2, 2  # so that even few small images have many parts
+explanation.PIXELS, predict.MAX_BATCH_SIZE_CPU = 16 * 16 * 2, 2  # so that even few small images have many parts
 for component in blocks.blocks.values():
     component.preprocess = lambda payload: payload  # choices are filled in when a page is opened
 blocks.fns[number("CompareTab.draw")].inputs[0].value = {"tiles": Pick(which="wrong")}
 QUESTIONS = {
     "compare": [both, "tiles:300", None, *SMOOTH],
-    "agreement": [both, 200, ""],
+    "agreement": [both, 200, "", ""],
     "ClassesTab.draw": ["tiles", "red", ["resnet10t"], 50, "max", "logit", "gradient"],
-    "CompareTab.draw": [None, None, ["tiles"], ["resnet10t"], "samples", "pred", "logit", "gradient", "max", "each", 1, 99, 60],
+    "CompareTab.draw": [None, None, ["tiles"], ["resnet10t"], "samples", "", "pred", "logit", "gradient", "max", "each", 1, 99, 60],
 }
-check = stopping.check
+check = cancellation.check
 for name, values in QUESTIONS.items():
     parts, go_on = [], threading.Event()
     def counting():
         parts.append(name)
         assert len(parts) != 4 or go_on.wait(100)
         check()
-    stopping.check = counting
+    cancellation.check = counting
     ask(name, values, name)
     until(lambda: len(parts) == 4)
     (job,) = [job for job in blocks._queue.active_jobs if job]

@@ -120,7 +120,7 @@ def test_who_is_refused_is_heard_out_before_the_answer_unless_it_is_much():
 
 @pytest.mark.slow
 def test_who_has_much_waiting_is_told_to_wait_for_it(store):
-    values = [["tiles-resnet10t", "tiles-vit_tiny"], 40, ""]
+    values = [["tiles-resnet10t", "tiles-vit_tiny"], 40, "", ""]
     with served(store.root, "--limit=6000") as address:
         answers = [ask(address, "agreement", values) for _ in range(rate_limit.BURST)]
         said = [content["detail"] for code, content, _ in answers if code == 429]

@@ -102,7 +102,7 @@ class Users:
         """Ask for one thing of each kind, so that what is loaded once is loaded."""
         for kind in (*KINDS, *HEAVY):
             self.ask(kind, np.random.default_rng(0), "127.0.0.1")
-        call(self.address, "agreement", self.models, 400, "")  # the largest
+        call(self.address, "agreement", self.models, 400, "", "")  # the largest
 
     def answers(self, number):
         """Count what a user got."""
@@ -145,7 +145,7 @@ class Users:
                 rest = ["pred", "logit", "smoothgrad", *REST[3:]]
                 call(self.address, "compare", self.models, "", own, *rest, source=source)
             case "agreement":  # of another number of images each time, so that nothing of it is kept
-                call(self.address, "agreement", self.models, int(random.integers(50, 400)), "", source=source)
+                call(self.address, "agreement", self.models, int(random.integers(50, 400)), "", "", source=source)
 
 
 def run(script, root, *more):
