@@ -252,7 +252,8 @@ def test_work_for_who_has_hung_up_ends_at_its_next_part(many_tiles):
     # the fourth part saw it, of ten and more; where several answer for themselves, the next sees it in its first
     counts = {name: int(count) for name, count in map(str.split, said)}
     assert list(counts) == ["compare", "agreement", "ClassesTab.draw", "CompareTab.draw"]
-    assert set(counts.values()) <= {4, 5}, counts
+    # and before the model itself is taken in place of its faster copy, it is looked at once more
+    assert set(counts.values()) <= {4, 5, 6}, counts
 
 
 @pytest.mark.parametrize("times", [1, 2])
