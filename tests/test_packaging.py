@@ -144,7 +144,8 @@ def space_commands():
 @pytest.mark.slow
 def test_a_space_put_together_as_the_readme_says_answers(checkout, store, page, environ, tmp_path):
     clone = shutil.copytree(checkout, tmp_path / "clone")
-    shutil.copytree(store.root, clone / "artifacts")
+    shutil.copytree(store.root, clone / "artifacts", dirs_exist_ok=True)
+    (clone / "artifacts" / "runs").mkdir(exist_ok=True)
     script = space_commands().partition("git ")[0]  # git itself would go to the Hub
     subprocess.run(["sh", "-ec", script], cwd=clone, check=True)
     space = tmp_path / "space"
